@@ -1,0 +1,5 @@
+"""`python -m deepnets`."""
+
+from .cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,44 @@
+"""A training, frozen: one file that is complete and unchanged, or refused."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import UserError
+from .runs import atomic
+
+MAGIC = b"deepnets checkpoint 1\n"
+DIGEST = hashlib.sha256().digest_size
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values; the file that was there stays until the new one is complete."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with atomic(path) as file:
+        file.write(MAGIC + hashlib.sha256(buffer.getbuffer()).digest())
+        file.write(buffer.getbuffer())
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what `save` wrote.
+
+    Raises:
+        UserError: the file is no checkpoint, is damaged, or holds more than tensors and plain values.
+    """
+    try:
+        content = memoryview(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if content[: len(MAGIC)] != MAGIC:
+        raise UserError(f"{path} is not a checkpoint of this program; move it away to start again")
+    digest, payload = content[len(MAGIC) : len(MAGIC) + DIGEST], content[len(MAGIC) + DIGEST :]
+    if hashlib.sha256(payload).digest() != digest:
+        raise UserError(f"{path} is damaged (its checksum does not match); move it away to start again")
+    try:
+        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception:  # with a right checksum this is not an accident
+        raise UserError(f"{path} holds more than tensors and numbers, which may be an attack; delete it") from None

@@ -1,0 +1,156 @@
+"""The command line: `deepnets`, which is also `python -m deepnets`."""
+
+import argparse
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from . import __version__
+from .errors import UserError
+
+# What a command needs is imported by the command: help and mistakes answer at once.
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other mistake."""
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser("deepnets", description="The classic convolutional networks, from scratch, trained and compared.")
+    parser.add_argument("--version", action="version", version=f"deepnets {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    models = commands.add_parser("models", help="every network: parameters and multiply-adds at 64x64")
+    models.set_defaults(command=_models)
+    models.add_argument("--json", action="store_true", help="for programs")
+
+    train = commands.add_parser("train", help="train a network, continue an interrupted training, or report a finished one")
+    train.set_defaults(command=_train)
+    train.add_argument("model", metavar="MODEL", help="a name from 'deepnets models'")
+    train.add_argument("--dataset", default="digits", help="digits, mnist, cifar10 or folder:PATH (default %(default)s)")
+    train.add_argument("--recipe", default="tuned", help="plain, tuned or best (default %(default)s)")
+    train.add_argument("--seed", type=int, default=0, help="of everything random (default %(default)s)")
+    train.add_argument("--epochs", type=int, help="instead of the recipe's")
+    train.add_argument("--limit", type=int, metavar="N", help="train on N images only")
+    train.add_argument("--size", type=int, default=64, help="side of the images the network sees (default %(default)s)")
+
+    study = commands.add_parser("study", help="all runs of a study file that are not finished yet")
+    study.set_defaults(command=_study)
+    study.add_argument("file", metavar="FILE", type=Path)
+    study.add_argument("--budget", type=_seconds, default=math.inf, help="time to use: 90s, 9m, 2h")
+
+    for command in (train, study):
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
+        command.add_argument("--precision", default="auto", help="auto, fp32 or bf16 (default %(default)s)")
+        command.add_argument("--out", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
+        command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
+
+    compare = commands.add_parser("compare", help="accuracy with intervals, cost, and tests between networks")
+    compare.set_defaults(command=_compare)
+    compare.add_argument("dir", nargs="?", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
+    compare.add_argument("--json", action="store_true", help="for programs")
+
+    predict = commands.add_parser("predict", help="the most likely classes of your own pictures")
+    predict.set_defaults(command=_predict)
+    predict.add_argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", type=Path)
+
+    report = commands.add_parser("report", help="everything that is made from runs")
+    report.set_defaults(command=_report)
+    report.add_argument("dir", nargs="?", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
+    report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    """90s, 9m or 2h in seconds."""
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smh])", text)
+    if not match or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 9m or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _models(args: argparse.Namespace) -> None:
+    from . import models
+
+    rows = []
+    for name in models.names():
+        network = models.blueprint(name)
+        rows.append((name, models.count_parameters(network), models.multiply_adds(network, 64)))
+    if args.json:
+        print(json.dumps([dict(zip(("name", "parameters", "multiply_adds"), row, strict=True)) for row in rows], indent=1))
+        return
+    print(f"{'10 classes, RGB, 64x64':<24}{'parameters':>12}{'mult-adds M':>13}")
+    for name, parameters, macs in rows:
+        print(f"{name:<24}{parameters:>12,}{macs / 1e6:>13,.1f}")
+
+
+def _train(args: argparse.Namespace) -> None:
+    from . import recipes, training
+
+    overrides = {} if args.epochs is None else {"epochs": args.epochs}
+    recipe = recipes.get(args.recipe, args.model, **overrides)
+    job = training.Job(args.model, args.dataset, recipe, args.seed, limit=args.limit, input_size=args.size)
+    run = training.fit(job, args.out, download=args.download, device=args.device, precision=args.precision)
+    info = run.info
+    print(f"{run.path}: {100 * run.accuracy:.2f} % of {info['test_total']} test images, {info['train_seconds']:.0f} s")
+    for warning in info["warnings"]:
+        print(f"warning: {warning}")
+
+
+def _study(args: argparse.Namespace) -> int:
+    from . import study
+
+    _, missing = study.execute(
+        study.plan(args.file), args.out, budget=args.budget,
+        download=args.download, device=args.device, precision=args.precision,
+    )  # fmt: skip
+    for line in missing:
+        print(f"not finished: {line}")
+    return 1 if missing else 0
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from . import report, runs
+
+    found = runs.find(args.dir)
+    if args.json:
+        rows = report.comparison(found).to_dict("records")
+        print(json.dumps({"runs": rows, "pairs": report.pairwise(found)}, indent=1))
+    else:
+        print(report.comparison_text(found))
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from . import predict, runs
+
+    for file, classes, done in predict.classify(runs.Run.load(args.run), args.images):
+        print(f"{file}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in classes))
+        for what in done:
+            print(f"  {what}")
+
+
+def _report(args: argparse.Namespace) -> None:
+    from . import report, runs
+
+    for path in report.write_pictures(runs.find(args.dir), args.out):
+        print(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 1 for a study that is not finished, 2 for a mistake, 130 for Ctrl-C."""
+    try:
+        args = _parser().parse_args(arguments)
+        return args.command(args) or 0
+    except UserError as error:
+        print(f"deepnets: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues", file=sys.stderr)
+        return 130

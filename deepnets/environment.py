@@ -1,0 +1,124 @@
+"""What a training needs from the machine: a device, a folder of its own, notice of signals; and what a run says of it."""
+
+import fcntl
+import platform
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import UserError
+from .runs import partial_folder
+
+
+def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.device, str]:
+    """The device to train on, and `fp32` or `bf16`, for the words of the command line.
+
+    Raises:
+        UserError: no such device or precision, or not on this machine.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
+        raise UserError(f"no device is called {device!r}; choose from auto, cpu, cuda, cuda:N")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise UserError(f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    if precision not in ("auto", "fp32", "bf16"):
+        raise UserError(f"no precision is called {precision!r}; choose from auto, fp32, bf16")
+    if precision == "auto":
+        precision = "bf16" if _multiplies_bf16(kind) else "fp32"
+    return torch.device(device), precision
+
+
+def _multiplies_bf16(kind: str) -> bool:
+    """Whether the hardware has bf16 products; emulated ones are many times slower than fp32."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(_cpu().get("avx512_bf16") or _cpu().get("amx_bf16"))
+
+
+def _cpu() -> Mapping[str, Any]:
+    """The processor's capabilities; nothing before torch 2.12, which had no way to ask."""
+    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+
+
+def device_name(device: torch.device) -> str:
+    """The device as its maker calls it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _cpu().get("cpu_name") or platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The commit of the checkout that this file is in, `-dirty` if it was changed; `unknown` outside one."""
+    top = Path(__file__).resolve().parent.parent
+    if not (top / ".git").exists():
+        return "unknown"
+    command = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list instead of letting them tear a step; a second one acts as it always does.
+
+    Off the main thread, where Python allows no handlers, signals act as they always do.
+    """
+    caught: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def note(number: int, _frame: object) -> None:
+        caught.append(number)
+        signal.signal(number, previous[number])
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.getsignal(number)
+            signal.signal(number, note)
+    except ValueError:
+        previous.clear()
+    try:
+        yield caught
+    finally:
+        for changed, handler in previous.items():
+            signal.signal(changed, handler)
+
+
+@contextmanager
+def working_folder(folder: Path) -> Iterator[Path]:
+    """Where a run lives until it is finished, held by one process at a time; it goes again if no checkpoint came into it.
+
+    Raises:
+        UserError: it cannot be written, or another process holds it.
+    """
+    work = partial_folder(folder)
+    made = [path for path in (work, *work.parents) if not path.exists()]
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = (work / "lock").open("w")
+    except OSError as error:
+        for path in made:
+            if path.is_dir():
+                path.rmdir()
+        raise UserError(f"{work} cannot be written: {error.strerror}; choose another --out") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{work} is being trained by another process") from None
+        try:
+            yield work
+        finally:
+            if work.exists() and not (work / "checkpoint.pt").exists():
+                shutil.rmtree(work)
+                for parent in made[1:]:
+                    parent.rmdir()

@@ -1,0 +1,85 @@
+"""What predictions are worth: accuracy with intervals, calibration, and tests between networks. Arrays in, numbers out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix
+
+
+def accuracy_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval for the share `correct / total` (Wilson 1927)."""
+    interval = binomtest(correct, total).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """How many images of each class (row) were predicted as each class (column): (classes, classes), int."""
+    return confusion_matrix(labels, predicted, labels=range(classes))
+
+
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log p(label), in nats, for logits (N, classes) and labels (N,)."""
+    return float(-log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels].mean())
+
+
+def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean squared distance between probabilities (N, classes) and the one-hot labels, from 0 to 2 (Brier 1950)."""
+    targets = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - targets) ** 2).sum(1).mean())
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Mean distance between confidence and accuracy over bins of confidence (Guo et al. 2017, eq. 3).
+
+    Bins are closed above; a confidence of 0 falls into the first, of 1 into the last.
+    """
+    confidence, predicted = probabilities.max(1), probabilities.argmax(1)
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(index, (predicted == labels) - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(labels))
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The T that minimises the negative log-likelihood of logits / T on validation images (Guo et al. 2017, section 4.2)."""
+    found = minimize_scalar(
+        lambda log_t: negative_log_likelihood(logits / np.exp(log_t), labels), bounds=(-3, 3), method="bounded"
+    )
+    return float(np.exp(found.x))
+
+
+def summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
+    """The figures that a run keeps of its test set, for logits (N, classes) and labels (N,)."""
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    return {
+        "test_correct": int((logits.argmax(1) == labels).sum()),
+        "test_total": len(labels),
+        "test_nll": negative_log_likelihood(logits, labels),
+        "test_brier": brier_score(probabilities, labels),
+        "test_ece": expected_calibration_error(probabilities, labels),
+    }
+
+
+def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
+    """Exact McNemar test that two networks err equally often, from whether each was right (N,) on the same images.
+
+    Returns:
+        Two-sided p-value: binomial on the images that exactly one got right (Dietterich 1998, section 3.1).
+    """
+    only_first = int((first_correct & ~second_correct).sum())
+    only_second = int((second_correct & ~first_correct).sum())
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of a family of p-values (Holm 1979), in the order given."""
+    adjusted = np.zeros(len(p_values))
+    highest = 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted.tolist()

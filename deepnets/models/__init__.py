@@ -1,0 +1,93 @@
+"""The networks, by name."""
+
+import difflib
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..errors import UserError
+from .alexnet import AlexNet, alexnet_2012
+from .googlenet import GoogLeNet, googlenet_2014, googlenet_improved
+from .layers import Network
+from .resnet import cifar_resnet, imagenet_resnet, resnet18_improved
+from .vgg import CONFIGURATIONS, VGG, vgg16_improved
+
+_BUILDERS: dict[str, Callable[..., Network]] = {
+    "alexnet": AlexNet,
+    "alexnet_2012": alexnet_2012,
+    **{f"vgg{depth}": partial(VGG, depth) for depth in CONFIGURATIONS},
+    "vgg16_improved": vgg16_improved,
+    **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in (20, 32, 44, 56, 110)},
+    "resnet18": partial(imagenet_resnet, (2, 2, 2, 2)),
+    "resnet34": partial(imagenet_resnet, (3, 4, 6, 3)),
+    "resnet18_improved": resnet18_improved,
+    "googlenet": GoogLeNet,
+    "googlenet_2014": googlenet_2014,
+    "googlenet_improved": googlenet_improved,
+}
+_IMAGENET_ONLY = ("50", "101", "152")  # 50 and 152 are 6n+2 too, and not what one would mean
+
+
+def names() -> list[str]:
+    """The networks that `create` knows by name (it also builds any other CIFAR ResNet, `resnet26` say)."""
+    return list(_BUILDERS)
+
+
+def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Network:
+    """Build a network with weights drawn from torch's generator.
+
+    Args:
+        name: one of `names()`, or `resnetD` with D = 6n+2.
+        num_classes: number of logits.
+        in_channels: channels of the images; the first convolution alone depends on it.
+        options: keywords of the network's class, such as `dropout` or `init`.
+
+    Raises:
+        UserError: no such network, or an option it does not have.
+    """
+    builder = _BUILDERS.get(name)
+    depth = re.fullmatch(r"resnet(\d{1,4})", name)
+    if builder is None and depth and depth[1] not in _IMAGENET_ONLY:
+        builder = partial(cifar_resnet, int(depth[1]))
+    if builder is None:
+        near = difflib.get_close_matches(name, _BUILDERS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_BUILDERS)}"
+        raise UserError(f"no network is called {name!r}; {hint}")
+    try:
+        return builder(num_classes=num_classes, in_channels=in_channels, **options)
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if not unknown:
+            raise
+        raise UserError(f"{name} has no option {unknown[1]!r}") from None
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def blueprint(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Network:
+    """The same network without storage: its shapes can be traced and counted at once, whatever its size."""
+    with torch.device("meta"):
+        return create(name, num_classes, in_channels, **options).eval()
+
+
+def count_parameters(network: Network) -> int:
+    """Number of trainable numbers, those of the auxiliary heads included."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> int:
+    """Multiply-adds of the convolutions and linear layers in one forward pass over one image, from a blueprint.
+
+    Raises:
+        UserError: the images are too small for the network.
+    """
+    try:
+        with FlopCounterMode(display=False) as counter:
+            network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
+    except RuntimeError:
+        raise UserError(f"images of {input_size}x{input_size} are too small for this network; use --size 64") from None
+    return counter.get_total_flops() // 2

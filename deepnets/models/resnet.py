@@ -1,0 +1,143 @@
+"""ResNet (He, Zhang, Ren and Sun 2016): blocks that add what they compute to what they were given.
+
+The block learns a difference from the identity, so a deeper network is never harder to fit than a shallow one, and
+gradients reach the first layers through the additions.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .layers import AdaptivePool, Network, conv, initialise, stem_3x3
+
+
+class PaddedShortcut(nn.Module):
+    """Option A (section 4.2): every second row and column, missing channels filled with zeros. No weights."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.missing, self.stride = outputs - inputs, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing))
+
+
+def projection_shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """Option B (section 3.3): a 1x1 convolution with batch norm."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class BasicBlock(nn.Module):
+    """relu(shortcut(x) + bn(conv3x3(relu(bn(conv3x3(x)))))), Figure 2: (N, inputs, H, W) to (N, outputs, H/stride, W/stride).
+
+    `shortcut` builds the path around where the shape changes; elsewhere it is the identity.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Callable[[int, int, int], nn.Module]) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            conv(inputs, outputs, 3, stride=stride, bias=False, batch_norm=True),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.shortcut(x) + self.residual(x))
+
+
+def stage(blocks: int, inputs: int, outputs: int, stride: int, shortcut: Callable[[int, int, int], nn.Module]) -> nn.Sequential:
+    """`blocks` blocks, the first of which changes width and resolution."""
+    return nn.Sequential(
+        BasicBlock(inputs, outputs, stride, shortcut),
+        *(BasicBlock(outputs, outputs, 1, shortcut) for _ in range(blocks - 1)),
+    )
+
+
+class ResNet(Network):
+    """A stem, stages of basic blocks, the mean of the last map, a linear layer.
+
+    Args:
+        blocks: number of blocks of each stage.
+        widths: channels of each stage; every stage but the first halves the map.
+        stem: the layers before the stages, by name.
+        shortcut: `PaddedShortcut` (option A) or `projection_shortcut` (option B).
+        num_classes: number of logits.
+        dropout: probability of zeroing a unit before the classifier.
+        init: "field" or "he", see `initialise`.
+    """
+
+    def __init__(
+        self,
+        blocks: tuple[int, ...],
+        widths: tuple[int, ...],
+        stem: dict[str, nn.Module],
+        shortcut: Callable[[int, int, int], nn.Module],
+        num_classes: int,
+        *,
+        dropout: float = 0.0,
+        init: str = "field",
+    ) -> None:
+        stages = dict(stem)
+        channels = widths[0]
+        for number, (count, width) in enumerate(zip(blocks, widths, strict=True), start=2):
+            stages[f"conv{number}_x"] = stage(count, channels, width, 1 if number == 2 else 2, shortcut)
+            channels = width
+        super().__init__(
+            stages,
+            head=nn.Sequential(AdaptivePool("avg", 1), nn.Flatten()),
+            classifier=nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, num_classes)),
+        )
+        initialise(self, init, _field_init)
+
+
+def _field_init(module: nn.Module) -> None:
+    """What torchvision does: He's normal over the fan-out; the linear layer keeps PyTorch's default."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def cifar_resnet(depth: int, num_classes: int = 10, in_channels: int = 3, **options: Any) -> ResNet:
+    """The CIFAR form of 6n+2 layers (section 4.2): three stages of n blocks, option A. Options: `ResNet`.
+
+    Raises:
+        ValueError: `depth` is not 6n+2.
+    """
+    n, rest = divmod(depth - 2, 6)
+    if rest or n < 1:
+        raise ValueError(f"a CIFAR ResNet has 6n+2 layers (8, 14, 20, ...), not {depth}")
+    stem: dict[str, nn.Module] = {"conv1": conv(in_channels, 16, 3, bias=False, batch_norm=True)}
+    return ResNet((n, n, n), (16, 32, 64), stem, PaddedShortcut, num_classes, **options)
+
+
+def imagenet_resnet(
+    blocks: tuple[int, ...], num_classes: int, in_channels: int, *, stem: str = "7x7", stem_norm: bool = True, **options: Any
+) -> ResNet:
+    """The ImageNet form of basic blocks (Table 1), option B: 18 layers with blocks (2, 2, 2, 2), 34 with (3, 4, 6, 3).
+
+    Args:
+        blocks: number of blocks of each stage.
+        num_classes: number of logits.
+        in_channels: channels of the images, 1 or 3.
+        stem: "7x7", or "3x3" for the stack of three.
+        stem_norm: batch norm between the convolutions of the stack.
+        options: see `ResNet`.
+    """
+    if stem not in ("7x7", "3x3"):
+        raise ValueError(f"stem {stem!r}: use 7x7 or 3x3")
+    first = (
+        conv(in_channels, 64, 7, stride=2, bias=False, batch_norm=True) if stem == "7x7" else stem_3x3(in_channels, stem_norm)
+    )
+    layers = {"conv1": first, "pool1": nn.MaxPool2d(3, 2, padding=1)}
+    return ResNet(blocks, (64, 128, 256, 512), layers, projection_shortcut, num_classes, **options)
+
+
+IMPROVED: dict[str, Any] = {"stem": "3x3", "dropout": 0.2, "init": "he"}
+
+
+def resnet18_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> ResNet:
+    """ResNet18, its 7x7 replaced by three 3x3, light dropout, He's initialisation. Options: `imagenet_resnet`."""
+    return imagenet_resnet((2, 2, 2, 2), num_classes, in_channels, **(IMPROVED | options))

@@ -1,0 +1,94 @@
+"""VGG (Simonyan and Zisserman 2015): only 3x3 convolutions, stacked deep, the width doubling whenever the map halves.
+
+Two 3x3 convolutions see as much as one 5x5, three as much as one 7x7, with fewer weights and more non-linearities.
+
+At 64x64 the last map is 2x2, and the 7x7 pool before the linear layers repeats its four values. The improved VGG16 asks
+for 5x5, which halves the first linear layer, and takes the maximum.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .layers import Network, conv, initialise, named_pool
+
+# Table 1: the widths of the 3x3 convolutions before each of the five 2x2 max pools.
+CONFIGURATIONS = {
+    11: ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+    13: ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)),
+    16: ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
+    19: ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512)),
+}
+
+
+class VGG(Network):
+    """VGG of 11, 13, 16 or 19 layers with weights (configurations A, B, D and E).
+
+    Args:
+        depth: 11, 13, 16 or 19.
+        num_classes: number of logits.
+        in_channels: channels of the images, 1 or 3.
+        batch_norm: normalise between each convolution and its ReLU.
+        head_pool: what brings the last map to the size of the linear layers: "avg7", "max5" and the like.
+        dropout: probability of zeroing a unit of the two hidden linear layers.
+        init: "field" or "he", see `initialise`.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        *,
+        batch_norm: bool = False,
+        head_pool: str = "avg7",
+        dropout: float = 0.5,
+        init: str = "field",
+    ) -> None:
+        stages: dict[str, nn.Module] = {}
+        channels = in_channels
+        for block, widths in enumerate(CONFIGURATIONS[depth], start=1):
+            for layer, width in enumerate(widths, start=1):
+                stages[f"conv{block}_{layer}"] = conv(channels, width, 3, batch_norm=batch_norm)
+                channels = width
+            stages[f"pool{block}"] = nn.MaxPool2d(2)
+        pool = named_pool(head_pool)
+        super().__init__(
+            stages,
+            head=nn.Sequential(
+                pool,
+                nn.Flatten(),
+                _linear(512 * pool.size**2, 4096),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+                _linear(4096, 4096),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+            ),
+            classifier=nn.Linear(4096, num_classes),
+        )
+        initialise(self, init, _field_init)
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer whose weights are drawn once, by `initialise`, and not by PyTorch before: there are 120 million."""
+    return nn.utils.skip_init(nn.Linear, inputs, outputs, device=torch.get_default_device())
+
+
+def _field_init(module: nn.Module) -> None:
+    """What torchvision does: He's normal over the fan-out, narrow normals in the linear layers."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+IMPROVED: dict[str, Any] = {"batch_norm": True, "head_pool": "max5", "init": "he"}
+
+
+def vgg16_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> VGG:
+    """VGG16 with batch norm, a 5x5 max pool before the linear layers and He's initialisation. Options: `VGG`."""
+    return VGG(16, num_classes, in_channels, **(IMPROVED | options))

@@ -1,0 +1,132 @@
+"""Tables made from runs."""
+
+from itertools import combinations, groupby
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from . import metrics
+from .runs import Run
+
+
+def comparison(runs: list[Run]) -> pd.DataFrame:
+    """One row a run, the best first within each dataset: accuracy (share) with its 95 % interval, and what it cost.
+
+    The interval is Wilson's over the test images: what another test set might give, not what another seed might.
+    """
+    rows = []
+    for run in runs:
+        info = run.info
+        low, high = metrics.accuracy_interval(info["test_correct"], info["test_total"])
+        rows.append(
+            {
+                "dataset": info["dataset_title"],
+                "network": run.label,
+                "recipe": info["recipe"]["name"],
+                "seed": info["seed"],
+                "epochs": info["epochs"],
+                "train_images": info["train_images"],
+                "input_size": info["input_size"],
+                "accuracy": run.accuracy,
+                "low": low,
+                "high": high,
+                "parameters": info["parameters"],
+                "multiply_adds": info["macs"],
+                "train_seconds": info["train_seconds"],
+                "images_per_second": info["images_per_second"],
+                "device": info["device"],
+            }
+        )
+    table = pd.DataFrame(rows)
+    return table.sort_values(["dataset", "accuracy", "network"], ascending=[True, False, True], ignore_index=True)
+
+
+def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
+    """Exact McNemar tests between all networks with the same test images, recipe and seed, Holm-adjusted within such a group.
+
+    Returns:
+        A dict a pair: what the group shares, both networks, the difference of their accuracies (first minus second, share),
+        `p` and `p_holm`.
+    """
+
+    def group(run: Run) -> tuple[str, str, str, int]:
+        return run.info["dataset_title"], run.info["data_sha256"], run.info["recipe"]["name"], run.info["seed"]
+
+    results = []
+    for key, members in groupby(sorted(runs, key=group), key=group):
+        pairs = list(combinations(sorted(members, key=lambda run: -run.accuracy), 2))
+        p_values = [metrics.mcnemar(a.correct, b.correct) for a, b in pairs]
+        for (a, b), p, adjusted in zip(pairs, p_values, metrics.holm(p_values), strict=True):
+            results.append(
+                {
+                    "dataset": key[0],
+                    "recipe": key[2],
+                    "seed": key[3],
+                    "first": a.label,
+                    "second": b.label,
+                    "difference": a.accuracy - b.accuracy,
+                    "p": p,
+                    "p_holm": adjusted,
+                }
+            )
+    return results
+
+
+def comparison_text(runs: list[Run]) -> str:
+    """Both tables for a terminal."""
+    table = comparison(runs)
+    shown = pd.DataFrame(
+        {
+            "network": table["network"],
+            "recipe": table["recipe"],
+            "seed": table["seed"],
+            "accuracy %": (100 * table["accuracy"]).map("{:.2f}".format),
+            "95 % interval": [
+                f"{100 * low:.2f}-{100 * high:.2f}" for low, high in zip(table["low"], table["high"], strict=True)
+            ],
+            "parameters": table["parameters"].map("{:,}".format),
+            "mult-adds M": (table["multiply_adds"] / 1e6).map("{:,.1f}".format),
+            "images": table["train_images"],
+            "epochs": table["epochs"],
+            "size": table["input_size"],
+            "seconds": table["train_seconds"].map("{:.0f}".format),
+            "images/s": table["images_per_second"].map("{:.0f}".format),
+        }
+    )
+    lines = []
+    for dataset in table["dataset"].unique():
+        lines += [f"{dataset}", shown[table["dataset"] == dataset].to_string(index=False), ""]
+    lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
+    return "\n".join([*lines, pairwise_text(pairwise(runs))])
+
+
+def pairwise_text(pairs: list[dict[str, Any]]) -> str:
+    """The pairs that can be told apart, and how many cannot."""
+    if not pairs:
+        return "Nothing to test: no two networks share test images, recipe and seed."
+    apart = [pair for pair in pairs if pair["p_holm"] < 0.05]
+    lines = [
+        f"Exact McNemar tests on the same test images, Holm-adjusted: {len(apart)} of {len(pairs)} pairs differ (p < 0.05)."
+    ]
+    for pair in apart:
+        lines.append(
+            f"  {pair['first']} > {pair['second']} by {100 * pair['difference']:.2f} points"
+            f" (p = {pair['p_holm']:.2g}; {pair['dataset']}, {pair['recipe']}, seed {pair['seed']})"
+        )
+    return "\n".join(lines)
+
+
+def write_pictures(runs: list[Run], out: Path) -> list[Path]:
+    """Learning curves and confusion matrices of runs, a picture of each for every dataset, as PNG in `out`."""
+    from . import figures
+
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for title, members in groupby(sorted(runs, key=lambda run: run.info["dataset_title"]), lambda r: r.info["dataset_title"]):
+        group = list(members)
+        stem = "".join(c if c.isalnum() else "-" for c in title.lower()).strip("-")
+        for name, draw in (("curves", figures.curves), ("confusion", figures.confusions)):
+            paths.append(out / f"{stem}-{name}.png")
+            figures.save(draw(group), paths[-1])
+    return paths

@@ -1,0 +1,209 @@
+"""A run: what one training leaves on disk. Analysis reads runs and nothing else; no dataset and no GPU is needed."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from .errors import UserError
+
+INFO = (
+    "model",
+    "options",
+    "dataset",
+    "dataset_title",
+    "data_sha256",
+    "split_sha256",
+    "classes",
+    "recipe",
+    "seed",
+    "epochs",
+    "train_images",
+    "validation_images",
+    "limit",
+    "input_size",
+    "in_channels",
+    "image_side",
+    "mean",
+    "std",
+    "parameters",
+    "macs",
+    "test_correct",
+    "test_total",
+    "test_nll",
+    "test_brier",
+    "test_ece",
+    "temperature",
+    "train_seconds",
+    "images_per_second",
+    "device",
+    "precision",
+    "threads",
+    "versions",
+    "commit",
+    "warnings",
+)
+HISTORY = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Args:
+        path: its folder.
+        info: `run.json`: settings, figures and circumstances, the keys of `INFO`.
+    """
+
+    path: Path
+    info: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """Read a run's folder.
+
+        Raises:
+            UserError: the folder is no run, or a damaged one.
+        """
+        path = Path(path)
+        try:
+            info = json.loads((path / "run.json").read_text())
+        except OSError:
+            raise UserError(f"{path} is not a run: it has no run.json") from None
+        except ValueError:
+            raise UserError(f"{path / 'run.json'} is damaged: it is not JSON") from None
+        missing = [key for key in INFO if not isinstance(info, dict) or key not in info]
+        if missing:
+            raise UserError(f"{path / 'run.json'} is not a run's: {missing[0]!r} is missing")
+        return cls(path, info)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the test images that were predicted right."""
+        return self.info["test_correct"] / self.info["test_total"]
+
+    @property
+    def label(self) -> str:
+        """The network with the options that were changed."""
+        return model_label(self.info["model"], self.info["options"])
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch, the columns of `HISTORY`; losses are means over images, in nats; accuracies are shares."""
+        try:
+            return pd.read_csv(self.path / "history.csv")
+        except (OSError, ValueError):
+            raise UserError(f"{self.path / 'history.csv'} is missing or damaged") from None
+
+    @cached_property
+    def test(self) -> dict[str, np.ndarray]:
+        """`labels` (N,), `predicted` (N,) and `probabilities` (N, classes) of the test set, in its order."""
+        stored = self._arrays("test.npz")
+        try:
+            return {
+                "labels": stored["labels"].astype(int),
+                "predicted": stored["predicted"].astype(int),
+                "probabilities": stored["probabilities"] / 10_000,
+            }
+        except KeyError as error:
+            raise UserError(f"{self.path / 'test.npz'} lacks {error}") from None
+
+    @cached_property
+    def views(self) -> dict[str, np.ndarray]:
+        """What only the weights could show, see `views.compute`."""
+        return self._arrays("views.npz")
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether each test image was predicted right (N,), bool."""
+        return self.test["labels"] == self.test["predicted"]
+
+    def _arrays(self, name: str) -> dict[str, np.ndarray]:
+        try:
+            with np.load(self.path / name, allow_pickle=False) as stored:
+                return dict(stored)
+        except Exception:  # a damaged archive fails in a dozen ways
+            raise UserError(f"{self.path / name} is missing or damaged") from None
+
+
+def find(root: str | Path) -> list[Run]:
+    """Every finished run below `root`, sorted by path.
+
+    Raises:
+        UserError: there is no such folder, or no run in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder of runs")
+    runs = [Run.load(p.parent) for p in sorted(root.rglob("run.json")) if not is_partial(p.parent)]
+    if not runs:
+        raise UserError(f"there is no finished run in {root}")
+    return runs
+
+
+def model_label(model: str, options: dict[str, Any]) -> str:
+    """A network's name with its changed options, as a run's folder is called: `resnet18-stem=3x3`."""
+    return "-".join([model, *(f"{key}={value}" for key, value in sorted(options.items()))])
+
+
+def partial_folder(folder: Path) -> Path:
+    """Where a run lives until it is finished, beside its final place."""
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def is_partial(folder: Path) -> bool:
+    """Whether a folder is that of an unfinished run."""
+    return folder.name.endswith(".partial")
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that takes its place complete or not at all, whatever kills the program, and outlives a power cut."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write(
+    folder: Path,
+    info: dict[str, Any],
+    history: list[dict[str, float]],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    views: dict[str, np.ndarray],
+) -> None:
+    """Write what a run holds into `folder` (its weights and logits excepted).
+
+    Args:
+        folder: exists.
+        info: `run.json`.
+        history: a row of `HISTORY` each epoch.
+        labels: of the test images (N,).
+        probabilities: of the test images (N, classes).
+        views: see `views.compute`.
+    """
+    small = np.uint8 if probabilities.shape[1] <= 256 else np.uint16
+    pd.DataFrame(history, columns=list(HISTORY)).to_csv(folder / "history.csv", index=False, float_format="%.6g")
+    np.savez_compressed(
+        folder / "test.npz",
+        labels=labels.astype(small),
+        predicted=probabilities.argmax(1).astype(small),
+        probabilities=np.round(probabilities * 10_000).astype(np.uint16),
+    )
+    np.savez_compressed(folder / "views.npz", **views)  # type: ignore[arg-type]
+    (folder / "run.json").write_text(json.dumps(info, indent=1) + "\n")

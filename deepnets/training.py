@@ -1,0 +1,449 @@
+"""Training: one loop, which is a function of its job and of nothing else, and which continues where it was stopped.
+
+Whatever is random in step s of epoch e is drawn from generators seeded by (seed, e, s). So neither an evaluation more or
+less, nor other uses of random numbers, nor an interruption changes what comes out, and a checkpoint holds no random state.
+"""
+
+import copy
+import math
+import os
+import platform
+import signal
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from . import __version__, checkpoint, data, metrics, models, runs, views
+from .data import Images
+from .environment import commit, device_name, hardware, signals, working_folder
+from .errors import UserError
+from .recipes import Recipe
+from .runs import Run
+from .transforms import POLICIES, Transform
+
+INITIALISE, ORDER, AUGMENT, DROPOUT = range(4)  # what random numbers are for
+EVALUATION_BATCH = 256
+PLATEAU = 0.01  # nats from the loss of guessing
+
+
+class OutOfTime(Exception):
+    """The deadline passed; a checkpoint was written."""
+
+
+class Diverged(UserError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train.
+
+    Args:
+        model: name for `models.create`.
+        dataset: name for `data.load`.
+        recipe: how.
+        seed: of initialisation, validation split, order, augmentation and dropout.
+        options: of the network.
+        limit: train on so many images only.
+        input_size: side of the images that the network sees, in pixels.
+    """
+
+    model: str
+    dataset: str
+    recipe: Recipe
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    input_size: int = 64
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("seed", self.seed, 0, 2**32 - 1),
+            ("limit", 10 if self.limit is None else self.limit, 10, 10_000_000),
+            ("size", self.input_size, 8, 1024),
+        ):
+            if type(value) is not int or not low <= value <= high:
+                raise UserError(f"{name} {value!r}: must be a whole number from {low} to {high}")
+
+    @property
+    def folder(self) -> Path:
+        """Where the run belongs below the root of results."""
+        dataset = f"folder-{Path(self.dataset).name}" if self.dataset.startswith("folder:") else self.dataset
+        return Path(dataset, runs.model_label(self.model, self.options), self.recipe.name, f"seed{self.seed}")
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the outcome, as plain values."""
+        return asdict(self) | {"epochs": self.recipe.epochs}
+
+
+def fit(
+    job: Job,
+    out: str | Path = "results",
+    *,
+    root: Path | None = None,
+    download: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    deadline: float = math.inf,
+    checkpoint_seconds: float = 180.0,
+    verbose: bool = True,
+) -> Run:
+    """Train a network, or continue, or report what is finished.
+
+    Args:
+        job: what to train.
+        out: folder of runs; the run goes to `job.folder` below it.
+        root: of the datasets, `data.data_root()` by default.
+        download: fetch the dataset if it is missing.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware multiplies it natively.
+        deadline: on the clock of `time.monotonic`; a checkpoint is written when it passes.
+        checkpoint_seconds: largest time between two checkpoints; there is one at each epoch's end besides.
+        verbose: print a line an epoch, and a bar within it on a terminal.
+
+    Raises:
+        UserError: the job, the data or the folder will not do, or the loss is no longer finite.
+        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by the deadline, Ctrl-C, SIGTERM; the same call continues.
+    """
+    folder = Path(out) / job.folder
+    if folder.is_dir():
+        return _finished(folder, job)
+    target, kind = hardware(device, precision)
+    models.blueprint(job.model, **job.options)  # a wrong name is said before the data is read
+    dataset = data.load(job.dataset, root, download=download, size=job.input_size)
+    with working_folder(folder) as work, signals() as caught, torch.random.fork_rng():
+        trainer = Trainer(job, dataset, target, kind, work, caught, deadline, checkpoint_seconds, verbose)
+        trainer.resume()
+        trainer.train()
+        trainer.finish()
+        os.rename(work, folder)
+    for leftover in ("checkpoint.pt", "lock"):
+        (folder / leftover).unlink(missing_ok=True)
+    return Run.load(folder)
+
+
+def _finished(folder: Path, job: Job) -> Run:
+    """The run in `folder`, if it is the job's."""
+    run = Run.load(folder)
+    for key, value in job.settings().items():
+        if run.info[key] != value:
+            raise UserError(f"{folder} holds another run ({key} {run.info[key]!r}, not {value!r}); choose another --out")
+    return run
+
+
+class Trainer:
+    """A training under way. Its state is what `state` returns; everything else follows from the job."""
+
+    def __init__(
+        self,
+        job: Job,
+        dataset: data.Dataset,
+        device: torch.device,
+        precision: str,
+        work: Path,
+        caught: list[int],
+        deadline: float,
+        checkpoint_seconds: float,
+        verbose: bool,
+    ) -> None:
+        self.job, self.recipe, self.dataset = job, job.recipe, dataset
+        self.device, self.precision = device, precision
+        self.work, self.caught, self.deadline = work, caught, deadline
+        self.checkpoint_seconds, self.verbose = checkpoint_seconds, verbose
+
+        train, validation, self.split_sha256 = dataset.split(job.seed, job.limit)
+        channels = train.images.shape[1]
+        shape = (len(dataset.classes), channels)
+        blueprint = models.blueprint(job.model, *shape, **job.options)
+        self.parameters = models.count_parameters(blueprint)
+        self.macs = models.multiply_adds(blueprint, job.input_size, channels)
+        self.policy = POLICIES.get(dataset.name, POLICIES["folder"])
+        mean, std = data.statistics(train.images)
+        if min(std) == 0:
+            raise UserError(f"{dataset.name}: all training images are the same")
+        augment = self.policy if self.recipe.augment else None
+        self.transform = Transform(job.input_size, mean, std, augment, self.recipe.cutout)
+        # A dataset of small images fits the device whole; a batch is an index into it.
+        self.train_set, self.validation_set = (Images(p.images.to(device), p.labels.to(device)) for p in (train, validation))
+        self.batches = math.ceil(len(train) / self.recipe.batch_size)
+
+        torch.manual_seed(_seed(job.seed, INITIALISE))
+        network = models.create(job.model, *shape, **job.options)
+        self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.network) if self.recipe.average else None
+        self.optimizer = _optimizer(self.network, self.recipe)
+
+        self.epoch, self.step = 0, 0
+        self.sums = {"loss": 0.0, "correct": 0.0, "images": 0.0, "seconds": 0.0}  # of the epoch under way
+        self.history: list[dict[str, float]] = []
+        self.saved = time.monotonic()
+
+    def train(self) -> None:
+        """Run the epochs that are left."""
+        while self.epoch < self.recipe.epochs:
+            self.train_epoch()
+            _, logits = self.evaluate(self.validation_set)
+            self.history.append(self.epoch_row(logits))
+            if not math.isfinite(self.history[-1]["val_loss"]):
+                raise self.diverged("validation loss")
+            self.report_epoch()
+            self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
+            self.save()
+
+    def train_epoch(self) -> None:
+        """Run the steps of this epoch that are left, each on one batch of a new order of the images."""
+        order = torch.randperm(len(self.train_set), generator=_generator(self.job.seed, ORDER, self.epoch))
+        batches = order.tensor_split(self.batches)  # sizes differ by one at most: none is a single image
+        bar = tqdm(batches, f"epoch {self.epoch + 1}", leave=False, initial=self.step, disable=None if self.verbose else True)
+        for batch in batches[self.step :]:
+            start = time.perf_counter()
+            self.train_step(batch.to(self.device))
+            self.sums["seconds"] += time.perf_counter() - start
+            self.step += 1
+            bar.set_postfix(loss=f"{self.sums['loss'] / self.sums['images']:.3f}", refresh=False)
+            bar.update()
+            self.pause_point()
+        bar.close()
+
+    def train_step(self, index: Tensor) -> None:
+        """One update from the images at `index`."""
+        torch.manual_seed(_seed(self.job.seed, DROPOUT, self.epoch, self.step))
+        self.network.train()
+        batch = self.train_set[index]
+        images = self.transform(batch.images, _generator(self.job.seed, AUGMENT, self.epoch, self.step))
+        with self.autocast():
+            outputs = self.network.weighted_logits(images.contiguous(memory_format=torch.channels_last))
+        smoothing = self.recipe.label_smoothing
+        losses = [w * F.cross_entropy(z.float(), batch.labels, label_smoothing=smoothing) for w, z in outputs]
+        loss = torch.stack(losses).sum()
+        if not math.isfinite(loss.item()):
+            raise self.diverged("loss")
+
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate(self.progress)
+        self.optimizer.step()
+        if self.averaged is not None:
+            self.average(self.averaged)
+
+        logits = outputs[0][1].detach().float()  # curves show the plain loss, which compares with validation's
+        self.sums["loss"] += F.cross_entropy(logits, batch.labels, reduction="sum").item()
+        self.sums["correct"] += (logits.argmax(1) == batch.labels).sum().item()
+        self.sums["images"] += len(index)
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, in the middle of this step."""
+        return (self.epoch * self.batches + self.step + 0.5) / (self.recipe.epochs * self.batches)
+
+    @torch.no_grad()
+    def average(self, averaged: nn.Module) -> None:
+        """Move the running average of weights and batch statistics towards the present ones; faster at first."""
+        done = self.epoch * self.batches + self.step
+        weight = 1 - min(self.recipe.average, (1 + done) / (10 + done))
+        for mean, now in zip(averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(now, weight)
+            else:
+                mean.copy_(now)
+
+    def autocast(self) -> torch.autocast:
+        """Where products are taken in bf16, if the precision says so."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @torch.inference_mode()
+    def evaluate(self, part: Images, flip: bool = False) -> tuple[Tensor, Tensor]:
+        """Representations (N, D) and logits (N, classes), float32; `flip` averages the logits with the mirror images'."""
+        network = self.network if self.averaged is None else self.averaged
+        network.eval()
+        features, logits = [], []
+        for images in part.images.split(EVALUATION_BATCH):
+            x = self.transform(images.to(self.device)).contiguous(memory_format=torch.channels_last)
+            with self.autocast():
+                features.append(network.features(x).float())
+                logits.append(network.classifier(features[-1]).float())
+                if flip:
+                    logits[-1] = (logits[-1] + network(x.flip(-1)).float()) / 2
+            self.pause_point()
+        return torch.cat(features), torch.cat(logits)
+
+    def epoch_row(self, logits: Tensor) -> dict[str, float]:
+        """The row of the history for this epoch, given the validation images' logits."""
+        labels = self.validation_set.labels
+        return {
+            "epoch": self.epoch + 1,
+            "train_loss": self.sums["loss"] / self.sums["images"],
+            "train_accuracy": self.sums["correct"] / self.sums["images"],
+            "val_loss": F.cross_entropy(logits, labels).item(),
+            "val_accuracy": (logits.argmax(1) == labels).float().mean().item(),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": self.sums["seconds"],
+        }
+
+    def report_epoch(self) -> None:
+        """Print the last row of the history, with the speed and the time left."""
+        if not self.verbose:
+            return
+        row = self.history[-1]
+        left = np.mean([r["seconds"] for r in self.history]) * (self.recipe.epochs - self.epoch - 1)
+        print(
+            f"  epoch {self.epoch + 1:3}/{self.recipe.epochs}"
+            f"  loss {row['train_loss']:.4f} / {row['val_loss']:.4f}"
+            f"  accuracy {100 * row['train_accuracy']:5.1f} / {100 * row['val_accuracy']:5.1f} %"
+            f"  rate {row['learning_rate']:.2g}"
+            f"  {self.sums['images'] / self.sums['seconds']:5.0f} images/s"
+            f"  {left // 60:.0f}:{left % 60:02.0f} left",
+            flush=True,
+        )
+
+    def diverged(self, what: str) -> Diverged:
+        """The error that says where it happened."""
+        return Diverged(
+            f"{self.job.folder}: the {what} is not finite at epoch {self.epoch + 1}, step {self.step + 1}, "
+            f"rate {self.recipe.rate(self.progress):.3g}; lower the learning rate"
+        )
+
+    def pause_point(self) -> None:
+        """Between two steps or batches, where nothing is half done: save if it is time, stop if that was asked for."""
+        stop = bool(self.caught) or time.monotonic() > self.deadline
+        if stop or time.monotonic() - self.saved > self.checkpoint_seconds:
+            self.save()
+        if self.caught:
+            raise KeyboardInterrupt if self.caught[0] == signal.SIGINT else SystemExit(128 + self.caught[0])
+        if stop:
+            raise OutOfTime
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree on with the training that continues it."""
+        return self.job.settings() | {
+            "data": self.dataset.sha256,
+            "split": self.split_sha256,
+            "device": self.device.type,
+            "precision": self.precision,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes during a training."""
+        return {
+            "identity": self.identity(),
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "progress": {"epoch": self.epoch, "step": self.step, "sums": self.sums, "history": self.history},
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        checkpoint.save(self.work / "checkpoint.pt", self.state())
+        self.saved = time.monotonic()
+
+    def resume(self) -> None:
+        """Continue from the checkpoint, if there is one. Raises UserError if it is damaged or another training's."""
+        path = self.work / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = checkpoint.load(path)
+        theirs = state.get("identity") or {}
+        for key, value in self.identity().items():
+            if theirs.get(key) != value:
+                raise UserError(
+                    f"{path} is another training's ({key} {theirs.get(key)!r}, not {value!r}); choose another --out"
+                )
+        self.network.load_state_dict(state["network"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for key, value in state["progress"].items():
+            setattr(self, key, value)
+        if self.verbose:
+            print(f"  continuing from epoch {self.epoch + 1}, step {self.step + 1}", flush=True)
+
+    def finish(self) -> None:
+        """Look at the test set, once, and write the run."""
+        flip = self.recipe.flip_test and self.policy.flip
+        features, test_logits = (t.cpu().numpy() for t in self.evaluate(self.dataset.test, flip))
+        validation_logits = self.evaluate(self.validation_set, flip)[1].cpu().numpy()
+        network = self.network if self.averaged is None else self.averaged
+        labels = self.dataset.test.labels
+        classes = sorted(set(labels.tolist()))[:10]
+        samples = self.dataset.test[torch.tensor([labels.tolist().index(c) for c in classes])].images
+        seen = views.compute(network, features, self.transform(samples.to(self.device)), classes)
+        np.save(self.work / "logits.npy", test_logits)
+        weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+        save_file(weights, self.work / "model.safetensors")
+        info = self.info() | metrics.summary(test_logits, labels.numpy())
+        info["temperature"] = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
+        runs.write(self.work, info, self.history, labels.numpy(), metrics.softmax(test_logits, axis=1), seen)
+
+    def info(self) -> dict[str, Any]:
+        """What `run.json` says beside the test's figures."""
+        seconds = sum(row["seconds"] for row in self.history)
+        return self.job.settings() | {
+            "dataset_title": self.dataset.title,
+            "data_sha256": self.dataset.sha256,
+            "split_sha256": self.split_sha256,
+            "classes": list(self.dataset.classes),
+            "train_images": len(self.train_set),
+            "validation_images": len(self.validation_set),
+            "in_channels": self.train_set.images.shape[1],
+            "image_side": self.train_set.images.shape[-1],
+            "mean": list(self.transform.mean),
+            "std": list(self.transform.std),
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "train_seconds": seconds,
+            "images_per_second": len(self.train_set) * self.recipe.epochs / seconds,
+            "device": device_name(self.device),
+            "precision": self.precision,
+            "threads": torch.get_num_threads(),
+            "versions": {
+                "deepnets": __version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "torchvision": torchvision.__version__,
+                "numpy": np.__version__,
+                "scikit-learn": sklearn.__version__,
+            },
+            "commit": commit(),
+            "warnings": self.warnings(),
+        }
+
+    def warnings(self) -> list[str]:
+        """What a reader of the result must know: a loss that never left that of guessing is no result."""
+        chance = math.log(len(self.dataset.classes))
+        losses = [row["train_loss"] for row in self.history]
+        if min(losses) > chance - PLATEAU:
+            return [f"chance-level plateau: the loss stayed at ln {len(self.dataset.classes)} = {chance:.4f}"]
+        return []
+
+
+def _seed(*words: int) -> int:
+    """A seed for torch from a few numbers, well mixed."""
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _generator(*words: int) -> Generator:
+    return Generator().manual_seed(_seed(*words))
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """SGD that decays the weights of convolutions and linear layers, which have more than one axis, and nothing else."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov, fused=True)

@@ -1,0 +1,122 @@
+"""Batched augmentation on the training device: every geometric change is one 2x3 matrix an image, sampled once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How far an image may be changed without changing its class.
+
+    Args:
+        degrees: largest rotation either way.
+        shift: largest shift either way, as a share of the side; drawn in whole pixels of the stored image.
+        scale: largest change of size either way, as a share.
+        flip: mirror half of the images.
+    """
+
+    degrees: float = 0.0
+    shift: float = 0.0
+    scale: float = 0.0
+    flip: bool = False
+
+
+POLICIES = {
+    "digits": Policy(degrees=10, shift=1 / 8, scale=0.1),  # one pixel of 8
+    "mnist": Policy(degrees=10, shift=2 / 28, scale=0.1),  # two pixels of 28; a mirrored digit is another one
+    "cifar10": Policy(shift=4 / 32, flip=True),  # four pixels of 32
+    "folder": Policy(shift=1 / 8, flip=True),
+}
+
+
+def affine(angle: Tensor, shift: Tensor, scale: Tensor, flip: Tensor) -> Tensor:
+    """Matrices that take output to input positions, both from -1 to 1 across the image.
+
+    The image is mirrored, scaled and turned about its centre, then shifted, as torchvision's `hflip` and `affine` do.
+
+    Args:
+        angle: clockwise, radians (N,).
+        shift: to the right and down, in image sides (N, 2).
+        scale: (N,).
+        flip: whether to mirror (N,), bool.
+
+    Returns:
+        (N, 2, 3).
+    """
+    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
+    turn = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], dim=1)
+    moved = -(turn @ (2 * shift)[:, :, None])  # the image spans 2
+    matrices = torch.cat([turn, moved], dim=2)
+    mirror = torch.where(flip, -1.0, 1.0)[:, None]
+    return torch.cat([(matrices[:, 0] * mirror)[:, None], matrices[:, 1:]], dim=1)
+
+
+def draw(policy: Policy, count: int, side: int, generator: Generator) -> Tensor:
+    """Random matrices (count, 2, 3) for images of `side` pixels. Drawn on the CPU, so every device gets the same."""
+
+    def uniform(*shape: int) -> Tensor:
+        return 2 * torch.rand(*shape, generator=generator) - 1
+
+    angle = torch.deg2rad(policy.degrees * uniform(count))
+    pixels = round(policy.shift * side)
+    shift = torch.randint(-pixels, pixels + 1, (count, 2), generator=generator) / side
+    scale = 1 + policy.scale * uniform(count)
+    flip = (uniform(count) < 0) & policy.flip
+    return affine(angle, shift, scale, flip)
+
+
+def warp(images: Tensor, matrices: Tensor | None, size: int) -> Tensor:
+    """Sample images (N, C, H, W) through matrices (N, 2, 3), bilinearly: (N, C, size, size). None only resizes.
+
+    Black lies outside the image; a resize alone never mixes it in.
+    """
+    if matrices is None:
+        same = images.shape[-1] == size
+        return images if same else F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+    grid = F.affine_grid(matrices, [len(images), 1, size, size], align_corners=False)
+    sampled = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    # A sample fades out over the output pixel beyond the centre of the last one inside.
+    beyond = (grid.abs() - (1 - 1 / size)).clamp_(min=0) * (size / 2)
+    inside = (1 - beyond).clamp_(min=0).prod(-1)
+    return sampled * inside[:, None]
+
+
+def cutout(images: Tensor, share: float, generator: Generator) -> Tensor:
+    """Set one square of each image (N, C, H, H) to zero, `share` of H wide, centred anywhere (DeVries and Taylor 2017)."""
+    side = images.shape[-1]
+    centres = torch.rand(len(images), 2, generator=generator).to(images.device) * side
+    pixels = torch.arange(side, device=images.device) + 0.5
+    rows, columns = ((pixels - centres[:, i, None]).abs() < share * side / 2 for i in (0, 1))
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """From stored images to what a network sees.
+
+    Args:
+        size: side of the result.
+        mean: of each channel, on the scale 0 to 1.
+        std: likewise.
+        policy: random changes for training; None for none.
+        cut: side of the cutout as a share, 0 for none.
+    """
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    policy: Policy | None = None
+    cut: float = 0.0
+
+    def __call__(self, images: Tensor, generator: Generator | None = None) -> Tensor:
+        """Stored images (N, C, H, W), uint8, to (N, C, size, size), float32. Without a generator nothing is random."""
+        matrices = None
+        if generator is not None and self.policy is not None:
+            matrices = draw(self.policy, len(images), images.shape[-1], generator).to(images.device)
+        x = warp(images.float() / 255, matrices, self.size)
+        mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        x = (x - mean) / std
+        return cutout(x, self.cut, generator) if generator is not None and self.cut else x

@@ -1,0 +1,75 @@
+"""What only the weights can show, kept small, since the weights of large networks are not."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+
+from .models import Network
+
+CAM_SIDE = 4  # a map of fewer rows says nothing about where
+
+
+def quantise(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Values as 256 levels between their smallest and largest: `levels` (uint8) and `range` (2,)."""
+    low, high = float(values.min()), float(values.max())
+    levels = np.round((values - low) * (255 / ((high - low) or 1)))
+    return {"levels": levels.astype(np.uint8), "range": np.array([low, high], np.float32)}
+
+
+def restore(views: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """The values that `quantise` stored under `name`."""
+    low, high = views[f"{name}_range"]
+    return low + views[f"{name}_levels"].astype(np.float32) * ((high - low) / 255)
+
+
+def compute(network: Network, features: np.ndarray, samples: Tensor, classes: Sequence[int]) -> dict[str, np.ndarray]:
+    """The contents of `views.npz`.
+
+    Args:
+        network: in evaluation mode.
+        features: representations of the test set (N, D), float32.
+        samples: a few transformed test images (M, C, H, W).
+        classes: their labels.
+
+    Returns:
+        `pca_*`: the representations' first two principal components (N, 2); `filters_*`: the first convolution's weights;
+        `cam_*`: Grad-CAM maps (M, h, w) of the samples for their own class; `cam_stage`: the stage they are taken from;
+        `pca_share`: the components' share of the variance (2,). Read the starred ones through `restore`.
+    """
+    pca = PCA(2, svd_solver="randomized", random_state=0)  # scikit-learn fixes the signs
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    stage, cams = grad_cam(network, samples, classes)
+    arrays = {
+        "pca": pca.fit_transform(features),
+        "filters": first.weight.detach().float().cpu().numpy(),
+        "cam": cams.float().cpu().numpy(),
+    }
+    views = {f"{name}_{part}": v for name, values in arrays.items() for part, v in quantise(values).items()}
+    return views | {"cam_stage": np.array(stage), "pca_share": pca.explained_variance_ratio_.astype(np.float32)}
+
+
+def grad_cam(network: Network, images: Tensor, classes: Sequence[int]) -> tuple[str, Tensor]:
+    """Where a network sees a class (Selvaraju et al. 2017, eq. 1 and 2).
+
+    The last stage is 2x2 at 64x64 pixels; the last one of at least 4x4 is taken.
+
+    Args:
+        network: in evaluation mode.
+        images: transformed (M, C, H, W).
+        classes: one an image.
+
+    Returns:
+        The stage's name and its maps (M, h, w), not negative.
+    """
+    with torch.enable_grad():
+        maps = network.maps(images)
+        *_, last = maps.values()
+        logits = network.classifier(network.head(last))
+        stage = [name for name, values in maps.items() if values.shape[-1] >= CAM_SIDE][-1]
+        score = logits[torch.arange(len(images)), list(classes)].sum()
+        (gradient,) = torch.autograd.grad(score, maps[stage])
+    weights = gradient.mean((2, 3), keepdim=True)
+    return stage, (weights * maps[stage]).sum(1).relu().detach()
