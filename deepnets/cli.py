@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
     report.add_argument("dir", nargs="?", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
+    report.add_argument("--readme", type=Path, metavar="FILE", help="fill the table of this Markdown file")
     return parser
 
 
@@ -139,8 +140,12 @@ def _predict(args: argparse.Namespace) -> None:
 def _report(args: argparse.Namespace) -> None:
     from . import report, runs
 
-    for path in report.write_pictures(runs.find(args.dir), args.out):
+    found = runs.find(args.dir)
+    for path in report.write_pictures(found, args.out):
         print(path)
+    if args.readme:
+        report.fill_readme(args.readme, found)
+        print(args.readme)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -66,12 +66,12 @@ class Dataset:
         Raises:
             UserError: there are not that many images, or too few to hold every class.
         """
-        size = VALIDATION.get(self.name, len(self.train) // 10)
+        size = VALIDATION.get(self.name, max(len(self.train) // 10, len(self.classes)))
         rest, validation = _stratified(np.arange(len(self.train)), self.train.labels.numpy(), size, seed, self.name)
         if limit is not None:
             if limit > len(rest):
                 raise UserError(f"--limit {limit}: {self.name} has {len(rest)} training images beside the validation split")
-            size = min(size, limit // 5)
+            size = min(size, max(limit // 5, len(self.classes)))
             if limit < len(rest):
                 _, rest = _stratified(rest, self.train.labels[rest].numpy(), limit, seed, f"--limit {limit}")
             if size < len(validation):
@@ -87,7 +87,9 @@ def _stratified(index: np.ndarray, labels: np.ndarray, size: int, seed: int, wha
         first, second = train_test_split(index, test_size=size, stratify=labels, random_state=seed)
     except ValueError:
         classes = len(np.unique(labels))
-        raise UserError(f"{what}: {size} of {len(index)} images cannot represent {classes} classes; take more") from None
+        raise UserError(
+            f"{what}: {len(index)} images do not split into {size} and the rest with all {classes} classes in both"
+        ) from None
     return first, second
 
 

@@ -5,13 +5,17 @@ import platform
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from . import __version__
 from .errors import UserError
 from .runs import partial_folder
 
@@ -55,6 +59,12 @@ def device_name(device: torch.device) -> str:
     return _cpu().get("cpu_name") or platform.processor() or platform.machine()
 
 
+def versions() -> dict[str, str]:
+    """Of what computes the results."""
+    packages = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")}
+    return {"deepnets": __version__, "python": platform.python_version(), **packages}
+
+
 def commit() -> str:
     """The commit of the checkout that this file is in, `-dirty` if it was changed; `unknown` outside one."""
     top = Path(__file__).resolve().parent.parent
@@ -67,27 +77,34 @@ def commit() -> str:
         return "unknown"
 
 
+class OutOfTime(Exception):
+    """The deadline passed; a checkpoint was written."""
+
+
 @contextmanager
-def signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of letting them tear a step; a second one acts as it always does.
+def interruptions(deadline: float) -> Iterator[Callable[[], BaseException | None]]:
+    """Collect SIGINT and SIGTERM instead of letting them tear a step; a second one acts as it always does.
 
     Off the main thread, where Python allows no handlers, signals act as they always do.
+
+    Args:
+        deadline: on the clock of `time.monotonic`.
+
+    Yields:
+        A function that gives what to raise at the next good moment: KeyboardInterrupt, SystemExit(143), OutOfTime, or None.
     """
-    caught: list[int] = []
+    caught: list[BaseException] = []
     previous: dict[int, Any] = {}
 
     def note(number: int, _frame: object) -> None:
-        caught.append(number)
+        caught.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
         signal.signal(number, previous[number])
 
-    try:
+    if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.getsignal(number)
-            signal.signal(number, note)
-    except ValueError:
-        previous.clear()
+            previous[number] = signal.signal(number, note)
     try:
-        yield caught
+        yield lambda: caught[0] if caught else OutOfTime() if time.monotonic() > deadline else None
     finally:
         for changed, handler in previous.items():
             signal.signal(changed, handler)

@@ -1,5 +1,6 @@
 """Tables made from runs."""
 
+import re
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from . import metrics
+from .errors import UserError
 from .runs import Run
 
 
@@ -76,15 +78,24 @@ def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
 def comparison_text(runs: list[Run]) -> str:
     """Both tables for a terminal."""
     table = comparison(runs)
-    shown = pd.DataFrame(
+    shown = _shown(table)
+    lines = []
+    for dataset in table["dataset"].unique():
+        lines += [f"{dataset}", shown[table["dataset"] == dataset].to_string(index=False), ""]
+    lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
+    return "\n".join([*lines, pairwise_text(pairwise(runs))])
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `comparison` that a person reads, as text."""
+    percent = (100 * table[["accuracy", "low", "high"]]).map("{:.2f}".format)
+    return pd.DataFrame(
         {
             "network": table["network"],
             "recipe": table["recipe"],
             "seed": table["seed"],
-            "accuracy %": (100 * table["accuracy"]).map("{:.2f}".format),
-            "95 % interval": [
-                f"{100 * low:.2f}-{100 * high:.2f}" for low, high in zip(table["low"], table["high"], strict=True)
-            ],
+            "accuracy %": percent["accuracy"],
+            "95 % interval": percent["low"] + " to " + percent["high"],
             "parameters": table["parameters"].map("{:,}".format),
             "mult-adds M": (table["multiply_adds"] / 1e6).map("{:,.1f}".format),
             "images": table["train_images"],
@@ -94,11 +105,23 @@ def comparison_text(runs: list[Run]) -> str:
             "images/s": table["images_per_second"].map("{:.0f}".format),
         }
     )
-    lines = []
-    for dataset in table["dataset"].unique():
-        lines += [f"{dataset}", shown[table["dataset"] == dataset].to_string(index=False), ""]
-    lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
-    return "\n".join([*lines, pairwise_text(pairwise(runs))])
+
+
+def fill_readme(path: Path, runs: list[Run]) -> None:
+    """Put the comparison of runs between the two comments in a Markdown file that name the program.
+
+    Raises:
+        UserError: the file has no such comments.
+    """
+    shown = _shown(comparison(runs)).drop(columns=["recipe", "seed"])
+    rows = [" | ".join(shown.columns), "|".join(["---"] + ["---:"] * (len(shown.columns) - 1))]
+    rows += [" | ".join(map(str, row)) for row in shown.itertuples(index=False)]
+    machines = sorted({f"{run.info['device']}, {run.info['precision']}, {run.info['threads']} threads" for run in runs})
+    table = "\n".join(f"| {row} |" for row in rows) + f"\n\nTrained on: {'; '.join(machines)}."
+    text, count = re.subn(r"(?s)(<!-- deepnets -->\n).*(<!-- /deepnets -->)", rf"\g<1>{table}\n\g<2>", path.read_text())
+    if not count:
+        raise UserError(f"{path} has no place for the table: <!-- deepnets --> and <!-- /deepnets -->")
+    path.write_text(text)
 
 
 def pairwise_text(pairs: list[dict[str, Any]]) -> str:

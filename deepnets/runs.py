@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,41 +15,11 @@ import pandas as pd
 from .errors import UserError
 
 INFO = (
-    "model",
-    "options",
-    "dataset",
-    "dataset_title",
-    "data_sha256",
-    "split_sha256",
-    "classes",
-    "recipe",
-    "seed",
-    "epochs",
-    "train_images",
-    "validation_images",
-    "limit",
-    "input_size",
-    "in_channels",
-    "image_side",
-    "mean",
-    "std",
-    "parameters",
-    "macs",
-    "test_correct",
-    "test_total",
-    "test_nll",
-    "test_brier",
-    "test_ece",
-    "temperature",
-    "train_seconds",
-    "images_per_second",
-    "device",
-    "precision",
-    "threads",
-    "versions",
-    "commit",
-    "warnings",
-)
+    "model", "options", "dataset", "dataset_title", "data_sha256", "split_sha256", "classes", "recipe", "seed",
+    "epochs", "train_images", "validation_images", "limit", "input_size", "in_channels", "image_side", "mean", "std",
+    "parameters", "macs", "test_correct", "test_total", "test_nll", "test_brier", "test_ece", "temperature",
+    "train_seconds", "images_per_second", "device", "precision", "threads", "versions", "commit", "warnings",
+)  # fmt: skip
 HISTORY = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 
 
@@ -167,15 +136,15 @@ def is_partial(folder: Path) -> bool:
 @contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that takes its place complete or not at all, whatever kills the program, and outlives a power cut."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    part = path.with_name(f"{path.name}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with part.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        part.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 

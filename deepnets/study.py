@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from . import data, models, recipes
+from .environment import OutOfTime
 from .errors import UserError
-from .recipes import Recipe
 from .runs import Run
-from .training import Diverged, Job, OutOfTime, fit
+from .training import Diverged, Job, fit
 
 AXES = ("networks", "recipes", "datasets", "seeds")  # the last varies slowest
 SETTINGS = ("input_size", "limit", "options")
@@ -117,20 +117,11 @@ def execute(jobs: list[Job], out: str | Path, *, budget: float = math.inf, **har
 
 
 def expect_seconds(job: Job, finished: list[Run]) -> float:
-    """About how long a job will take, by the run that resembles it most; 0 while nothing is known."""
-
-    def work(macs: int, images: int, recipe: Recipe) -> float:
-        return macs * images * recipe.epochs
-
-    same = [run for run in finished if run.info["model"] == job.model] or finished
-    if not same:
+    """About how long a job will take, by the slowest finished run of its network, or of any; 0 while nothing is known."""
+    like = [run.info for run in finished if run.info["model"] == job.model] or [run.info for run in finished]
+    if not like:
         return 0.0
-    like = max(same, key=lambda run: run.info["train_seconds"] / work(run.info["macs"], run.info["train_images"], _recipe(run)))
-    images = job.limit or like.info["train_images"]
+    seconds = max(info["train_seconds"] / (info["macs"] * info["train_images"] * info["epochs"]) for info in like)
     macs = models.multiply_adds(models.blueprint(job.model, **job.options), job.input_size)
-    ratio = work(macs, images, job.recipe) / work(like.info["macs"], like.info["train_images"], _recipe(like))
-    return 1.2 * ratio * like.info["train_seconds"]  # evaluation and saving take a little
-
-
-def _recipe(run: Run) -> Recipe:
-    return Recipe(**run.info["recipe"])
+    images = job.limit or max(info["train_images"] for info in like)
+    return 1.2 * seconds * macs * images * job.recipe.epochs  # evaluation and saving take a little

@@ -6,26 +6,23 @@ less, nor other uses of random numbers, nor an interruption changes what comes o
 
 import copy
 import math
-import os
-import platform
-import signal
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
 import torch
-import torchvision
 from safetensors.torch import save_file
+from scipy.special import softmax
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from . import __version__, checkpoint, data, metrics, models, runs, views
+from . import checkpoint, data, metrics, models, runs, views
 from .data import Images
-from .environment import commit, device_name, hardware, signals, working_folder
+from .environment import commit, device_name, hardware, interruptions, versions, working_folder
 from .errors import UserError
 from .recipes import Recipe
 from .runs import Run
@@ -34,10 +31,6 @@ from .transforms import POLICIES, Transform
 INITIALISE, ORDER, AUGMENT, DROPOUT = range(4)  # what random numbers are for
 EVALUATION_BATCH = 256
 PLATEAU = 0.01  # nats from the loss of guessing
-
-
-class OutOfTime(Exception):
-    """The deadline passed; a checkpoint was written."""
 
 
 class Diverged(UserError):
@@ -121,13 +114,19 @@ def fit(
     target, kind = hardware(device, precision)
     models.blueprint(job.model, **job.options)  # a wrong name is said before the data is read
     dataset = data.load(job.dataset, root, download=download, size=job.input_size)
-    with working_folder(folder) as work, signals() as caught, torch.random.fork_rng():
-        trainer = Trainer(job, dataset, target, kind, work, caught, deadline, checkpoint_seconds, verbose)
+    with (
+        working_folder(folder) as work,
+        interruptions(deadline) as interruption,
+        torch.random.fork_rng(),
+        torch.backends.cudnn.flags(enabled=True, deterministic=True),
+    ):
+        trainer = Trainer(job, dataset, target, kind, work)
+        trainer.interruption, trainer.checkpoint_seconds, trainer.verbose = interruption, checkpoint_seconds, verbose
         trainer.resume()
         trainer.train()
-        trainer.finish()
-        os.rename(work, folder)
-    for leftover in ("checkpoint.pt", "lock"):
+        trainer.finish(work)
+        work.rename(folder)
+    for leftover in ("checkpoint.pt", "checkpoint.pt.part", "lock"):
         (folder / leftover).unlink(missing_ok=True)
     return Run.load(folder)
 
@@ -144,22 +143,12 @@ def _finished(folder: Path, job: Job) -> Run:
 class Trainer:
     """A training under way. Its state is what `state` returns; everything else follows from the job."""
 
-    def __init__(
-        self,
-        job: Job,
-        dataset: data.Dataset,
-        device: torch.device,
-        precision: str,
-        work: Path,
-        caught: list[int],
-        deadline: float,
-        checkpoint_seconds: float,
-        verbose: bool,
-    ) -> None:
+    def __init__(self, job: Job, dataset: data.Dataset, device: torch.device, precision: str, work: Path) -> None:
         self.job, self.recipe, self.dataset = job, job.recipe, dataset
         self.device, self.precision = device, precision
-        self.work, self.caught, self.deadline = work, caught, deadline
-        self.checkpoint_seconds, self.verbose = checkpoint_seconds, verbose
+        self.checkpoint, self.saved = work / "checkpoint.pt", time.monotonic()
+        self.interruption: Callable[[], BaseException | None] = lambda: None
+        self.checkpoint_seconds, self.verbose = math.inf, False
 
         train, validation, self.split_sha256 = dataset.split(job.seed, job.limit)
         channels = train.images.shape[1]
@@ -186,7 +175,6 @@ class Trainer:
         self.epoch, self.step = 0, 0
         self.sums = {"loss": 0.0, "correct": 0.0, "images": 0.0, "seconds": 0.0}  # of the epoch under way
         self.history: list[dict[str, float]] = []
-        self.saved = time.monotonic()
 
     def train(self) -> None:
         """Run the epochs that are left."""
@@ -204,16 +192,13 @@ class Trainer:
         """Run the steps of this epoch that are left, each on one batch of a new order of the images."""
         order = torch.randperm(len(self.train_set), generator=_generator(self.job.seed, ORDER, self.epoch))
         batches = order.tensor_split(self.batches)  # sizes differ by one at most: none is a single image
-        bar = tqdm(batches, f"epoch {self.epoch + 1}", leave=False, initial=self.step, disable=None if self.verbose else True)
-        for batch in batches[self.step :]:
+        left = batches[self.step :]
+        for batch in tqdm(left, f"epoch {self.epoch + 1}", leave=False, disable=None if self.verbose else True):
             start = time.perf_counter()
             self.train_step(batch.to(self.device))
             self.sums["seconds"] += time.perf_counter() - start
             self.step += 1
-            bar.set_postfix(loss=f"{self.sums['loss'] / self.sums['images']:.3f}", refresh=False)
-            bar.update()
             self.pause_point()
-        bar.close()
 
     def train_step(self, index: Tensor) -> None:
         """One update from the images at `index`."""
@@ -318,19 +303,17 @@ class Trainer:
 
     def pause_point(self) -> None:
         """Between two steps or batches, where nothing is half done: save if it is time, stop if that was asked for."""
-        stop = bool(self.caught) or time.monotonic() > self.deadline
-        if stop or time.monotonic() - self.saved > self.checkpoint_seconds:
+        interruption = self.interruption()
+        if interruption or time.monotonic() - self.saved > self.checkpoint_seconds:
             self.save()
-        if self.caught:
-            raise KeyboardInterrupt if self.caught[0] == signal.SIGINT else SystemExit(128 + self.caught[0])
-        if stop:
-            raise OutOfTime
+        if interruption:
+            raise interruption
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree on with the training that continues it."""
+        """What decides the outcome: a checkpoint must agree on it with the training that continues it."""
         return self.job.settings() | {
-            "data": self.dataset.sha256,
-            "split": self.split_sha256,
+            "data_sha256": self.dataset.sha256,
+            "split_sha256": self.split_sha256,
             "device": self.device.type,
             "precision": self.precision,
         }
@@ -347,21 +330,18 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        checkpoint.save(self.work / "checkpoint.pt", self.state())
+        checkpoint.save(self.checkpoint, self.state())
         self.saved = time.monotonic()
 
     def resume(self) -> None:
         """Continue from the checkpoint, if there is one. Raises UserError if it is damaged or another training's."""
-        path = self.work / "checkpoint.pt"
-        if not path.exists():
+        if not self.checkpoint.exists():
             return
-        state = checkpoint.load(path)
-        theirs = state.get("identity") or {}
+        state = checkpoint.load(self.checkpoint)
         for key, value in self.identity().items():
-            if theirs.get(key) != value:
-                raise UserError(
-                    f"{path} is another training's ({key} {theirs.get(key)!r}, not {value!r}); choose another --out"
-                )
+            theirs = state["identity"].get(key)
+            if theirs != value:
+                raise UserError(f"{self.checkpoint} is another training's ({key} {theirs!r}, not {value!r}); use another --out")
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
@@ -371,8 +351,8 @@ class Trainer:
         if self.verbose:
             print(f"  continuing from epoch {self.epoch + 1}, step {self.step + 1}", flush=True)
 
-    def finish(self) -> None:
-        """Look at the test set, once, and write the run."""
+    def finish(self, folder: Path) -> None:
+        """Look at the test set, once, and write the run to `folder`."""
         flip = self.recipe.flip_test and self.policy.flip
         features, test_logits = (t.cpu().numpy() for t in self.evaluate(self.dataset.test, flip))
         validation_logits = self.evaluate(self.validation_set, flip)[1].cpu().numpy()
@@ -381,20 +361,18 @@ class Trainer:
         classes = sorted(set(labels.tolist()))[:10]
         samples = self.dataset.test[torch.tensor([labels.tolist().index(c) for c in classes])].images
         seen = views.compute(network, features, self.transform(samples.to(self.device)), classes)
-        np.save(self.work / "logits.npy", test_logits)
+        np.save(folder / "logits.npy", test_logits)
         weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-        save_file(weights, self.work / "model.safetensors")
+        save_file(weights, folder / "model.safetensors")
         info = self.info() | metrics.summary(test_logits, labels.numpy())
         info["temperature"] = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
-        runs.write(self.work, info, self.history, labels.numpy(), metrics.softmax(test_logits, axis=1), seen)
+        runs.write(folder, info, self.history, labels.numpy(), softmax(test_logits, axis=1), seen)
 
     def info(self) -> dict[str, Any]:
         """What `run.json` says beside the test's figures."""
         seconds = sum(row["seconds"] for row in self.history)
-        return self.job.settings() | {
+        return self.identity() | {
             "dataset_title": self.dataset.title,
-            "data_sha256": self.dataset.sha256,
-            "split_sha256": self.split_sha256,
             "classes": list(self.dataset.classes),
             "train_images": len(self.train_set),
             "validation_images": len(self.validation_set),
@@ -407,16 +385,8 @@ class Trainer:
             "train_seconds": seconds,
             "images_per_second": len(self.train_set) * self.recipe.epochs / seconds,
             "device": device_name(self.device),
-            "precision": self.precision,
             "threads": torch.get_num_threads(),
-            "versions": {
-                "deepnets": __version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "torchvision": torchvision.__version__,
-                "numpy": np.__version__,
-                "scikit-learn": sklearn.__version__,
-            },
+            "versions": versions(),
             "commit": commit(),
             "warnings": self.warnings(),
         }

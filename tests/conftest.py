@@ -1,0 +1,37 @@
+"""Tests are offline, and each worker keeps to one thread."""
+
+import socket
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    connect = socket.socket.connect
+
+    def refuse(self, address):
+        if self.family != socket.AF_UNIX:
+            raise OSError("tests do not use the network")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+
+
+@pytest.fixture
+def job():
+    """A small training of the smallest network, changed by keywords."""
+    from deepnets import recipes
+    from deepnets.training import Job
+
+    def make(model="resnet8", recipe="tuned", seed=0, options=None, limit=60, input_size=16, dataset="digits", **fields):
+        values = {"epochs": 2, "batch_size": 16} | fields
+        return Job(model, dataset, recipes.get(recipe, model, **values), seed, options or {}, limit, input_size)
+
+    return make

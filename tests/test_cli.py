@@ -1,0 +1,144 @@
+"""The command line: what it prints, and one clear line with exit code 2 for every mistake."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from deepnets import cli, models
+
+TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Run a command in an empty folder; gives its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "nodata"))
+
+    def call(*arguments):
+        try:
+            code = cli.main([str(a) for a in arguments])
+        except SystemExit as exit_:
+            code = exit_.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def test_models_lists_every_network_with_its_size(run):
+    code, out, _ = run("models")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == models.names()
+    rows = {row["name"]: row for row in json.loads(run("models", "--json")[1])}
+    assert rows["resnet18"] == {"name": "resnet18", "parameters": 11_181_642, "multiply_adds": 148_050_944}
+
+
+def test_train_compare_report_and_again(run, tmp_path):
+    code, out, _ = run(*TRAIN, "--out", "runs")
+    assert code == 0
+    assert "epoch   1/1" in out
+    assert "images/s" in out
+    code, again, _ = run(*TRAIN, "--out", "runs")
+    assert code == 0
+    assert "epoch" not in again
+    assert again.splitlines()[-1] == out.splitlines()[-1]
+    code, out, _ = run("compare", "runs")
+    assert code == 0
+    assert "resnet8" in out
+    content = json.loads(run("compare", "runs", "--json")[1])
+    assert content["runs"][0]["network"] == "resnet8"
+    code, out, _ = run("report", "runs", "--out", "pictures")
+    assert code == 0
+    assert out.splitlines() == ["pictures/digits-curves.png", "pictures/digits-confusion.png"]
+    assert all((tmp_path / line).read_bytes().startswith(b"\x89PNG") for line in out.splitlines())
+
+
+def test_help_and_version(run):
+    assert run("--help")[0] == 0
+    assert run("--version")[1].startswith("deepnets ")
+    for command in ("models", "train", "study", "compare", "predict", "report"):
+        assert run(command, "--help")[0] == 0
+
+
+def test_python_m_deepnets_is_the_same_program_and_help_does_not_import_torch():
+    code = "import sys, deepnets.cli\ntry: deepnets.cli.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    for command in ([sys.executable, "-m", "deepnets", "--version"], [sys.executable, "-c", code]):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+MISTAKES = [
+    ([], "required"),
+    (["dance"], "invalid choice"),
+    (["train"], "required"),
+    (["train", "perceptron"], "no network is called 'perceptron'"),
+    (["train", "resnet19"], "6n"),
+    (["train", "resnet8", "--dataset", "letters"], "no dataset is called 'letters'"),
+    (["train", "resnet8", "--dataset", "folder:"], "no dataset is called 'folder:'"),
+    (["train", "resnet8", "--dataset", "folder:nowhere"], "nowhere is not a folder"),
+    (["train", "resnet8", "--dataset", "mnist"], "--download"),
+    (["train", "resnet8", "--dataset", "cifar10"], "--download"),
+    (["train", "resnet8", "--recipe", "secret"], "no recipe is called 'secret'"),
+    (["train", "resnet8", "--device", "abacus"], "no device is called 'abacus'"),
+    (["train", "resnet8", "--device", "cpu:1"], "no device is called 'cpu:1'"),
+    (["train", "resnet8", "--device", "cuda:99"], "CUDA devices"),
+    (["train", "resnet8", "--precision", "fp8"], "no precision is called 'fp8'"),
+    (["train", "resnet8", "--epochs", "0"], "epochs = 0"),
+    (["train", "resnet8", "--epochs", "-3"], "epochs = -3"),
+    (["train", "resnet8", "--epochs", "999999999"], "epochs = 999999999"),
+    (["train", "resnet8", "--epochs", "many"], "invalid int"),
+    (["train", "resnet8", "--limit", "0"], "limit 0"),
+    (["train", "resnet8", "--limit", "-5"], "limit -5"),
+    (["train", "resnet8", "--limit", "5000"], "--limit 5000"),
+    (["train", "resnet8", "--limit", "1.5"], "invalid int"),
+    (["train", "resnet8", "--seed", "-1"], "seed -1"),
+    (["train", "resnet8", "--seed", str(2**40)], "seed 1099511627776"),
+    (["train", "resnet8", "--size", "0"], "size 0"),
+    (["train", "resnet8", "--size", "100000"], "size 100000"),
+    (["train", "alexnet", "--size", "32"], "too small"),
+    (["train", "vgg16", "--size", "16"], "too small"),
+    (["train", "resnet8", "--out", "file"], "cannot be written"),
+    (["train", "resnet8", "--out", "/proc/runs"], "cannot be written"),
+    (["study", "none.toml"], "cannot be read"),
+    (["study", "file"], "not TOML"),
+    (["study", "study.toml", "--budget", "soon"], "is no time"),
+    (["study", "study.toml", "--budget", "0m"], "is no time"),
+    (["compare", "none"], "is not a folder of runs"),
+    (["compare", "empty"], "no finished run"),
+    (["report", "none"], "is not a folder of runs"),
+    (["predict", "empty", "picture.png"], "is not a run"),
+    (["predict", "none", "picture.png"], "is not a run"),
+    (["predict", "empty"], "required"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(a)[:60] for a, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(run, tmp_path, arguments, says):
+    (tmp_path / "file").write_text("[[[")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert says in err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_folder_that_is_none_is_a_mistake(run, tmp_path):
+    (tmp_path / "digits" / "resnet8" / "tuned" / "seed0").mkdir(parents=True)
+    code, _, err = run(*TRAIN, "--out", tmp_path)
+    assert code == 2
+    assert "is not a run" in err
+
+
+def test_a_study_that_is_not_finished_says_so_with_exit_code_1(run, tmp_path):
+    (tmp_path / "s.toml").write_text(
+        '[[grid]]\nnetworks=["resnet8"]\ndatasets=["digits"]\nrecipes=["plain"]\nseeds=[0]\nepochs=400\ninput_size=16'
+    )
+    code, out, _ = run("study", "s.toml", "--budget", "1s", "--out", "runs")
+    assert code == 1
+    assert "stopped at a checkpoint" in out

@@ -1,0 +1,87 @@
+"""Metrics against scikit-learn, SciPy, PyTorch and worked examples."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.special import softmax
+from sklearn import metrics as reference
+
+from deepnets import metrics
+
+
+@pytest.fixture
+def predictions():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 5, 400)
+    logits = random.normal(size=(400, 5)) + 1.5 * np.eye(5)[labels]
+    return logits, labels
+
+
+def test_wilson_interval_is_the_published_one():
+    low, high = metrics.accuracy_interval(9300, 10_000)
+    assert (100 * low, 100 * high) == pytest.approx((92.48, 93.48), abs=0.01)
+    assert metrics.accuracy_interval(10, 10)[1] == pytest.approx(1)
+    assert metrics.accuracy_interval(0, 10)[0] == pytest.approx(0)
+
+
+def test_likelihood_brier_and_summary_agree_with_the_references(predictions):
+    logits, labels = predictions
+    probabilities = softmax(logits, axis=1)
+    assert metrics.negative_log_likelihood(logits, labels) == pytest.approx(reference.log_loss(labels, probabilities))
+    expected = reference.brier_score_loss(labels, probabilities, labels=range(5), scale_by_half=False)
+    assert metrics.brier_score(probabilities, labels) == pytest.approx(expected)
+    summary = metrics.summary(logits, labels)
+    assert summary["test_correct"] == (logits.argmax(1) == labels).sum()
+    assert summary["test_nll"] == pytest.approx(torch.nn.CrossEntropyLoss()(torch.tensor(logits), torch.tensor(labels)).item())
+
+
+def test_confusion_rows_are_the_true_classes_even_where_one_is_never_seen():
+    matrix = metrics.confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_calibration_error_by_hand_with_confidences_of_zero_and_one():
+    probabilities = np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.4], [0.6, 0.4]])
+    labels = np.array([0, 1, 0, 1])
+    # bin (0.93, 1]: accuracy 1/2 at confidence 1; bin of 0.6: accuracy 1/2 at confidence 0.6
+    assert metrics.expected_calibration_error(probabilities, labels) == pytest.approx(0.5 * 0.5 + 0.5 * 0.1)
+    assert metrics.expected_calibration_error(np.zeros((3, 2)), np.array([1, 1, 1])) == 0
+    assert metrics.expected_calibration_error(np.eye(2), np.array([0, 1])) == 0
+
+
+def test_a_calibrated_classifier_has_little_calibration_error():
+    random = np.random.default_rng(1)
+    first = random.uniform(0, 1, 200_000)
+    labels = (random.uniform(0, 1, 200_000) > first).astype(int)
+    assert metrics.expected_calibration_error(np.stack([first, 1 - first], 1), labels) < 0.005
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_temperature_is_recovered(temperature):
+    random = np.random.default_rng(2)
+    logits = random.normal(size=(20_000, 4)) * 2
+    uniform = random.uniform(size=(20_000, 1))
+    labels = (softmax(logits, axis=1).cumsum(1) < uniform).sum(1).clip(0, 3)
+    assert metrics.fit_temperature(logits * temperature, labels) == pytest.approx(temperature, rel=0.05)
+
+
+def test_mcnemar_is_the_exact_binomial_test_on_discordant_images():
+    first = np.array([True] * 50 + [True] * 12 + [False] * 3 + [False] * 10)
+    second = np.array([True] * 50 + [False] * 12 + [True] * 3 + [False] * 10)
+    tail = sum(stats.binom.pmf(k, 15, 0.5) for k in range(4))
+    assert metrics.mcnemar(first, second) == pytest.approx(2 * tail)
+    assert metrics.mcnemar(second, first) == pytest.approx(2 * tail)
+    assert metrics.mcnemar(first, first) == 1.0
+
+
+def test_holm_by_the_books_example():
+    assert metrics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert metrics.holm([0.6, 0.9]) == [1.0, 1.0]
+    assert metrics.holm([]) == []
+
+
+def test_holm_keeps_the_family_wise_error():
+    random = np.random.default_rng(3)
+    wrong = np.mean([min(metrics.holm(random.uniform(size=36).tolist())) < 0.05 for _ in range(2000)])
+    assert wrong == pytest.approx(0.05, abs=0.015)

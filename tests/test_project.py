@@ -1,0 +1,146 @@
+"""The project as a whole: its dependencies agree, its arrows point one way, its functions say what they do."""
+
+import ast
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from deepnets import models, report, runs
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "deepnets").rglob("*.py"))
+
+# What each module may import of ours: the arrows of the design, which go one way.
+ARROWS = {
+    "errors": set(),
+    "models": {"errors"},
+    "data": {"errors"},
+    "transforms": set(),
+    "recipes": {"errors"},
+    "metrics": set(),
+    "runs": {"errors"},
+    "checkpoint": {"errors", "runs"},
+    "environment": {"errors", "runs"},
+    "views": {"models"},
+    "training": {
+        "checkpoint", "data", "environment", "errors", "metrics", "models", "recipes", "runs", "transforms", "views",
+    },
+    "study": {"data", "environment", "errors", "models", "recipes", "runs", "training"},
+    "predict": {"data", "errors", "models", "runs", "transforms"},
+    "figures": {"metrics", "runs"},
+    "report": {"errors", "figures", "metrics", "runs"},
+    "cli": {"errors", "models", "predict", "recipes", "report", "runs", "study", "training"},
+}  # fmt: skip
+
+
+def module(path: Path) -> str:
+    return path.relative_to(ROOT / "deepnets").with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_follow_the_arrows(path):
+    if path.name in ("__init__.py", "__main__.py") and path.parent.name == "deepnets":
+        return
+    inside_models = path.parent.name == "models"
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        if inside_models and node.level == 1:
+            continue  # models among themselves
+        names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
+        assert set(names) - {"__version__"} <= ARROWS[module(path)], f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_module_and_public_function_says_what_it_does(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    for node in tree.body:
+        public = [node]
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            public += [n for n in node.body if isinstance(n, ast.FunctionDef)]
+        for item in public:
+            if not isinstance(item, ast.FunctionDef | ast.ClassDef) or item.name.startswith("_"):
+                continue
+            if item.name == "forward" and ast.get_docstring(node):
+                continue  # the class says it
+            text = ast.get_docstring(item)
+            assert text, f"{item.name}, line {item.lineno}"
+            parameters = [] if isinstance(item, ast.ClassDef) else [a.arg for a in item.args.args + item.args.kwonlyargs]
+            parameters = [name for name in parameters if name not in ("self", "cls")]
+            if len(parameters) > 2 and "Options:" not in text:
+                missing = [name for name in parameters if not re.search(rf"\b{name}\b", text)]
+                assert not missing, f"{item.name}, line {item.lineno}, does not speak of {missing}"
+
+
+def test_the_library_can_be_read_in_a_sitting():
+    """About 1,800 lines of code; docstrings, comments and blank lines, which help to read them, are not counted."""
+    count = 0
+    for path in SOURCES:
+        text = path.read_text()
+        documentation = set()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+                documentation |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+        for number, line in enumerate(text.splitlines(), 1):
+            count += bool(line.strip()) and not line.strip().startswith("#") and number not in documentation
+    assert count <= 1800
+
+
+def requirements(lines):
+    """Names and lower bounds."""
+    return dict(re.fullmatch(r"([\w-]+)\s*>=\s*([\d.]+)", line.strip()).groups() for line in lines)
+
+
+def version(text):
+    return tuple(int(part) for part in text.split("."))
+
+
+def test_the_three_lists_of_packages_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = requirements(project["project"]["dependencies"] + project["dependency-groups"]["dev"])
+
+    pins = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        name, pin = re.match(r"([\w-]+)==([\d.]+)", line).groups()
+        pins.setdefault(name, []).append(pin)
+    for name, bound in wanted.items():
+        assert all(version(pin) >= version(bound) for pin in pins[name]), name
+    assert "://" not in (ROOT / "requirements.lock").read_text()
+
+    text = (ROOT / "environment.yaml").read_text()
+    conda = re.findall(r"^  - ([\w-]+ ?>=[\d.]+)$", text, re.M)
+    conda = {{"pytorch": "torch"}.get(name, name): bound for name, bound in requirements(conda).items()}
+    assert conda.pop("python") == project["project"]["requires-python"].removeprefix(">=")
+    assert conda == wanted
+    assert not re.search(r"=\w+_\d|=py\d", text), "a build string ties the environment to one platform"
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    assert "make test" in (ROOT / "README.md").read_text()
+
+
+def test_the_readmes_table_is_made_from_the_committed_runs(tmp_path):
+    shutil.copy(ROOT / "README.md", tmp_path / "README.md")
+    report.fill_readme(tmp_path / "README.md", runs.find(ROOT / "results" / "demo"))
+    assert (tmp_path / "README.md").read_text() == (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("run.json")), ids=lambda p: str(p.parent.relative_to(ROOT)))
+def test_committed_predictions_give_the_committed_figures(path):
+    run = runs.Run.load(path.parent)
+    assert run.correct.sum() == run.info["test_correct"]
+    assert len(run.correct) == run.info["test_total"]
+    assert len(run.history) == run.info["epochs"]
+    assert run.info["parameters"] == models.count_parameters(
+        models.blueprint(run.info["model"], len(run.info["classes"]), run.info["in_channels"], **run.info["options"])
+    )
+
+
+def test_the_pictures_the_readme_shows_exist():
+    for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).is_file(), target

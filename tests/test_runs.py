@@ -1,0 +1,193 @@
+"""Runs on disk, tables and pictures made from them, and predictions by them."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from deepnets import data, figures, metrics, predict, report, runs, views
+from deepnets.errors import UserError
+from deepnets.models import create
+from deepnets.training import fit
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two networks that learned a little, on the same test images."""
+    from deepnets import recipes
+    from deepnets.training import Job
+
+    root = tmp_path_factory.mktemp("runs")
+    for name, options in (("resnet8", {}), ("resnet14", {"dropout": 0.1})):
+        recipe = recipes.get("plain", name, epochs=4, batch_size=16)
+        fit(Job(name, "digits", recipe, 0, options, 400, 16), root, verbose=False)
+    return root
+
+
+def test_find_gives_every_finished_run(trained, tmp_path):
+    found = runs.find(trained)
+    assert [run.label for run in found] == ["resnet14-dropout=0.1", "resnet8"]
+    (tmp_path / "x" / "seed0.partial").mkdir(parents=True)
+    shutil.copy(found[0].path / "run.json", tmp_path / "x" / "seed0.partial")
+    with pytest.raises(UserError, match="no finished run"):
+        runs.find(tmp_path)
+
+
+def test_the_table_holds_what_the_predictions_say(trained):
+    table = report.comparison(runs.find(trained)).set_index("network")
+    for run in runs.find(trained):
+        row = table.loc[run.label]
+        assert row["accuracy"] == run.correct.mean()
+        assert (row["low"], row["high"]) == metrics.accuracy_interval(run.correct.sum(), len(run.correct))
+        assert row["low"] < row["accuracy"] < row["high"]
+        assert row["parameters"] == run.info["parameters"]
+        assert run.info["test_nll"] == pytest.approx(
+            -np.log(run.test["probabilities"][np.arange(360), run.test["labels"]].clip(5e-5)).mean(), abs=0.02
+        )
+        logits = np.load(run.path / "logits.npy")
+        assert run.info["test_ece"] == metrics.summary(logits, run.test["labels"])["test_ece"]
+    assert list(table["accuracy"]) == sorted(table["accuracy"], reverse=True)
+
+
+def test_pairs_are_tested_on_the_same_images_only(trained, tmp_path):
+    first, second = runs.find(trained)
+    (pair,) = report.pairwise([first, second])
+    assert pair["p"] == metrics.mcnemar(first.correct, second.correct) == pair["p_holm"]
+    shutil.copytree(second.path, tmp_path / "other")
+    info = json.loads((tmp_path / "other" / "run.json").read_text()) | {"data_sha256": "another"}
+    (tmp_path / "other" / "run.json").write_text(json.dumps(info))
+    assert report.pairwise([first, runs.Run.load(tmp_path / "other")]) == []
+    text = report.comparison_text([first, second])
+    assert "resnet14-dropout=0.1" in text
+    assert "of 1 pairs differ" in text
+
+
+def test_pictures_show_every_run_and_are_the_same_bytes_again(trained, tmp_path):
+    found = runs.find(trained)
+    paths = report.write_pictures(found, tmp_path / "a")
+    assert [path.name for path in paths] == ["digits-curves.png", "digits-confusion.png"]
+    again = report.write_pictures(found, tmp_path / "b")
+    assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
+    figure = figures.curves(found)
+    axes = [ax for part in figure.subfigs for ax in part.axes if ax.axison]
+    assert len(axes) == 4
+    assert "resnet8" in axes[1].get_title()
+    assert axes[1].lines[1].get_ydata().tolist() == found[1].history["val_loss"].tolist()
+    texts = {text.get_text() for ax in figures.confusions(found).axes for text in ax.texts}
+    matrix = metrics.confusion(found[0].test["labels"], found[0].test["predicted"], 10)
+    assert {str(count) for count in matrix.diagonal() if count} <= texts
+
+
+def test_views_hold_components_filters_and_where_the_network_looks(trained):
+    run = runs.find(trained)[1]
+    network = predict.load_network(run)
+    assert views.restore(run.views, "pca").shape == (360, 2)
+    filters = network.stages.conv1[0].weight.detach().numpy()
+    assert np.abs(views.restore(run.views, "filters") - filters).max() <= np.ptp(filters) / 500
+    cams = views.restore(run.views, "cam")
+    assert cams.shape == (10, 4, 4)
+    assert cams.min() >= 0
+    assert str(run.views["cam_stage"]) == "conv4_x"
+
+
+def test_grad_cam_is_the_papers_formula():
+    torch.manual_seed(0)
+    network = create("resnet8").eval()
+    images = torch.randn(2, 3, 16, 16)
+    stage, cams = views.grad_cam(network, images, [3, 7])
+    maps = network.maps(images)[stage]
+    # ResNet's head is a mean and a linear layer, so the gradient is a row of its weights over the area (Zhou et al. 2016)
+    weights = network.classifier[1].weight[[3, 7]] / (maps.shape[-1] ** 2)
+    expected = (weights[:, :, None, None] * maps).sum(1).relu()
+    torch.testing.assert_close(cams, expected.detach())
+
+
+def test_quantised_values_come_back_to_half_a_level():
+    values = np.random.default_rng(0).normal(size=(30, 2))
+    stored = {f"x_{part}": v for part, v in views.quantise(values).items()}
+    assert np.abs(views.restore(stored, "x") - values).max() <= np.ptp(values) / 500
+    assert (views.restore({f"x_{k}": v for k, v in views.quantise(np.zeros(3)).items()}, "x") == 0).all()
+
+
+@pytest.mark.parametrize("damage", ["missing", "not json", "list", "key"])
+def test_a_folder_that_is_no_run_is_refused(trained, tmp_path, damage):
+    if damage != "missing":
+        text = {"not json": "{", "list": "[]", "key": '{"model": "resnet8"}'}[damage]
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError) as error:
+        runs.Run.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["test.npz", "history.csv", "views.npz"])
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 no archive"])
+def test_damaged_parts_of_a_run_are_named(trained, tmp_path, name, content):
+    shutil.copytree(runs.find(trained)[1].path, tmp_path / "run")
+    (tmp_path / "run" / name).unlink()
+    if content is not None:
+        (tmp_path / "run" / name).write_bytes(content)
+    run = runs.Run.load(tmp_path / "run")
+    with pytest.raises(UserError, match=name):
+        _ = {"test.npz": lambda: run.test, "history.csv": lambda: run.history["epoch"], "views.npz": lambda: run.views}[name]()
+
+
+# --- predictions
+
+
+def test_a_stored_test_image_is_predicted_as_in_the_run(trained, tmp_path):
+    """Through a PNG of the exact pixels, with the digit as wide as the dataset has it."""
+    run = runs.find(trained)[1]
+    digits = data.load("digits")
+    agree = 0
+    for index in range(40):
+        Image.fromarray(digits.test.images[index, 0].numpy()).resize((80, 80), 0).save(tmp_path / "d.png")
+        ((_, classes, _),) = predict.classify(run, [tmp_path / "d.png"])
+        agree += classes[0][0] == str(run.test["predicted"][index])
+    assert agree >= 30
+    assert sum(share for _, share in predict.classify(run, [tmp_path / "d.png"], top=10)[0][1]) == pytest.approx(1)
+
+
+def draw_seven(path, ink, paper, mode):
+    image = Image.new("RGB", (300, 200), paper)
+    ImageDraw.Draw(image).line([(100, 40), (180, 40), (130, 170)], fill=ink, width=18)
+    image.convert(mode).save(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_dark_ink_on_light_paper_is_said_and_equals_the_inverse(trained, tmp_path, mode):
+    run = runs.find(trained)[1]
+    draw_seven(tmp_path / "light.png", (0, 0, 0), (255, 255, 255), mode)
+    draw_seven(tmp_path / "dark.png", (255, 255, 255), (0, 0, 0), mode)
+    light, dark = predict.classify(run, [tmp_path / "light.png", tmp_path / "dark.png"])
+    assert light[1] == dark[1]
+    assert "light background: inverted" in light[2]
+    assert "light background: inverted" not in dark[2]
+
+
+def test_what_cannot_be_predicted_is_named(trained, tmp_path):
+    run = runs.find(trained)[1]
+    Image.new("RGB", (50, 50), "white").save(tmp_path / "blank.png")
+    with pytest.raises(UserError, match=r"blank\.png.*no digit stands out"):
+        predict.classify(run, [tmp_path / "blank.png"])
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(UserError, match=r"text\.png is not a readable image"):
+        predict.classify(run, [tmp_path / "text.png"])
+    with pytest.raises(UserError, match="does not exist"):
+        predict.classify(run, [tmp_path / "none.png"])
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"junk")
+    with pytest.raises(UserError, match="is damaged"):
+        predict.classify(runs.Run.load(tmp_path / "run"), [tmp_path / "blank.png"])
+    (tmp_path / "run" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="has no weights"):
+        predict.classify(runs.Run.load(tmp_path / "run"), [tmp_path / "blank.png"])
+
+
+def test_history_is_a_table_of_numbers(trained):
+    history = runs.find(trained)[0].history
+    assert all(pd.api.types.is_numeric_dtype(kind) for kind in history.dtypes)
+    assert history["epoch"].tolist() == [1, 2, 3, 4]

@@ -1,0 +1,362 @@
+"""A training is a function of its job: not of interruptions, other random numbers, evaluations or earlier failures."""
+
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from deepnets import checkpoint, data, models, runs
+from deepnets.data import Dataset, Images
+from deepnets.environment import OutOfTime
+from deepnets.errors import UserError
+from deepnets.training import Diverged, Job, Trainer, fit
+
+QUIET = {"verbose": False}
+
+
+def same(first, second):
+    """Weights, logits and history of two runs are equal bit for bit (but for the time it took)."""
+    for name, value in load_file(first.path / "model.safetensors").items():
+        assert torch.equal(value, load_file(second.path / "model.safetensors")[name]), name
+    assert np.array_equal(np.load(first.path / "logits.npy"), np.load(second.path / "logits.npy"))
+    assert first.history.drop(columns="seconds").equals(second.history.drop(columns="seconds"))
+
+
+def test_a_run_holds_what_the_contract_says_and_agrees_with_itself(job, tmp_path):
+    run = fit(job(), tmp_path, **QUIET)
+    assert run.path == tmp_path / "digits" / "resnet8" / "tuned" / "seed0"
+    files = {path.name for path in run.path.iterdir()}
+    assert files == {"run.json", "history.csv", "test.npz", "views.npz", "logits.npy", "model.safetensors"}
+    assert not list(tmp_path.rglob("*.partial"))
+    assert set(runs.INFO) == set(run.info)
+    assert list(run.history.columns) == list(runs.HISTORY)
+    assert run.info["test_total"] == 360 == len(run.test["labels"])
+    assert run.correct.sum() == run.info["test_correct"]
+    assert run.test["probabilities"].sum(1) == pytest.approx(1, abs=0.001)
+    assert run.info["parameters"] == models.count_parameters(models.blueprint("resnet8", 10, 1))
+    assert len(run.info["commit"].removesuffix("-dirty")) == 40 or run.info["commit"] == "unknown"
+    dataset = data.load("digits")
+    assert run.info["data_sha256"] == dataset.sha256
+    assert run.info["split_sha256"] == dataset.split(0, 60)[2]
+    assert np.array_equal(run.test["labels"], dataset.test.labels.numpy())
+    assert (run.path / "views.npz").stat().st_size < 60_000
+
+
+def test_a_finished_run_is_reported_and_another_one_refused(job, tmp_path):
+    run = fit(job(), tmp_path, **QUIET)
+    before = (run.path / "run.json").stat().st_mtime_ns
+    assert fit(job(), tmp_path, **QUIET).info == run.info
+    assert (run.path / "run.json").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="another run"):
+        fit(job(epochs=3), tmp_path, **QUIET)
+
+
+def test_equal_jobs_give_equal_runs_whatever_else_draws_random_numbers(job, tmp_path, monkeypatch):
+    torch.manual_seed(1)
+    first = fit(job(model="resnet18_improved"), tmp_path / "a", **QUIET)
+    step = Trainer.train_step
+
+    def meddle(self, index):
+        torch.rand(3)
+        random.random()
+        if self.step == 1:
+            self.evaluate(self.validation_set)
+        step(self, index)
+
+    monkeypatch.setattr(Trainer, "train_step", meddle)
+    torch.manual_seed(2)
+    same(first, fit(job(model="resnet18_improved"), tmp_path / "b", **QUIET))
+    other = fit(job(model="resnet18_improved", seed=1), tmp_path / "b", **QUIET)
+    assert not np.array_equal(np.load(first.path / "logits.npy"), np.load(other.path / "logits.npy"))
+
+
+def test_a_training_leaves_the_callers_random_numbers_and_signals_alone(job, tmp_path):
+    handler = signal.getsignal(signal.SIGTERM)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit(job(), tmp_path, **QUIET)
+    assert torch.equal(torch.rand(3), expected)
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_the_last_batch_is_never_a_single_image(job, tmp_path, monkeypatch):
+    sizes = []
+    step = Trainer.train_step
+    monkeypatch.setattr(Trainer, "train_step", lambda self, index: (sizes.append(len(index)), step(self, index))[1])
+    fit(job(limit=33, batch_size=16, epochs=1), tmp_path, **QUIET)
+    assert sizes == [11, 11, 11]
+
+
+def test_losses_are_means_over_images(job, tmp_path):
+    """With a rate of zero every batch sees the same network, so the epoch's loss is that of all images at once."""
+    from torch.nn import functional as F
+
+    run = fit(job(recipe="plain", learning_rate=0.0, epochs=1, batch_size=48), tmp_path, **QUIET)
+    dataset = data.load("digits")
+    _, validation, _ = dataset.split(0, 60)
+    from deepnets.predict import load_network
+    from deepnets.transforms import Transform
+
+    transform = Transform(16, tuple(run.info["mean"]), tuple(run.info["std"]))
+    with torch.no_grad():
+        logits = load_network(run)(transform(validation.images))
+    expected = F.cross_entropy(logits, validation.labels).item()
+    assert run.history["val_loss"][0] == pytest.approx(expected, rel=1e-4)
+    accuracy = run.history["train_accuracy"][0]
+    assert accuracy * 60 == pytest.approx(round(accuracy * 60), abs=1e-3)
+
+
+def test_weight_average_is_evaluated_and_kept(job, tmp_path):
+    run = fit(job(recipe="best"), tmp_path, **QUIET)
+    plain = fit(job(recipe="best", average=0.0), tmp_path / "b", **QUIET)
+    name = "stages.conv1.0.weight"
+    assert not torch.equal(load_file(run.path / "model.safetensors")[name], load_file(plain.path / "model.safetensors")[name])
+
+
+# --- what stops a training
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(job, tmp_path, monkeypatch):
+    seen = {}
+    step = Trainer.train_step
+
+    def watch(self, index):
+        seen["before"] = [p.detach().clone() for p in self.network.parameters()]
+        seen["trainer"] = self
+        step(self, index)
+
+    monkeypatch.setattr(Trainer, "train_step", watch)
+    with pytest.raises(Diverged, match=r"not finite at epoch \d+, step \d+, rate 1e\+06"):
+        fit(job("alexnet", "plain", limit=40, input_size=64, learning_rate=1e6, epochs=9), tmp_path, **QUIET)
+    for before, now in zip(seen["before"], seen["trainer"].network.parameters(), strict=True):
+        torch.testing.assert_close(now, before, rtol=0, atol=0, equal_nan=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_chance_level_plateau_is_named(job, tmp_path):
+    run = fit(job("googlenet", "plain", learning_rate=0.0, input_size=32, epochs=1), tmp_path, **QUIET)
+    assert run.info["warnings"] == ["chance-level plateau: the loss stayed at ln 10 = 2.3026"]
+    assert fit(job(epochs=3), tmp_path, **QUIET).info["warnings"] == []
+
+
+def test_the_deadline_stops_at_a_checkpoint_that_continues_bit_for_bit(job, tmp_path):
+    whole = fit(job(), tmp_path / "a", **QUIET)
+    stops = 0
+    while True:
+        try:
+            run = fit(job(), tmp_path / "b", deadline=time.monotonic(), **QUIET)
+            break
+        except OutOfTime:
+            stops += 1
+            if stops == 6:
+                run = fit(job(), tmp_path / "b", **QUIET)
+                break
+    assert stops == 6
+    same(whole, run)
+
+
+def _child(settings, out, started):
+    """Train in a process of its own; every step writes a checkpoint."""
+    torch.set_num_threads(1)
+    started.set()
+    fit(settings, out, checkpoint_seconds=0, verbose=False)
+
+
+def _start(settings, out):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deepnets.training", "sklearn.datasets", "torchvision.datasets"])
+    started = context.Event()
+    process = context.Process(target=_child, args=(settings, out, started))
+    process.start()
+    started.wait(60)
+    return process
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_at_a_checkpoint(job, tmp_path, signum):
+    settings = job(epochs=400)
+    process = _start(settings, tmp_path)
+    path = runs.partial_folder(tmp_path / settings.folder) / "checkpoint.pt"
+    for _ in range(600):
+        if path.exists():
+            break
+        time.sleep(0.05)
+    os.kill(process.pid, signum)
+    process.join(60)
+    assert process.exitcode == (143 if signum == signal.SIGTERM else 1)  # Python's exit code for KeyboardInterrupt here
+    state = checkpoint.load(path)
+    assert state["progress"]["step"] + state["progress"]["epoch"] > 0
+
+
+def test_twenty_kills_change_nothing(job, tmp_path):
+    """SIGKILL at random moments, every third one during a save; dropout and augmentation are on."""
+    settings = job(model="resnet18_improved", recipe="best", epochs=4, limit=80, batch_size=10)
+    whole = fit(settings, tmp_path / "whole", **QUIET)
+    chance = random.Random(0)
+    kills = in_save = 0
+    work = runs.partial_folder(tmp_path / "killed" / settings.folder)
+    while kills < 20:
+        process = _start(settings, tmp_path / "killed")
+        wait = chance.uniform(0.3, 1.5)
+        aim_at_save = kills % 3 == 0
+        end = time.monotonic() + wait
+        while process.is_alive():
+            saving = (work / "checkpoint.pt.part").exists()
+            if time.monotonic() > end and (saving or not aim_at_save):
+                break
+            time.sleep(0.0005)
+        assert process.is_alive(), "finished before it was killed often enough"
+        process.kill()
+        process.join()
+        kills += 1
+        in_save += saving
+    assert in_save >= 3
+    same(whole, fit(settings, tmp_path / "killed", **QUIET))
+    assert {p.name for p in (tmp_path / "killed").rglob("*.*")} == {p.name for p in (tmp_path / "whole").rglob("*.*")}
+
+
+def test_two_processes_do_not_train_the_same_run(job, tmp_path):
+    settings = job(epochs=400)
+    process = _start(settings, tmp_path)
+    lock = runs.partial_folder(tmp_path / settings.folder) / "lock"
+    for _ in range(600):
+        if lock.exists():
+            break
+        time.sleep(0.05)
+    time.sleep(0.2)
+    with pytest.raises(UserError, match="another process"):
+        fit(settings, tmp_path, **QUIET)
+    process.kill()
+    process.join()
+
+
+# --- checkpoints that are not what they seem
+
+
+class _Attack:
+    def __reduce__(self):
+        return os.system, ("touch attacked",)
+
+
+def _pickled_attack():
+    buffer = io.BytesIO()
+    torch.save({"identity": _Attack()}, buffer)
+    payload = buffer.getvalue()
+    import hashlib
+
+    return checkpoint.MAGIC + hashlib.sha256(payload).digest() + payload
+
+
+@pytest.fixture
+def stopped(job, tmp_path):
+    """A job with a checkpoint, and the checkpoint's path."""
+    with pytest.raises(OutOfTime):
+        fit(job(), tmp_path, deadline=time.monotonic(), **QUIET)
+    return job(), runs.partial_folder(tmp_path / job().folder) / "checkpoint.pt"
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda good: good[: len(good) // 2], "damaged"),
+        (lambda good: good[:1000] + bytes([good[1000] ^ 1]) + good[1001:], "damaged"),
+        (lambda good: good[:-1] + bytes([good[-1] ^ 128]), "damaged"),
+        (lambda good: b"", "not a checkpoint"),
+        (lambda good: good[len(checkpoint.MAGIC) + 32 :], "not a checkpoint"),
+        (lambda good: pickle.dumps({"identity": 1}), "not a checkpoint"),
+        (lambda good: _pickled_attack(), "attack"),
+    ],
+    ids=["truncated", "bit flipped", "last bit flipped", "empty", "plain torch file", "pickle", "malicious"],
+)
+def test_a_bad_checkpoint_is_refused_in_one_line_and_stays(stopped, tmp_path, monkeypatch, damage, says):
+    settings, path = stopped
+    monkeypatch.chdir(tmp_path)
+    bad = damage(path.read_bytes())
+    path.write_bytes(bad)
+    with pytest.raises(UserError, match=says) as error:
+        fit(settings, tmp_path, **QUIET)
+    assert "\n" not in str(error.value)
+    assert path.read_bytes() == bad
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_another_trainings_checkpoint_is_refused_and_stays(stopped, job, tmp_path):
+    _, path = stopped
+    good = path.read_bytes()
+    with pytest.raises(UserError, match="another training's"):
+        fit(job(epochs=5), tmp_path, **QUIET)
+    assert path.read_bytes() == good
+    assert fit(job(), tmp_path, **QUIET).info["epochs"] == 2
+
+
+def test_a_failed_save_leaves_the_good_file(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, {"a": torch.ones(3)})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(path, {"a": torch.zeros(3)})
+    assert torch.equal(checkpoint.load(path)["a"], torch.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+# --- every network learns
+
+
+def overfit(name: str, channels: int, steps: int, size: int) -> float:
+    """Accuracy on 64 images after so many steps on them, under the network's own plain recipe."""
+    digits = data.load("digits")
+    kept = digits.train[torch.arange(100)]
+    images = kept.images.expand(-1, channels, -1, -1).contiguous()
+    dataset = Dataset("digits", "Digits", digits.classes, Images(images, kept.labels), Images(images, kept.labels), "")
+    from pathlib import Path
+
+    from deepnets import recipes
+
+    recipe = recipes.get("plain", name, epochs=steps, batch_size=64)
+    job = Job(name, "digits", recipe, limit=64, input_size=size)
+    trainer = Trainer(job, dataset, torch.device("cpu"), "fp32", Path("."))
+    accuracy = 0.0
+    with torch.random.fork_rng():
+        while trainer.epoch < steps and accuracy < 1:
+            trainer.train_epoch()
+            trainer.epoch, trainer.step, trainer.sums = trainer.epoch + 1, 0, dict.fromkeys(trainer.sums, 0.0)
+            if trainer.epoch % 10 == 0:
+                _, logits = trainer.evaluate(trainer.train_set)
+                accuracy = (logits.argmax(1) == trainer.train_set.labels).float().mean().item()
+    return accuracy
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet18_improved", "googlenet", "googlenet_improved"])
+def test_a_network_overfits_64_images(name, channels):
+    assert overfit(name, channels, 60, 32) > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", models.names())
+def test_every_network_overfits_64_images_at_64_pixels(name, channels):
+    torch.set_num_threads(os.cpu_count() or 1)
+    accuracy = overfit(name, channels, 600, 64 if name.startswith("alexnet") else 32)
+    print(f"{name} {channels} {accuracy:.3f}")
+    assert accuracy > 0.95
+
+
+def test_run_json_is_readable_by_anything(job, tmp_path):
+    run = fit(job(), tmp_path, **QUIET)
+    text = (run.path / "run.json").read_text()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON")) == run.info
