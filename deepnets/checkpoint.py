@@ -1,14 +1,14 @@
-"""A training, frozen: one file that is complete and unchanged, or refused."""
+"""Checkpoints: one file, accepted only if it is complete and unchanged."""
 
 import hashlib
 import io
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .errors import UserError
-from .runs import atomic
 
 MAGIC = b"deepnets checkpoint 1\n"
 DIGEST = hashlib.sha256().digest_size
@@ -18,9 +18,17 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values; the file that was there stays until the new one is complete."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    with atomic(path) as file:
-        file.write(MAGIC + hashlib.sha256(buffer.getbuffer()).digest())
-        file.write(buffer.getbuffer())
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(MAGIC + hashlib.sha256(buffer.getbuffer()).digest())
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -80,12 +80,10 @@ def _seconds(text: str) -> float:
 def _models(args: argparse.Namespace) -> None:
     from . import models
 
-    rows = []
-    for name in models.names():
-        network = models.blueprint(name)
-        rows.append((name, models.count_parameters(network), models.multiply_adds(network, 64)))
+    networks = {name: models.blueprint(name) for name in models.names()}
+    rows = [(name, models.count_parameters(network), models.multiply_adds(network, 64)) for name, network in networks.items()]
     if args.json:
-        print(json.dumps([dict(zip(("name", "parameters", "multiply_adds"), row, strict=True)) for row in rows], indent=1))
+        print(json.dumps([{"name": name, "parameters": count, "macs": macs} for name, count, macs in rows], indent=1))
         return
     print(f"{'10 classes, RGB, 64x64':<24}{'parameters':>12}{'mult-adds M':>13}")
     for name, parameters, macs in rows:

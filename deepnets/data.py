@@ -3,8 +3,9 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Tensor) -> "Images":
+    def __getitem__(self, index: Tensor | np.ndarray) -> "Images":
         return Images(self.images[index], self.labels[index])
 
 
@@ -67,35 +68,26 @@ class Dataset:
             UserError: there are not that many images, or too few to hold every class.
         """
         size = VALIDATION.get(self.name, max(len(self.train) // 10, len(self.classes)))
-        rest, validation = _stratified(np.arange(len(self.train)), self.train.labels.numpy(), size, seed, self.name)
         if limit is not None:
-            if limit > len(rest):
-                raise UserError(f"--limit {limit}: {self.name} has {len(rest)} training images beside the validation split")
             size = min(size, max(limit // 5, len(self.classes)))
-            if limit < len(rest):
-                _, rest = _stratified(rest, self.train.labels[rest].numpy(), limit, seed, f"--limit {limit}")
-            if size < len(validation):
-                labels = self.train.labels[validation].numpy()
-                _, validation = _stratified(validation, labels, size, seed, f"--limit {limit}")
-        digest = hashlib.sha256(rest.astype("<i8").tobytes() + validation.astype("<i8").tobytes()).hexdigest()
-        return self.train[torch.from_numpy(rest)], self.train[torch.from_numpy(validation)], digest
+        what = self.name if limit is None else f"--limit {limit}: {self.name}"
+        train, validation = _stratified(self.train.labels, limit, size, seed, what)
+        digest = hashlib.sha256(train.astype("<i8").tobytes() + validation.astype("<i8").tobytes())
+        return self.train[train], self.train[validation], digest.hexdigest()
 
 
-def _stratified(index: np.ndarray, labels: np.ndarray, size: int, seed: int, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Split `index` in two, the second part of `size`."""
+def _stratified(labels: Tensor, first: int | None, second: int, seed: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of `first` (None: of all other) and of `second` images, both with the classes' proportions."""
+    sizes = {"train_size": first, "test_size": second}
     try:
-        first, second = train_test_split(index, test_size=size, stratify=labels, random_state=seed)
+        chosen, others = train_test_split(np.arange(len(labels)), **sizes, stratify=labels, random_state=seed)
     except ValueError:
-        classes = len(np.unique(labels))
-        raise UserError(
-            f"{what}: {len(index)} images do not split into {size} and the rest with all {classes} classes in both"
-        ) from None
-    return first, second
+        sought = f"{first or 'the rest'} and {second} with all {len(labels.unique())} classes in both"
+        raise UserError(f"{what}: {len(labels)} images do not split into {sought}") from None
+    return chosen, others
 
 
-def data_root() -> Path:
-    """Where datasets are: `$DEEPNETS_DATA`, or `data`."""
-    return Path(os.environ.get("DEEPNETS_DATA") or "data")
+Parts = tuple[str, tuple[str, ...], Images, Images]  # title, classes, training and test images
 
 
 def check_name(name: str) -> None:
@@ -109,7 +101,7 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
 
     Args:
         name: `digits`, `mnist`, `cifar10` or `folder:PATH`.
-        root: where the files are; `data_root()` by default.
+        root: where the files are; `$DEEPNETS_DATA` by default, or else `data`.
         download: fetch what is missing.
         size: pictures of a folder that differ in size are brought to `size` x `size` pixels.
 
@@ -117,7 +109,7 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
         UserError: no such dataset, or its files are missing, damaged or too few; says what to do.
     """
     check_name(name)
-    root = data_root() if root is None else root
+    root = root or Path(os.environ.get("DEEPNETS_DATA") or "data")
     if name == "digits":
         title, classes, train, test = _digits()
     elif name == "mnist":
@@ -125,9 +117,7 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
     elif name == "cifar10":
         title, classes, train, test = _cifar10(root, download, size)
     else:
-        path = Path(name.removeprefix("folder:")).expanduser()
-        title = path.resolve().name
-        classes, train, test = _folder(path, root, size)
+        title, classes, train, test = _folder(Path(name.removeprefix("folder:")).expanduser(), root, size)
     digest = hashlib.sha256(repr(classes).encode())
     for part in (train, test):
         digest.update(repr(tuple(part.images.shape)).encode())
@@ -138,17 +128,11 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of images (N, C, H, W), uint8, on the scale 0 to 1."""
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    means, deviations = [], []
-    for channel in images.unbind(1):
-        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
-        mean = (share * levels).sum()
-        means.append(mean.item())
-        deviations.append(((share * (levels - mean) ** 2).sum().sqrt()).item())
-    return tuple(means), tuple(deviations)
-
-
-Parts = tuple[str, tuple[str, ...], Images, Images]
+    counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in images.unbind(1)]).double()
+    shares, levels = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / 255
+    mean = shares @ levels
+    std = (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt()
+    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def _digits() -> Parts:
@@ -159,30 +143,23 @@ def _digits() -> Parts:
     bunch = load_digits()
     images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
-    train, test = _stratified(np.arange(len(labels)), labels.numpy(), 360, 0, "digits")
+    train, test = _stratified(labels, None, 360, 0, "digits")
     everything = Images(images, labels)
-    classes = tuple(str(digit) for digit in range(10))
-    return "Digits", classes, everything[torch.from_numpy(train)], everything[torch.from_numpy(test)]
+    return "Digits", tuple("0123456789"), everything[train], everything[test]
 
 
 def _mnist(root: Path, download: bool) -> Parts:
     from torchvision import datasets
 
     raw = root / "MNIST" / "raw"
-    missing = [name for name in MNIST_SHA256 if not (raw / name).is_file()]
-    if missing and not download:
-        raise UserError(
-            f"MNIST is not in {root} ({missing[0]} is missing): add --download, "
-            "or set DEEPNETS_DATA to the folder that holds MNIST/raw"
-        )
-    if missing:
-        _download("MNIST", root, lambda: datasets.MNIST(str(root), download=True))
+    if not all((raw / name).is_file() for name in MNIST_SHA256):
+        _fetch("MNIST", datasets.MNIST, root, download, "MNIST/raw/*-ubyte")
     for name, expected in MNIST_SHA256.items():
         if hashlib.sha256((raw / name).read_bytes()).hexdigest() != expected:
             raise UserError(f"{raw / name} is damaged (its checksum is not MNIST's): delete it and add --download")
-    train, test = (datasets.MNIST(str(root), train=part) for part in (True, False))
-    classes = tuple(str(digit) for digit in range(10))
-    return "MNIST", classes, Images(train.data[:, None], train.targets), Images(test.data[:, None], test.targets)
+    parts = [datasets.MNIST(str(root), train=part) for part in (True, False)]
+    train, test = (Images(part.data[:, None], part.targets) for part in parts)
+    return "MNIST", tuple("0123456789"), train, test
 
 
 def _cifar10(root: Path, download: bool, size: int) -> Parts:
@@ -191,33 +168,31 @@ def _cifar10(root: Path, download: bool, size: int) -> Parts:
 
     batches, folder = root / "cifar-10-batches-py", root / "cifar10"
     if not batches.is_dir() and folder.is_dir():
-        classes, train, test = _folder(folder, root, size)
         lossy = next(folder.rglob("*.jp*g"), None)
-        return f"CIFAR-10 ({'JPEG copy' if lossy else 'image folder'})", classes, train, test
-    if not batches.is_dir() and not download:
-        raise UserError(
-            f"CIFAR-10 is not in {root}: add --download, or set DEEPNETS_DATA to a folder "
-            "that holds cifar-10-batches-py or cifar10/{train,test}/CLASS/IMAGE"
-        )
+        return f"CIFAR-10 ({'JPEG copy' if lossy else 'image folder'})", *_folder(folder, root, size)[1:]
     if not batches.is_dir():
-        _download("CIFAR-10", root, lambda: datasets.CIFAR10(str(root), download=True))
+        _fetch("CIFAR-10", datasets.CIFAR10, root, download, "cifar-10-batches-py or cifar10/{train,test}/CLASS/IMAGE")
     try:
-        train, test = (datasets.CIFAR10(str(root), train=part) for part in (True, False))
+        parts = [datasets.CIFAR10(str(root), train=part) for part in (True, False)]
     except RuntimeError:
         raise UserError(f"{batches} is incomplete or damaged: delete it and add --download") from None
-    parts = [Images(torch.from_numpy(p.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(p.targets)) for p in (train, test)]
-    return "CIFAR-10", tuple(train.classes), parts[0], parts[1]
+    images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in parts]
+    train, test = (Images(x, torch.tensor(part.targets)) for x, part in zip(images, parts, strict=True))
+    return "CIFAR-10", tuple(parts[0].classes), train, test
 
 
-def _download(title: str, root: Path, fetch) -> None:
+def _fetch(title: str, source: Callable[..., object], root: Path, download: bool, layout: str) -> None:
+    """Download what torchvision calls `source`, or say what to do."""
+    if not download:
+        raise UserError(f"{title} is not in {root}: add --download, or set DEEPNETS_DATA to a folder that holds {layout}")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        fetch()
+        source(str(root), download=True)
     except (OSError, RuntimeError) as error:
         raise UserError(f"{title} could not be downloaded to {root}: {str(error).splitlines()[0]}") from None
 
 
-def _folder(path: Path, root: Path, size: int) -> tuple[tuple[str, ...], Images, Images]:
+def _folder(path: Path, root: Path, size: int) -> Parts:
     """Images by class: PATH/{train,test}/CLASS/* or PATH/CLASS/*, of which a fixed fifth becomes the test set."""
     if not path.is_dir():
         raise UserError(f"{path} is not a folder")
@@ -235,8 +210,8 @@ def _folder(path: Path, root: Path, size: int) -> tuple[tuple[str, ...], Images,
         count = sum(map(len, files[parts[0]].values()))
         train, test = np.split(np.arange(len(flat)), [count])
     else:
-        train, test = _stratified(np.arange(len(flat)), labels.numpy(), len(flat) // 5, 0, str(path))
-    return classes, everything[torch.from_numpy(train)], everything[torch.from_numpy(test)]
+        train, test = _stratified(labels, None, len(flat) // 5, 0, str(path))
+    return path.resolve().name, classes, everything[train], everything[test]
 
 
 def _list_classes(folder: Path) -> dict[str, list[Path]]:
@@ -280,21 +255,18 @@ def _decode(files: list[Path], size: int) -> np.ndarray:
     C is 1 if no picture has colour.
     """
     with ThreadPoolExecutor() as pool:
-        shapes = set(_with_progress(pool.map(_image_size, files), len(files), "looking"))
+        shapes = set(pool.map(_image_size, files))
         (width, height), *others = shapes
         side = width if not others and width == height <= size else size
-        pixels = _with_progress(pool.map(lambda file: read_image(file, side), files), len(files), "decoding")
-        images = np.stack(list(pixels)).transpose(0, 3, 1, 2)
+        pixels = pool.map(lambda file: read_image(file, side), files)
+        images = np.stack(list(tqdm(pixels, "decoding", len(files), unit=" images", leave=False, disable=None)))
+    images = images.transpose(0, 3, 1, 2)
     gray = all((images[:, 0] == images[:, i]).all() for i in (1, 2))
     return np.ascontiguousarray(images[:, :1] if gray else images)
 
 
-def _with_progress(items: Iterable, total: int, what: str) -> Iterable:
-    return tqdm(items, what, total, unit=" images", leave=False, disable=None)
-
-
 def _image_size(file: Path) -> tuple[int, int]:
-    with _open_image(file) as picture:
+    with _opened(file) as picture:
         return picture.size
 
 
@@ -304,25 +276,25 @@ def read_image(file: Path, side: int | None = None) -> np.ndarray:
     Raises:
         UserError: the file is no picture.
     """
-    with _open_image(file) as picture:
-        try:
-            upright = ImageOps.exif_transpose(picture)
-            if upright.has_transparency_data:
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
-            if upright.mode.startswith("I;16"):  # 16 bits a pixel: PIL would clip instead of scale
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            upright = upright.convert("RGB")
-        except (OSError, ValueError, SyntaxError):
-            raise UserError(f"{file} is a broken image; replace or remove it") from None
+    with _opened(file) as picture:
+        upright = ImageOps.exif_transpose(picture)
+        if upright.has_transparency_data:
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
+        if upright.mode.startswith("I;16"):  # 16 bits a pixel: PIL would clip instead of scale
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        upright = upright.convert("RGB")
         if side is not None and upright.size != (side, side):
             upright = ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS)
         return np.asarray(upright)
 
 
-def _open_image(file: Path) -> Image.Image:
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    """A picture; whatever is wrong with its file, found now or when its pixels are read, is a UserError."""
     try:
-        return Image.open(file)
+        with Image.open(file) as picture:
+            yield picture
     except FileNotFoundError:
         raise UserError(f"{file} does not exist") from None
-    except (OSError, Image.DecompressionBombError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise UserError(f"{file} is not a readable image; replace or remove it") from None

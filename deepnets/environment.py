@@ -2,13 +2,14 @@
 
 import fcntl
 import platform
+import re
 import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,21 @@ def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.devic
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
+    if not match:
         raise UserError(f"no device is called {device!r}; choose from auto, cpu, cuda, cuda:N")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+    if device != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
         raise UserError(f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
     if precision not in ("auto", "fp32", "bf16"):
         raise UserError(f"no precision is called {precision!r}; choose from auto, fp32, bf16")
     if precision == "auto":
-        precision = "bf16" if _multiplies_bf16(kind) else "fp32"
+        precision = "bf16" if _multiplies_bf16(device) else "fp32"
     return torch.device(device), precision
 
 
-def _multiplies_bf16(kind: str) -> bool:
+def _multiplies_bf16(device: str) -> bool:
     """Whether the hardware has bf16 products; emulated ones are many times slower than fp32."""
-    if kind == "cuda":
+    if device != "cpu":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(_cpu().get("avx512_bf16") or _cpu().get("amx_bf16"))
 
@@ -112,7 +113,7 @@ def interruptions(deadline: float) -> Iterator[Callable[[], BaseException | None
 
 @contextmanager
 def working_folder(folder: Path) -> Iterator[Path]:
-    """Where a run lives until it is finished, held by one process at a time; it goes again if no checkpoint came into it.
+    """Where a run lives until it is finished, held by one process at a time; it is removed unless it holds a checkpoint.
 
     Raises:
         UserError: it cannot be written, or another process holds it.
@@ -123,9 +124,7 @@ def working_folder(folder: Path) -> Iterator[Path]:
         work.mkdir(parents=True, exist_ok=True)
         lock = (work / "lock").open("w")
     except OSError as error:
-        for path in made:
-            if path.is_dir():
-                path.rmdir()
+        _remove_empty(made)
         raise UserError(f"{work} cannot be written: {error.strerror}; choose another --out") from None
     with lock:
         try:
@@ -137,5 +136,10 @@ def working_folder(folder: Path) -> Iterator[Path]:
         finally:
             if work.exists() and not (work / "checkpoint.pt").exists():
                 shutil.rmtree(work)
-                for parent in made[1:]:
-                    parent.rmdir()
+                _remove_empty(made[1:])
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with suppress(OSError):  # not there, or another run has come into it meanwhile
+        for folder in folders:
+            folder.rmdir()

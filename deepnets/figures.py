@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import seaborn as sns
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
@@ -15,20 +16,16 @@ from . import metrics
 from .runs import Run
 
 TRAIN, VALIDATION = sns.color_palette("colorblind", 2)
-STYLE: dict[str, object] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-}
-STYLE |= {"grid.alpha": 0.3, "lines.linewidth": 1.4, "pdf.fonttype": 42, "savefig.dpi": 150}
+STYLE: dict[Any, Any] = {
+    "font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.3,
+    "lines.linewidth": 1.4, "pdf.fonttype": 42,
+}  # fmt: skip
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a picture as its suffix says; the same data gives the same bytes, so no date goes in."""
-    with sns.axes_style(rc={}):
-        figure.savefig(path, metadata={"Software": None} if path.suffix == ".png" else {"CreationDate": None})
+    with rc_context(STYLE):
+        figure.savefig(path, dpi=150, metadata={"Software": None} if path.suffix == ".png" else {"CreationDate": None})
 
 
 def _panels(figure: Figure | SubFigure, runs: list[Run], sharey: bool) -> Iterator[tuple[Run, Axes]]:
@@ -45,7 +42,7 @@ def _panels(figure: Figure | SubFigure, runs: list[Run], sharey: bool) -> Iterat
 def curves(runs: list[Run]) -> Figure:
     """Loss (nats) and accuracy by epoch on training and validation images, a panel a run; test accuracy in the titles."""
     rows = math.ceil(len(runs) / 3)
-    with sns.plotting_context(rc={}), sns.axes_style(rc=STYLE):
+    with rc_context(STYLE | {"axes.grid": True}):
         figure = Figure(figsize=(12, 0.5 + 1.6 * rows), layout="constrained")
         halves = cast(np.ndarray, figure.subfigures(1, 2))
         for part, what in zip(halves, ("loss", "accuracy"), strict=True):
@@ -62,7 +59,7 @@ def curves(runs: list[Run]) -> Figure:
 def confusions(runs: list[Run]) -> Figure:
     """Test images of each class (row) by predicted class (column), in counts, a panel a run; shades are shares of the row."""
     columns, rows = min(3, len(runs)), math.ceil(len(runs) / 3)
-    with sns.plotting_context(rc={}), sns.axes_style(rc=STYLE | {"axes.grid": False}):
+    with rc_context(STYLE):
         figure = Figure(figsize=(4 * columns, 3.9 * rows), layout="constrained")
         for run, ax in _panels(figure, runs, sharey=False):
             classes = run.info["classes"]

@@ -36,41 +36,39 @@ def load_network(run: Run) -> Network:
     return network.eval()
 
 
-def prepare(pixels: np.ndarray, run: Run) -> tuple[torch.Tensor, list[str]]:
+def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
     """A picture as the run's dataset would hold it.
 
     A digit is made bright on black if its background is light, cut out, and put where the dataset has its digits.
 
     Args:
-        pixels: (H, W, 3), uint8.
+        file: a picture of any size and form.
         run: decides channels, side, and whether it is about digits.
 
     Returns:
         (1, C, side, side), uint8, and what was done, in words.
     """
     side, dataset = run.info["image_side"], run.info["dataset"]
-    picture, done = Image.fromarray(pixels), []
+    digits = dataset in DIGIT_SHARE
+    picture = Image.fromarray(read_image(file, None if digits else side))
+    done = [] if digits else [f"cropped to the middle square and scaled to {side}x{side}"]
     if run.info["in_channels"] == 1:
         picture = picture.convert("L")
-    if dataset in DIGIT_SHARE:
+    if digits:
         values = np.asarray(picture)
-        border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-        if np.median(border) > 127:
+        if np.median(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])) > 127:
             picture = ImageOps.invert(picture)
             done.append("light background: inverted")
         ink = np.asarray(picture).astype(float) - np.median(np.asarray(picture))
         rows, columns = np.nonzero(ink > max(ink.max() / 4, 16))
         if not len(rows):
-            raise UserError("the picture is empty: no digit stands out from its background")
+            raise UserError(f"{file}: no digit stands out from the background")
         digit = picture.crop((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
         inner = round(DIGIT_SHARE[dataset] * side)
         digit = ImageOps.contain(digit, (inner, inner), Image.Resampling.BOX if inner < 16 else Image.Resampling.LANCZOS)
         picture = Image.new("L", (side, side))
         picture.paste(digit, ((side - digit.width) // 2, (side - digit.height) // 2))
         done.append(f"digit cut out and centred in {side}x{side}")
-    elif picture.size != (side, side):
-        picture = ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
-        done.append(f"middle cropped and scaled to {side}x{side}")
     array = np.array(picture).reshape(side, side, -1).transpose(2, 0, 1)
     return torch.from_numpy(array[None].copy()), done
 
@@ -95,10 +93,7 @@ def classify(run: Run, files: list[Path], top: int = 3) -> list[tuple[Path, list
     transform = Transform(info["input_size"], tuple(info["mean"]), tuple(info["std"]))
     results = []
     for file in files:
-        try:
-            pixels, done = prepare(read_image(file), run)
-        except UserError as error:
-            raise UserError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+        pixels, done = prepare(file, run)
         probabilities = (network(transform(pixels))[0] / info["temperature"]).softmax(0)
         best = probabilities.argsort(descending=True)[:top].tolist()
         results.append((file, [(info["classes"][i], probabilities[i].item()) for i in best], done))

@@ -63,14 +63,7 @@ class Recipe:
 PLAIN = Recipe("plain")
 # What has become standard since: smoothing, decay, steps, augmentation.
 TUNED = Recipe(
-    "tuned",
-    nesterov=True,
-    weight_decay=5e-4,
-    label_smoothing=0.1,
-    schedule="steps",
-    warmup=0.05,
-    clip=5.0,
-    augment=True,
+    "tuned", nesterov=True, weight_decay=5e-4, label_smoothing=0.1, schedule="steps", warmup=0.05, clip=5.0, augment=True
 )
 # Whatever gives the highest accuracy.
 BEST = replace(TUNED, name="best", schedule="cosine", warmup=0.1, cutout=0.5, average=0.999, flip_test=True)
@@ -78,7 +71,21 @@ RECIPES = {recipe.name: recipe for recipe in (PLAIN, TUNED, BEST)}
 
 # Networks without batch norm do not train at 0.1: their loss stays at the logarithm of the number of classes. GoogLeNet
 # starts from small weights, which batch norm turns into large steps.
-RATES = {"alexnet": 0.01, "vgg": 0.01, "vgg16_improved": 0.05, "googlenet": 0.02, "googlenet_2014": 0.01}
+RATES = {"alexnet": 0.01, "vgg16_improved": 0.05, "vgg": 0.01, "googlenet_2014": 0.01, "googlenet": 0.02}  # the first match
+
+
+LIMITS = {
+    "learning_rate": (0.0, 1e6),
+    "epochs": (1, 10_000),
+    "batch_size": (2, 65_536),  # one image alone has no batch statistics
+    "momentum": (0.0, 0.9999),
+    "weight_decay": (0.0, 1.0),
+    "label_smoothing": (0.0, 0.99),
+    "warmup": (0.0, 0.99),
+    "clip": (0.0, 1e6),
+    "cutout": (0.0, 1.0),
+    "average": (0.0, 0.99999),
+}
 
 
 def get(name: str, network: str, /, **overrides: Any) -> Recipe:
@@ -86,7 +93,7 @@ def get(name: str, network: str, /, **overrides: Any) -> Recipe:
 
     Args:
         name: `plain`, `tuned` or `best`.
-        network: its name; the longest key of `RATES` that starts it decides the rate.
+        network: its name; the first key of `RATES` that it starts with decides the rate.
         overrides: fields to change.
 
     Raises:
@@ -94,8 +101,7 @@ def get(name: str, network: str, /, **overrides: Any) -> Recipe:
     """
     if name not in RECIPES:
         raise UserError(f"no recipe is called {name!r}; choose from {', '.join(RECIPES)}")
-    keys = [key for key in RATES if network.startswith(key)]
-    rate = RATES[max(keys, key=len)] if keys else RECIPES[name].learning_rate
+    rate = next((rate for key, rate in RATES.items() if network.startswith(key)), RECIPES[name].learning_rate)
     values = {"learning_rate": rate} | overrides
     types = {field.name: type(getattr(PLAIN, field.name)) for field in fields(Recipe)}
     for key, value in values.items():
@@ -112,17 +118,3 @@ def get(name: str, network: str, /, **overrides: Any) -> Recipe:
     if recipe.schedule not in SCHEDULES:
         raise UserError(f"recipe field schedule = {recipe.schedule!r}: choose from {', '.join(SCHEDULES)}")
     return recipe
-
-
-LIMITS = {
-    "learning_rate": (0.0, 1e6),
-    "epochs": (1, 10_000),
-    "batch_size": (2, 65_536),  # one image alone has no batch statistics
-    "momentum": (0.0, 0.9999),
-    "weight_decay": (0.0, 1.0),
-    "label_smoothing": (0.0, 0.99),
-    "warmup": (0.0, 0.99),
-    "clip": (0.0, 1e6),
-    "cutout": (0.0, 1.0),
-    "average": (0.0, 0.99999),
-}

@@ -7,9 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from . import metrics
+from . import figures, metrics
 from .errors import UserError
 from .runs import Run
+
+KEPT = (
+    "seed", "epochs", "train_images", "input_size", "parameters", "macs", "train_seconds", "images_per_second", "device",
+)  # fmt: skip
 
 
 def comparison(runs: list[Run]) -> pd.DataFrame:
@@ -19,33 +23,15 @@ def comparison(runs: list[Run]) -> pd.DataFrame:
     """
     rows = []
     for run in runs:
-        info = run.info
-        low, high = metrics.accuracy_interval(info["test_correct"], info["test_total"])
-        rows.append(
-            {
-                "dataset": info["dataset_title"],
-                "network": run.label,
-                "recipe": info["recipe"]["name"],
-                "seed": info["seed"],
-                "epochs": info["epochs"],
-                "train_images": info["train_images"],
-                "input_size": info["input_size"],
-                "accuracy": run.accuracy,
-                "low": low,
-                "high": high,
-                "parameters": info["parameters"],
-                "multiply_adds": info["macs"],
-                "train_seconds": info["train_seconds"],
-                "images_per_second": info["images_per_second"],
-                "device": info["device"],
-            }
-        )
+        low, high = metrics.accuracy_interval(run.info["test_correct"], run.info["test_total"])
+        named = {"dataset": run.info["dataset_title"], "network": run.label, "recipe": run.info["recipe"]["name"]}
+        rows.append(named | {"accuracy": run.accuracy, "low": low, "high": high} | {key: run.info[key] for key in KEPT})
     table = pd.DataFrame(rows)
     return table.sort_values(["dataset", "accuracy", "network"], ascending=[True, False, True], ignore_index=True)
 
 
 def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
-    """Exact McNemar tests between all networks with the same test images, recipe and seed, Holm-adjusted within such a group.
+    """Exact McNemar tests between all networks with the same test images, recipe and seed, Holm-adjusted in each such group.
 
     Returns:
         A dict a pair: what the group shares, both networks, the difference of their accuracies (first minus second, share),
@@ -56,37 +42,34 @@ def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
         return run.info["dataset_title"], run.info["data_sha256"], run.info["recipe"]["name"], run.info["seed"]
 
     results = []
-    for key, members in groupby(sorted(runs, key=group), key=group):
+    for (title, _, recipe, seed), members in groupby(sorted(runs, key=group), key=group):
         pairs = list(combinations(sorted(members, key=lambda run: -run.accuracy), 2))
         p_values = [metrics.mcnemar(a.correct, b.correct) for a, b in pairs]
         for (a, b), p, adjusted in zip(pairs, p_values, metrics.holm(p_values), strict=True):
-            results.append(
-                {
-                    "dataset": key[0],
-                    "recipe": key[2],
-                    "seed": key[3],
-                    "first": a.label,
-                    "second": b.label,
-                    "difference": a.accuracy - b.accuracy,
-                    "p": p,
-                    "p_holm": adjusted,
-                }
-            )
+            shared = {"dataset": title, "recipe": recipe, "seed": seed, "first": a.label, "second": b.label}
+            results.append(shared | {"difference": a.accuracy - b.accuracy, "p": p, "p_holm": adjusted})
     return results
 
 
 def comparison_text(runs: list[Run]) -> str:
-    """Both tables for a terminal."""
+    """Both tables for a terminal: every run, then the pairs that can be told apart, and how many cannot."""
     table = comparison(runs)
-    shown = _shown(table)
-    lines = []
+    shown, lines = _as_text(table), []
     for dataset in table["dataset"].unique():
-        lines += [f"{dataset}", shown[table["dataset"] == dataset].to_string(index=False), ""]
+        lines += [dataset, shown[table["dataset"] == dataset].to_string(index=False), ""]
     lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
-    return "\n".join([*lines, pairwise_text(pairwise(runs))])
+    pairs = pairwise(runs)
+    apart = [pair for pair in pairs if pair["p_holm"] < 0.05]
+    lines.append(
+        f"Exact McNemar tests on the same test images, Holm-adjusted: {len(apart)} of {len(pairs)} pairs differ (p < 0.05)."
+    )
+    for pair in apart:
+        difference = f"{pair['first']} > {pair['second']} by {100 * pair['difference']:.2f} points"
+        lines.append(f"  {difference} (p = {pair['p_holm']:.2g}; {pair['dataset']}, {pair['recipe']}, seed {pair['seed']})")
+    return "\n".join(lines)
 
 
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of `comparison` that a person reads, as text."""
     percent = (100 * table[["accuracy", "low", "high"]]).map("{:.2f}".format)
     return pd.DataFrame(
@@ -97,7 +80,7 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
             "accuracy %": percent["accuracy"],
             "95 % interval": percent["low"] + " to " + percent["high"],
             "parameters": table["parameters"].map("{:,}".format),
-            "mult-adds M": (table["multiply_adds"] / 1e6).map("{:,.1f}".format),
+            "mult-adds M": (table["macs"] / 1e6).map("{:,.1f}".format),
             "images": table["train_images"],
             "epochs": table["epochs"],
             "size": table["input_size"],
@@ -113,7 +96,7 @@ def fill_readme(path: Path, runs: list[Run]) -> None:
     Raises:
         UserError: the file has no such comments.
     """
-    shown = _shown(comparison(runs)).drop(columns=["recipe", "seed"])
+    shown = _as_text(comparison(runs)).drop(columns=["recipe", "seed"])
     rows = [" | ".join(shown.columns), "|".join(["---"] + ["---:"] * (len(shown.columns) - 1))]
     rows += [" | ".join(map(str, row)) for row in shown.itertuples(index=False)]
     machines = sorted({f"{run.info['device']}, {run.info['precision']}, {run.info['threads']} threads" for run in runs})
@@ -124,31 +107,13 @@ def fill_readme(path: Path, runs: list[Run]) -> None:
     path.write_text(text)
 
 
-def pairwise_text(pairs: list[dict[str, Any]]) -> str:
-    """The pairs that can be told apart, and how many cannot."""
-    if not pairs:
-        return "Nothing to test: no two networks share test images, recipe and seed."
-    apart = [pair for pair in pairs if pair["p_holm"] < 0.05]
-    lines = [
-        f"Exact McNemar tests on the same test images, Holm-adjusted: {len(apart)} of {len(pairs)} pairs differ (p < 0.05)."
-    ]
-    for pair in apart:
-        lines.append(
-            f"  {pair['first']} > {pair['second']} by {100 * pair['difference']:.2f} points"
-            f" (p = {pair['p_holm']:.2g}; {pair['dataset']}, {pair['recipe']}, seed {pair['seed']})"
-        )
-    return "\n".join(lines)
-
-
 def write_pictures(runs: list[Run], out: Path) -> list[Path]:
     """Learning curves and confusion matrices of runs, a picture of each for every dataset, as PNG in `out`."""
-    from . import figures
-
     out.mkdir(parents=True, exist_ok=True)
     paths = []
-    for title, members in groupby(sorted(runs, key=lambda run: run.info["dataset_title"]), lambda r: r.info["dataset_title"]):
-        group = list(members)
-        stem = "".join(c if c.isalnum() else "-" for c in title.lower()).strip("-")
+    for title in sorted({run.info["dataset_title"] for run in runs}):
+        group = [run for run in runs if run.info["dataset_title"] == title]
+        stem = re.sub(r"\W+", "-", title.lower()).strip("-")
         for name, draw in (("curves", figures.curves), ("confusion", figures.confusions)):
             paths.append(out / f"{stem}-{name}.png")
             figures.save(draw(group), paths[-1])

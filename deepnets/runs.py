@@ -1,13 +1,10 @@
 """A run: what one training leaves on disk. Analysis reads runs and nothing else; no dataset and no GPU is needed."""
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -112,7 +109,7 @@ def find(root: str | Path) -> list[Run]:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root} is not a folder of runs")
-    runs = [Run.load(p.parent) for p in sorted(root.rglob("run.json")) if not is_partial(p.parent)]
+    runs = [Run.load(p.parent) for p in sorted(root.rglob("run.json")) if p.parent.suffix != ".partial"]
     if not runs:
         raise UserError(f"there is no finished run in {root}")
     return runs
@@ -128,26 +125,6 @@ def partial_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.partial")
 
 
-def is_partial(folder: Path) -> bool:
-    """Whether a folder is that of an unfinished run."""
-    return folder.name.endswith(".partial")
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that takes its place complete or not at all, whatever kills the program, and outlives a power cut."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def write(
     folder: Path,
     info: dict[str, Any],
@@ -156,15 +133,8 @@ def write(
     probabilities: np.ndarray,
     views: dict[str, np.ndarray],
 ) -> None:
-    """Write what a run holds into `folder` (its weights and logits excepted).
-
-    Args:
-        folder: exists.
-        info: `run.json`.
-        history: a row of `HISTORY` each epoch.
-        labels: of the test images (N,).
-        probabilities: of the test images (N, classes).
-        views: see `views.compute`.
+    """Write a run's `info`, `history` (a row of `HISTORY` each epoch), `labels` (N,), `probabilities` (N, classes) and
+    `views` (see `views.compute`) into `folder`; its weights and logits are not its business.
     """
     small = np.uint8 if probabilities.shape[1] <= 256 else np.uint16
     pd.DataFrame(history, columns=list(HISTORY)).to_csv(folder / "history.csv", index=False, float_format="%.6g")

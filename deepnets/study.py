@@ -14,7 +14,7 @@ from .errors import UserError
 from .runs import Run
 from .training import Diverged, Job, fit
 
-AXES = ("networks", "recipes", "datasets", "seeds")  # the last varies slowest
+AXES = ("seeds", "datasets", "recipes", "networks")  # the first varies slowest
 SETTINGS = ("input_size", "limit", "options")
 
 
@@ -64,7 +64,7 @@ def _cross(grid: dict[str, Any]) -> Iterator[Job]:
         if name not in grid["networks"]:
             raise UserError(f"[grid.{name}]: {name!r} is not one of the grid's networks")
     common = {key: value for key, value in grid.items() if key not in AXES and key not in tables}
-    for seed, dataset, recipe, network in product(*(grid[axis] for axis in reversed(AXES))):
+    for seed, dataset, recipe, network in product(*(grid[axis] for axis in AXES)):
         values = common | tables.get(network, {})
         settings = {key: values.pop(key) for key in SETTINGS if key in values}
         job = Job(network, dataset, recipes.get(recipe, network, **values), seed, **settings)
@@ -73,7 +73,7 @@ def _cross(grid: dict[str, Any]) -> Iterator[Job]:
         yield job
 
 
-def execute(jobs: list[Job], out: str | Path, *, budget: float = math.inf, **hardware: Any) -> tuple[list[Run], list[str]]:
+def execute(jobs: list[Job], out: str | Path, *, budget: float = math.inf, **how: Any) -> tuple[list[Run], list[str]]:
     """Train what is not finished yet.
 
     Args:
@@ -81,7 +81,7 @@ def execute(jobs: list[Job], out: str | Path, *, budget: float = math.inf, **har
         out: folder of runs.
         budget: seconds; a run that is not expected to end within what is left of it is not started, and one that does not
             end in time is stopped at a checkpoint, from which the next call continues.
-        hardware: keywords of `fit`.
+        how: keywords of `fit`.
 
     Returns:
         The finished runs, and a line for each job that is not: why.
@@ -101,7 +101,7 @@ def execute(jobs: list[Job], out: str | Path, *, budget: float = math.inf, **har
             continue
         print(f"[{number}/{len(jobs)}] {job.folder}", flush=True)
         try:
-            run = fit(job, out, deadline=deadline, **hardware)
+            run = fit(job, out, deadline=deadline, **how)
         except OutOfTime:
             missing.append(f"{job.folder}: stopped at a checkpoint when the time was up")
         except Diverged as error:

@@ -83,7 +83,6 @@ def fit(
     job: Job,
     out: str | Path = "results",
     *,
-    root: Path | None = None,
     download: bool = False,
     device: str = "auto",
     precision: str = "auto",
@@ -96,7 +95,6 @@ def fit(
     Args:
         job: what to train.
         out: folder of runs; the run goes to `job.folder` below it.
-        root: of the datasets, `data.data_root()` by default.
         download: fetch the dataset if it is missing.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware multiplies it natively.
@@ -110,10 +108,12 @@ def fit(
     """
     folder = Path(out) / job.folder
     if folder.is_dir():
-        return _finished(folder, job)
+        run = Run.load(folder)
+        _check_same(folder, run.info, job.settings())
+        return run
     target, kind = hardware(device, precision)
-    models.blueprint(job.model, **job.options)  # a wrong name is said before the data is read
-    dataset = data.load(job.dataset, root, download=download, size=job.input_size)
+    models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
+    dataset = data.load(job.dataset, download=download, size=job.input_size)
     with (
         working_folder(folder) as work,
         interruptions(deadline) as interruption,
@@ -131,13 +131,11 @@ def fit(
     return Run.load(folder)
 
 
-def _finished(folder: Path, job: Job) -> Run:
-    """The run in `folder`, if it is the job's."""
-    run = Run.load(folder)
-    for key, value in job.settings().items():
-        if run.info[key] != value:
-            raise UserError(f"{folder} holds another run ({key} {run.info[key]!r}, not {value!r}); choose another --out")
-    return run
+def _check_same(where: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Raise UserError unless what lies at `where` was made with our settings."""
+    for key, value in ours.items():
+        if theirs.get(key) != value:
+            raise UserError(f"{where} is another training's ({key} {theirs.get(key)!r}, not {value!r}); choose another --out")
 
 
 class Trainer:
@@ -169,11 +167,13 @@ class Trainer:
         torch.manual_seed(_seed(job.seed, INITIALISE))
         network = models.create(job.model, *shape, **job.options)
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averaged = copy.deepcopy(self.network) if self.recipe.average else None
+        # What is evaluated: a running average of the network, if the recipe says so, or the network itself.
+        self.evaluated = copy.deepcopy(self.network) if self.recipe.average else self.network
         self.optimizer = _optimizer(self.network, self.recipe)
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
         self.epoch, self.step = 0, 0
-        self.sums = {"loss": 0.0, "correct": 0.0, "images": 0.0, "seconds": 0.0}  # of the epoch under way
+        self.sums = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}  # of the epoch under way
         self.history: list[dict[str, float]] = []
 
     def train(self) -> None:
@@ -184,7 +184,8 @@ class Trainer:
             self.history.append(self.epoch_row(logits))
             if not math.isfinite(self.history[-1]["val_loss"]):
                 raise self.diverged("validation loss")
-            self.report_epoch()
+            if self.verbose:
+                self.report_epoch()
             self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
             self.save()
 
@@ -206,7 +207,7 @@ class Trainer:
         self.network.train()
         batch = self.train_set[index]
         images = self.transform(batch.images, _generator(self.job.seed, AUGMENT, self.epoch, self.step))
-        with self.autocast():
+        with self.autocast:
             outputs = self.network.weighted_logits(images.contiguous(memory_format=torch.channels_last))
         smoothing = self.recipe.label_smoothing
         losses = [w * F.cross_entropy(z.float(), batch.labels, label_smoothing=smoothing) for w, z in outputs]
@@ -221,13 +222,12 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.progress)
         self.optimizer.step()
-        if self.averaged is not None:
-            self.average(self.averaged)
+        if self.recipe.average:
+            self.average()
 
         logits = outputs[0][1].detach().float()  # curves show the plain loss, which compares with validation's
         self.sums["loss"] += F.cross_entropy(logits, batch.labels, reduction="sum").item()
         self.sums["correct"] += (logits.argmax(1) == batch.labels).sum().item()
-        self.sums["images"] += len(index)
 
     @property
     def progress(self) -> float:
@@ -235,29 +235,24 @@ class Trainer:
         return (self.epoch * self.batches + self.step + 0.5) / (self.recipe.epochs * self.batches)
 
     @torch.no_grad()
-    def average(self, averaged: nn.Module) -> None:
+    def average(self) -> None:
         """Move the running average of weights and batch statistics towards the present ones; faster at first."""
         done = self.epoch * self.batches + self.step
         weight = 1 - min(self.recipe.average, (1 + done) / (10 + done))
-        for mean, now in zip(averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
+        for mean, now in zip(self.evaluated.state_dict().values(), self.network.state_dict().values(), strict=True):
             if mean.is_floating_point():
                 mean.lerp_(now, weight)
             else:
                 mean.copy_(now)
 
-    def autocast(self) -> torch.autocast:
-        """Where products are taken in bf16, if the precision says so."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
     @torch.inference_mode()
     def evaluate(self, part: Images, flip: bool = False) -> tuple[Tensor, Tensor]:
         """Representations (N, D) and logits (N, classes), float32; `flip` averages the logits with the mirror images'."""
-        network = self.network if self.averaged is None else self.averaged
-        network.eval()
+        network = self.evaluated.eval()
         features, logits = [], []
         for images in part.images.split(EVALUATION_BATCH):
             x = self.transform(images.to(self.device)).contiguous(memory_format=torch.channels_last)
-            with self.autocast():
+            with self.autocast:
                 features.append(network.features(x).float())
                 logits.append(network.classifier(features[-1]).float())
                 if flip:
@@ -270,8 +265,8 @@ class Trainer:
         labels = self.validation_set.labels
         return {
             "epoch": self.epoch + 1,
-            "train_loss": self.sums["loss"] / self.sums["images"],
-            "train_accuracy": self.sums["correct"] / self.sums["images"],
+            "train_loss": self.sums["loss"] / len(self.train_set),
+            "train_accuracy": self.sums["correct"] / len(self.train_set),
             "val_loss": F.cross_entropy(logits, labels).item(),
             "val_accuracy": (logits.argmax(1) == labels).float().mean().item(),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
@@ -280,8 +275,6 @@ class Trainer:
 
     def report_epoch(self) -> None:
         """Print the last row of the history, with the speed and the time left."""
-        if not self.verbose:
-            return
         row = self.history[-1]
         left = np.mean([r["seconds"] for r in self.history]) * (self.recipe.epochs - self.epoch - 1)
         print(
@@ -289,7 +282,7 @@ class Trainer:
             f"  loss {row['train_loss']:.4f} / {row['val_loss']:.4f}"
             f"  accuracy {100 * row['train_accuracy']:5.1f} / {100 * row['val_accuracy']:5.1f} %"
             f"  rate {row['learning_rate']:.2g}"
-            f"  {self.sums['images'] / self.sums['seconds']:5.0f} images/s"
+            f"  {len(self.train_set) / self.sums['seconds']:5.0f} images/s"
             f"  {left // 60:.0f}:{left % 60:02.0f} left",
             flush=True,
         )
@@ -323,7 +316,7 @@ class Trainer:
         return {
             "identity": self.identity(),
             "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+            "evaluated": self.evaluated.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": {"epoch": self.epoch, "step": self.step, "sums": self.sums, "history": self.history},
         }
@@ -338,13 +331,9 @@ class Trainer:
         if not self.checkpoint.exists():
             return
         state = checkpoint.load(self.checkpoint)
-        for key, value in self.identity().items():
-            theirs = state["identity"].get(key)
-            if theirs != value:
-                raise UserError(f"{self.checkpoint} is another training's ({key} {theirs!r}, not {value!r}); use another --out")
+        _check_same(self.checkpoint, state["identity"], self.identity())
         self.network.load_state_dict(state["network"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
+        self.evaluated.load_state_dict(state["evaluated"])
         self.optimizer.load_state_dict(state["optimizer"])
         for key, value in state["progress"].items():
             setattr(self, key, value)
@@ -356,13 +345,12 @@ class Trainer:
         flip = self.recipe.flip_test and self.policy.flip
         features, test_logits = (t.cpu().numpy() for t in self.evaluate(self.dataset.test, flip))
         validation_logits = self.evaluate(self.validation_set, flip)[1].cpu().numpy()
-        network = self.network if self.averaged is None else self.averaged
         labels = self.dataset.test.labels
-        classes = sorted(set(labels.tolist()))[:10]
-        samples = self.dataset.test[torch.tensor([labels.tolist().index(c) for c in classes])].images
-        seen = views.compute(network, features, self.transform(samples.to(self.device)), classes)
+        classes, first = np.unique(labels.numpy(), return_index=True)
+        samples = self.transform(self.dataset.test[first[:10]].images.to(self.device))
+        seen = views.compute(self.evaluated, features, samples, classes[:10].tolist())
         np.save(folder / "logits.npy", test_logits)
-        weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+        weights = {name: value.cpu().contiguous() for name, value in self.evaluated.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
         info = self.info() | metrics.summary(test_logits, labels.numpy())
         info["temperature"] = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
@@ -371,6 +359,9 @@ class Trainer:
     def info(self) -> dict[str, Any]:
         """What `run.json` says beside the test's figures."""
         seconds = sum(row["seconds"] for row in self.history)
+        chance = math.log(len(self.dataset.classes))
+        stuck = min(row["train_loss"] for row in self.history) > chance - PLATEAU
+        plateau = f"chance-level plateau: the loss stayed at ln {len(self.dataset.classes)} = {chance:.4f}"
         return self.identity() | {
             "dataset_title": self.dataset.title,
             "classes": list(self.dataset.classes),
@@ -388,16 +379,8 @@ class Trainer:
             "threads": torch.get_num_threads(),
             "versions": versions(),
             "commit": commit(),
-            "warnings": self.warnings(),
+            "warnings": [plateau] if stuck else [],
         }
-
-    def warnings(self) -> list[str]:
-        """What a reader of the result must know: a loss that never left that of guessing is no result."""
-        chance = math.log(len(self.dataset.classes))
-        losses = [row["train_loss"] for row in self.history]
-        if min(losses) > chance - PLATEAU:
-            return [f"chance-level plateau: the loss stayed at ln {len(self.dataset.classes)} = {chance:.4f}"]
-        return []
 
 
 def _seed(*words: int) -> int:

@@ -46,12 +46,10 @@ def affine(angle: Tensor, shift: Tensor, scale: Tensor, flip: Tensor) -> Tensor:
     Returns:
         (N, 2, 3).
     """
-    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
-    turn = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], dim=1)
-    moved = -(turn @ (2 * shift)[:, :, None])  # the image spans 2
-    matrices = torch.cat([turn, moved], dim=2)
-    mirror = torch.where(flip, -1.0, 1.0)[:, None]
-    return torch.cat([(matrices[:, 0] * mirror)[:, None], matrices[:, 1:]], dim=1)
+    cos, sin, mirror = torch.cos(angle) / scale, torch.sin(angle) / scale, torch.where(flip, -1.0, 1.0)
+    right, down = (2 * shift).unbind(1)  # the image spans 2
+    top = [mirror * cos, mirror * sin, -mirror * (cos * right + sin * down)]
+    return torch.stack([*top, -sin, cos, sin * right - cos * down], dim=1).view(-1, 2, 3)
 
 
 def draw(policy: Policy, count: int, side: int, generator: Generator) -> Tensor:

@@ -33,7 +33,7 @@ def test_models_lists_every_network_with_its_size(run):
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[1:]] == models.names()
     rows = {row["name"]: row for row in json.loads(run("models", "--json")[1])}
-    assert rows["resnet18"] == {"name": "resnet18", "parameters": 11_181_642, "multiply_adds": 148_050_944}
+    assert rows["resnet18"] == {"name": "resnet18", "parameters": 11_181_642, "macs": 148_050_944}
 
 
 def test_train_compare_report_and_again(run, tmp_path):

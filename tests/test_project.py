@@ -22,7 +22,7 @@ ARROWS = {
     "recipes": {"errors"},
     "metrics": set(),
     "runs": {"errors"},
-    "checkpoint": {"errors", "runs"},
+    "checkpoint": {"errors"},
     "environment": {"errors", "runs"},
     "views": {"models"},
     "training": {

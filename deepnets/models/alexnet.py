@@ -1,7 +1,7 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton 2012): five convolutions, three linear layers, ReLU and dropout.
 
 Two forms: the one tower that the field uses today, which is that of the 2014 "one weird trick" paper, and the network as
-published, split over two GPUs: its second, fourth and fifth convolutions see only the half of the channels on their own.
+published, split over two GPUs: its second, fourth and fifth convolutions see only the channels on their own GPU.
 
 At 64x64 the one tower's maps shrink to 15, 7, 3 and 1; the 6x6 pool before the linear layers then makes 36 copies of one
 value. The published form's would shrink to nothing: its pools round up here (ceil mode), which gives 14, 7, 3, 1 and
@@ -37,7 +37,7 @@ class AlexNet(Network):
     Args:
         num_classes: number of logits.
         in_channels: channels of the images, 1 or 3.
-        as_published: two groups, local response normalisation, dropout behind the linear layers instead of before.
+        as_published: two groups, local response normalisation, dropout after the linear layers instead of before them.
         dropout: probability of zeroing a unit of the two hidden linear layers.
         init: "field" or "he", see `initialise`.
     """
@@ -73,13 +73,10 @@ class AlexNet(Network):
         initialise(self, init)
 
 
-AS_PUBLISHED: dict[str, Any] = {"as_published": True, "init": "he"}
-
-
-def alexnet_2012(num_classes: int = 10, in_channels: int = 3, **options: Any) -> AlexNet:
+def alexnet_2012(num_classes: int = 10, in_channels: int = 3, *, init: str = "he", **options: Any) -> AlexNet:
     """The network as published (Krizhevsky et al. 2012, section 3). Options: `AlexNet`.
 
     Its initialisation, normal with deviation 0.01 and biases of one (section 5), was made for 90 epochs of 1.2 million
     images; He's is used here.
     """
-    return AlexNet(num_classes, in_channels, **(AS_PUBLISHED | options))
+    return AlexNet(num_classes, in_channels, as_published=True, init=init, **options)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import AdaptivePool, LocalResponseNorm, Network, conv, initialise, stem_3x3
+from .layers import AdaptivePool, LocalResponseNorm, Network, conv, initialise, stem_conv
 
 # Table 1: input, 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
 INCEPTION = {
@@ -101,12 +101,12 @@ class GoogLeNet(Network):
         dropout: float | None = None,
         init: str = "field",
     ) -> None:
-        if stem not in ("7x7", "3x3"):
-            raise ValueError(f"stem {stem!r}: use 7x7 or 3x3")
         norm: dict[str, Any] = {} if as_published else {"bias": False, "batch_norm": True, "eps": 1e-3}
-        first = conv(in_channels, 64, 7, stride=2, **norm) if stem == "7x7" else stem_3x3(in_channels, stem_norm, 1e-3)
         large = 5 if as_published else 3
-        stages: dict[str, nn.Module] = {"conv1": first, "pool1": nn.MaxPool2d(3, 2, ceil_mode=True)}
+        stages: dict[str, nn.Module] = {
+            "conv1": stem_conv(stem, in_channels, stem_norm, **norm),
+            "pool1": nn.MaxPool2d(3, 2, ceil_mode=True),
+        }
         if as_published:
             stages["norm1"] = LocalResponseNorm()
         stages["conv2"] = nn.Sequential(conv(64, 64, 1, **norm), conv(64, 192, 3, **norm))
@@ -137,23 +137,21 @@ class GoogLeNet(Network):
 
 
 def _field_init(module: nn.Module) -> None:
-    """What torchvision does: normal with deviation 0.01 (cut at 200 deviations, which is not at all)."""
+    """What torchvision does: normal with deviation 0.01 (truncated at 200 deviations, which has no effect)."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.normal_(module.weight, std=0.01)
 
 
-AS_PUBLISHED: dict[str, Any] = {"as_published": True, "aux": True, "init": "he"}
-IMPROVED: dict[str, Any] = {"stem": "3x3"}
-
-
-def googlenet_2014(num_classes: int = 10, in_channels: int = 3, **options: Any) -> GoogLeNet:
+def googlenet_2014(
+    num_classes: int = 10, in_channels: int = 3, *, aux: bool = True, init: str = "he", **options: Any
+) -> GoogLeNet:
     """The network as published, with its auxiliary heads. Options: `GoogLeNet`.
 
     The paper gives no initialisation; He's is used: narrower ones leave 22 layers without batch norm at chance level.
     """
-    return GoogLeNet(num_classes, in_channels, **(AS_PUBLISHED | options))
+    return GoogLeNet(num_classes, in_channels, as_published=True, aux=aux, init=init, **options)
 
 
-def googlenet_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> GoogLeNet:
+def googlenet_improved(num_classes: int = 10, in_channels: int = 3, *, stem: str = "3x3", **options: Any) -> GoogLeNet:
     """GoogLeNet with three 3x3 convolutions for the 7x7. Options: `GoogLeNet`."""
-    return GoogLeNet(num_classes, in_channels, **(IMPROVED | options))
+    return GoogLeNet(num_classes, in_channels, stem=stem, **options)

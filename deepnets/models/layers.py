@@ -1,5 +1,6 @@
 """What the networks share: the skeleton of a classifier, a convolution with its companions, pooling, initialisation."""
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 
 class Network(nn.Module):
-    """A classifier of images: named stages of feature maps, a head that makes one vector of the last map, a linear layer.
+    """A classifier of images: named stages of feature maps, a head that reduces the last map to a vector, a linear layer.
 
     Args:
         stages: name to module, in the order of the forward pass; each takes and gives maps (N, C, H, W).
@@ -64,32 +65,34 @@ def conv(
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
 
 
-def stem_3x3(in_channels: int, batch_norm: bool = True, eps: float = 1e-5) -> nn.Sequential:
-    """Three 3x3 convolutions, 64 wide, the first with stride 2, in place of a 7x7 with stride 2.
+def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.Sequential:
+    """The first layers of ResNet18 and GoogLeNet: (N, in_channels, H, W) to (N, 64, H/2, W/2).
 
-    They see as much of the image (7x7 at the first one's stride) through two more non-linearities (He et al. 2019, "Bag of
-    Tricks", ResNet-C). Without `batch_norm` only the last is normalised, as the 7x7 it replaces.
+    Args:
+        kind: "7x7", or "3x3" for a stack of three, the first with stride 2, which sees nearly as much of the image through
+            two more non-linearities (He et al. 2019, "Bag of Tricks", ResNet-C).
+        in_channels: channels of the images.
+        stem_norm: batch norm between the convolutions of the stack, too; behind the last one it is as with the 7x7.
+        norm: keywords of `conv` that say how the network normalises.
     """
-    last: dict[str, Any] = {"bias": False, "batch_norm": True, "eps": eps}
-    inner: dict[str, Any] = last if batch_norm else {}
-    return nn.Sequential(conv(in_channels, 64, 3, stride=2, **inner), conv(64, 64, 3, **inner), conv(64, 64, 3, **last))
+    if kind == "7x7":
+        return conv(in_channels, 64, 7, stride=2, **norm)
+    if kind != "3x3":
+        raise ValueError(f"stem {kind!r}: use 7x7 or 3x3")
+    inner = norm if stem_norm else {}
+    return nn.Sequential(conv(in_channels, 64, 3, stride=2, **inner), conv(64, 64, 3, **inner), conv(64, 64, 3, **norm))
 
 
 class LocalResponseNorm(nn.Module):
-    """b = a / (k + alpha * sum of a squared over n neighbouring channels) ** beta (Krizhevsky et al. 2012, section 3.3).
+    """b = a / (2 + 1e-4 * sum of a squared over 5 neighbouring channels) ** 0.75 (Krizhevsky et al. 2012, section 3.3).
 
-    alpha is not divided by n, as it is in PyTorch's own, whose backward pass has no deterministic CUDA form either.
+    PyTorch's divides the 1e-4 by 5, and its backward pass has no deterministic CUDA form.
     """
 
-    def __init__(self, n: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> None:
-        super().__init__()
-        self.n, self.alpha, self.beta, self.k = n, alpha, beta, k
-
     def forward(self, a: Tensor) -> Tensor:
-        channels = a.shape[1]
-        squares = F.pad(a.square(), (0, 0, 0, 0, self.n // 2, (self.n - 1) // 2))
-        total = torch.stack([squares[:, i : i + channels] for i in range(self.n)]).sum(0)
-        return a / (self.k + self.alpha * total) ** self.beta
+        squares = F.pad(a.square(), (0, 0, 0, 0, 2, 2))
+        total = torch.stack([squares[:, i : i + a.shape[1]] for i in range(5)]).sum(0)
+        return a / (2 + 1e-4 * total) ** 0.75
 
 
 class AdaptivePool(nn.Module):
@@ -101,10 +104,9 @@ class AdaptivePool(nn.Module):
 
     def __init__(self, kind: str, size: int) -> None:
         super().__init__()
-        if kind not in ("avg", "max"):
-            raise ValueError(f"pool {kind!r}: use avg or max")
         self.size = size
-        self.reduce: Callable[..., Tensor] = torch.mean if kind == "avg" else torch.amax
+        reductions: dict[str, Callable[..., Tensor]] = {"avg": torch.mean, "max": torch.amax}
+        self.reduce = reductions[kind]
 
     def forward(self, maps: Tensor) -> Tensor:
         for axis in (2, 3):
@@ -118,9 +120,10 @@ class AdaptivePool(nn.Module):
 
 def named_pool(spec: str) -> AdaptivePool:
     """The pool that "avg7", "max5" and the like name: the kind, then the side of its output."""
-    if not spec[3:].isdigit():
+    match = re.fullmatch(r"(avg|max)([1-9]\d?)", spec)
+    if not match:
         raise ValueError(f"head_pool {spec!r}: use avg or max and a size, for example avg7")
-    return AdaptivePool(spec[:3], int(spec[3:]))
+    return AdaptivePool(match[1], int(match[2]))
 
 
 def initialise(network: nn.Module, init: str, field: Callable[[nn.Module], None] | None = None) -> None:
@@ -130,7 +133,7 @@ def initialise(network: nn.Module, init: str, field: Callable[[nn.Module], None]
         network: any.
         init: "he": normal with variance 2 / fan-in, which keeps the variance of the signal through ReLU layers (He et al.
             2015, eq. 10), biases normal with deviation 0.01. "field": what the implementations in common use do.
-        field: does so to one module; None keeps PyTorch's defaults.
+        field: initialises one module that way; None keeps PyTorch's defaults.
     """
     if init not in ("he", "field"):
         raise ValueError(f"init {init!r}: use he or field")

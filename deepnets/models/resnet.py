@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import AdaptivePool, Network, conv, initialise, stem_3x3
+from .layers import AdaptivePool, Network, conv, initialise, stem_conv
 
 
 class PaddedShortcut(nn.Module):
@@ -49,14 +49,6 @@ class BasicBlock(nn.Module):
         return F.relu(self.shortcut(x) + self.residual(x))
 
 
-def stage(blocks: int, inputs: int, outputs: int, stride: int, shortcut: Callable[[int, int, int], nn.Module]) -> nn.Sequential:
-    """`blocks` blocks, the first of which changes width and resolution."""
-    return nn.Sequential(
-        BasicBlock(inputs, outputs, stride, shortcut),
-        *(BasicBlock(outputs, outputs, 1, shortcut) for _ in range(blocks - 1)),
-    )
-
-
 class ResNet(Network):
     """A stem, stages of basic blocks, the mean of the last map, a linear layer.
 
@@ -84,7 +76,9 @@ class ResNet(Network):
         stages = dict(stem)
         channels = widths[0]
         for number, (count, width) in enumerate(zip(blocks, widths, strict=True), start=2):
-            stages[f"conv{number}_x"] = stage(count, channels, width, 1 if number == 2 else 2, shortcut)
+            first = BasicBlock(channels, width, 1 if number == 2 else 2, shortcut)
+            others = (BasicBlock(width, width, 1, shortcut) for _ in range(count - 1))
+            stages[f"conv{number}_x"] = nn.Sequential(first, *others)
             channels = width
         super().__init__(
             stages,
@@ -114,30 +108,25 @@ def cifar_resnet(depth: int, num_classes: int = 10, in_channels: int = 3, **opti
 
 
 def imagenet_resnet(
-    blocks: tuple[int, ...], num_classes: int, in_channels: int, *, stem: str = "7x7", stem_norm: bool = True, **options: Any
+    blocks: tuple[int, ...],
+    num_classes: int = 10,
+    in_channels: int = 3,
+    *,
+    stem: str = "7x7",
+    stem_norm: bool = True,
+    **options: Any,
 ) -> ResNet:
     """The ImageNet form of basic blocks (Table 1), option B: 18 layers with blocks (2, 2, 2, 2), 34 with (3, 4, 6, 3).
 
-    Args:
-        blocks: number of blocks of each stage.
-        num_classes: number of logits.
-        in_channels: channels of the images, 1 or 3.
-        stem: "7x7", or "3x3" for the stack of three.
-        stem_norm: batch norm between the convolutions of the stack.
-        options: see `ResNet`.
+    `stem` is "7x7", or "3x3" for the stack of three, with batch norm between if `stem_norm`. Other options: `ResNet`.
     """
-    if stem not in ("7x7", "3x3"):
-        raise ValueError(f"stem {stem!r}: use 7x7 or 3x3")
-    first = (
-        conv(in_channels, 64, 7, stride=2, bias=False, batch_norm=True) if stem == "7x7" else stem_3x3(in_channels, stem_norm)
-    )
+    first = stem_conv(stem, in_channels, stem_norm, bias=False, batch_norm=True)
     layers = {"conv1": first, "pool1": nn.MaxPool2d(3, 2, padding=1)}
     return ResNet(blocks, (64, 128, 256, 512), layers, projection_shortcut, num_classes, **options)
 
 
-IMPROVED: dict[str, Any] = {"stem": "3x3", "dropout": 0.2, "init": "he"}
-
-
-def resnet18_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> ResNet:
+def resnet18_improved(
+    num_classes: int = 10, in_channels: int = 3, *, stem: str = "3x3", dropout: float = 0.2, init: str = "he", **options: Any
+) -> ResNet:
     """ResNet18, its 7x7 replaced by three 3x3, light dropout, He's initialisation. Options: `imagenet_resnet`."""
-    return imagenet_resnet((2, 2, 2, 2), num_classes, in_channels, **(IMPROVED | options))
+    return imagenet_resnet((2, 2, 2, 2), num_classes, in_channels, stem=stem, dropout=dropout, init=init, **options)

@@ -86,9 +86,14 @@ def _field_init(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-IMPROVED: dict[str, Any] = {"batch_norm": True, "head_pool": "max5", "init": "he"}
-
-
-def vgg16_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> VGG:
+def vgg16_improved(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    *,
+    batch_norm: bool = True,
+    head_pool: str = "max5",
+    init: str = "he",
+    **options: Any,
+) -> VGG:
     """VGG16 with batch norm, a 5x5 max pool before the linear layers and He's initialisation. Options: `VGG`."""
-    return VGG(16, num_classes, in_channels, **(IMPROVED | options))
+    return VGG(16, num_classes, in_channels, batch_norm=batch_norm, head_pool=head_pool, init=init, **options)
