@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,13 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is no checkpoint, is damaged, or holds more than tensors and plain values.
     """
-    try:
-        content = memoryview(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    content = memoryview(path.read_bytes())
     if content[: len(MAGIC)] != MAGIC:
-        raise UserError(f"{path} is not a checkpoint of this program; move it away to start again")
+        raise UserError(f"{path} is not a checkpoint of this program; delete it to start again")
     digest, payload = content[len(MAGIC) : len(MAGIC) + DIGEST], content[len(MAGIC) + DIGEST :]
     if hashlib.sha256(payload).digest() != digest:
-        raise UserError(f"{path} is damaged (its checksum does not match); move it away to start again")
+        raise UserError(f"{path} is damaged (its checksum does not match); delete it to start again")
     try:
         return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception:  # with a right checksum this is not an accident
+    except pickle.UnpicklingError:  # with a right checksum this is not an accident
         raise UserError(f"{path} holds more than tensors and numbers, which may be an attack; delete it") from None

@@ -28,7 +28,6 @@ def _parser() -> argparse.ArgumentParser:
 
     models = commands.add_parser("models", help="every network: parameters and multiply-adds at 64x64")
     models.set_defaults(command=_models)
-    models.add_argument("--json", action="store_true", help="for programs")
 
     train = commands.add_parser("train", help="train a network, continue an interrupted training, or report a finished one")
     train.set_defaults(command=_train)
@@ -53,8 +52,6 @@ def _parser() -> argparse.ArgumentParser:
 
     compare = commands.add_parser("compare", help="accuracy with intervals, cost, and tests between networks")
     compare.set_defaults(command=_compare)
-    compare.add_argument("dir", nargs="?", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
-    compare.add_argument("--json", action="store_true", help="for programs")
 
     predict = commands.add_parser("predict", help="the most likely classes of your own pictures")
     predict.set_defaults(command=_predict)
@@ -63,9 +60,13 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="everything that is made from runs")
     report.set_defaults(command=_report)
-    report.add_argument("dir", nargs="?", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
     report.add_argument("--readme", type=Path, metavar="FILE", help="fill the table of this Markdown file")
+
+    for command in (compare, report):
+        command.add_argument("dir", nargs="?", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
+    for command in (models, compare):
+        command.add_argument("--json", action="store_true", help="for programs")
     return parser
 
 
@@ -153,6 +154,12 @@ def main(arguments: list[str] | None = None) -> int:
         return args.command(args) or 0
     except UserError as error:
         print(f"deepnets: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read the output has seen enough
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        print(f"deepnets: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues", file=sys.stderr)

@@ -1,6 +1,7 @@
 """What a training needs from the machine: a device, a folder of its own, notice of signals; and what a run says of it."""
 
 import fcntl
+import os
 import platform
 import re
 import shutil
@@ -29,11 +30,12 @@ def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.devic
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", device)
+    match = re.fullmatch(r"cpu|cuda(?::(0|[1-9][0-9]{0,2}))?", device)
     if not match:
         raise UserError(f"no device is called {device!r}; choose from auto, cpu, cuda, cuda:N")
     if device != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
         raise UserError(f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    torch.backends.cudnn.deterministic = True  # algorithms that give the same bits again
     if precision not in ("auto", "fp32", "bf16"):
         raise UserError(f"no precision is called {precision!r}; choose from auto, fp32, bf16")
     if precision == "auto":
@@ -132,11 +134,33 @@ def working_folder(folder: Path) -> Iterator[Path]:
         except OSError:
             raise UserError(f"{work} is being trained by another process") from None
         try:
+            if folder.exists() or not (work / "lock").exists():
+                raise UserError(f"{folder} was finished by another process just now; repeat the command")
             yield work
         finally:
             if work.exists() and not (work / "checkpoint.pt").exists():
                 shutil.rmtree(work)
                 _remove_empty(made[1:])
+
+
+def complete(work: Path, folder: Path) -> None:
+    """Give a finished run its place; what is in it is on the disk before, so that a power cut takes nothing back."""
+    for path in (*work.iterdir(), work):
+        _sync(path)
+    work.rename(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.close(handle)
+
+
+def tidy(folder: Path) -> None:
+    """Remove from a finished run what only the training needed."""
+    for name in ("checkpoint.pt", "checkpoint.pt.part", "lock"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _remove_empty(folders: list[Path]) -> None:

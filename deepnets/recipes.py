@@ -77,7 +77,7 @@ RATES = {"alexnet": 0.01, "vgg16_improved": 0.05, "vgg": 0.01, "googlenet_2014":
 LIMITS = {
     "learning_rate": (0.0, 1e6),
     "epochs": (1, 10_000),
-    "batch_size": (2, 65_536),  # one image alone has no batch statistics
+    "batch_size": (3, 65_536),  # batches of an epoch differ by one image, and one alone has no batch statistics
     "momentum": (0.0, 0.9999),
     "weight_decay": (0.0, 1.0),
     "label_smoothing": (0.0, 0.99),

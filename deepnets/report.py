@@ -1,7 +1,7 @@
 """Tables made from runs."""
 
 import re
-from itertools import combinations, groupby
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +31,24 @@ def comparison(runs: list[Run]) -> pd.DataFrame:
 
 
 def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
-    """Exact McNemar tests between all networks with the same test images, recipe and seed, Holm-adjusted in each such group.
+    """Exact McNemar tests between networks with the same test images, recipe and seed; all of them are one family for Holm.
 
     Returns:
-        A dict a pair: what the group shares, both networks, the difference of their accuracies (first minus second, share),
+        A dict a pair: what the two share, both networks, the difference of their accuracies (first minus second, share),
         `p` and `p_holm`.
     """
 
-    def group(run: Run) -> tuple[str, str, str, int]:
+    def shared(run: Run) -> tuple[str, str, str, int]:
         return run.info["dataset_title"], run.info["data_sha256"], run.info["recipe"]["name"], run.info["seed"]
 
+    ranked = sorted(runs, key=lambda run: (shared(run), -run.accuracy))
+    pairs = [(a, b) for a, b in combinations(ranked, 2) if shared(a) == shared(b)]
+    p_values = [metrics.mcnemar(a.correct, b.correct) for a, b in pairs]
     results = []
-    for (title, _, recipe, seed), members in groupby(sorted(runs, key=group), key=group):
-        pairs = list(combinations(sorted(members, key=lambda run: -run.accuracy), 2))
-        p_values = [metrics.mcnemar(a.correct, b.correct) for a, b in pairs]
-        for (a, b), p, adjusted in zip(pairs, p_values, metrics.holm(p_values), strict=True):
-            shared = {"dataset": title, "recipe": recipe, "seed": seed, "first": a.label, "second": b.label}
-            results.append(shared | {"difference": a.accuracy - b.accuracy, "p": p, "p_holm": adjusted})
+    for (a, b), p, adjusted in zip(pairs, p_values, metrics.holm(p_values), strict=True):
+        title, _, recipe, seed = shared(a)
+        names = {"dataset": title, "recipe": recipe, "seed": seed, "first": a.label, "second": b.label}
+        results.append(names | {"difference": a.accuracy - b.accuracy, "p": p, "p_holm": adjusted})
     return results
 
 

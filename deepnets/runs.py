@@ -65,8 +65,8 @@ class Run:
     def history(self) -> pd.DataFrame:
         """One row an epoch, the columns of `HISTORY`; losses are means over images, in nats; accuracies are shares."""
         try:
-            return pd.read_csv(self.path / "history.csv")
-        except (OSError, ValueError):
+            return pd.read_csv(self.path / "history.csv")[list(HISTORY)]
+        except (OSError, ValueError, KeyError):
             raise UserError(f"{self.path / 'history.csv'} is missing or damaged") from None
 
     @cached_property

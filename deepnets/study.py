@@ -11,7 +11,7 @@ from typing import Any
 from . import data, models, recipes
 from .environment import OutOfTime
 from .errors import UserError
-from .runs import Run
+from .runs import Run, partial_folder
 from .training import Diverged, Job, fit
 
 AXES = ("seeds", "datasets", "recipes", "networks")  # the first varies slowest
@@ -34,15 +34,13 @@ def plan(path: str | Path) -> list[Job]:
     path = Path(path)
     try:
         content = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}") from None
     defaults, grids = content.pop("defaults", {}), content.pop("grid", [])
     if content:
         raise UserError(f"{path}: {next(iter(content))!r} is not a part of a study; it has [defaults] and [[grid]]")
-    if not isinstance(grids, list) or not grids:
-        raise UserError(f"{path}: a study has at least one [[grid]]")
+    if not isinstance(grids, list) or not grids or not all(isinstance(table, dict) for table in (defaults, *grids)):
+        raise UserError(f"{path}: a study has at least one [[grid]], and defaults only as [defaults]")
     try:
         jobs = [job for grid in grids for job in _cross(defaults | grid)]
     except UserError as error:
@@ -57,8 +55,11 @@ def plan(path: str | Path) -> list[Job]:
 def _cross(grid: dict[str, Any]) -> Iterator[Job]:
     """The jobs of one grid."""
     for axis in AXES:
-        if not isinstance(grid.get(axis), list) or not grid[axis]:
-            raise UserError(f"a grid needs {axis} = [...]")
+        kind, values = (int if axis == "seeds" else str), grid.get(axis)
+        if not isinstance(values, list) or not values or not all(type(value) is kind for value in values):
+            raise UserError(f"a grid needs {axis} = [...] with at least one {'number' if kind is int else 'name'}")
+    if not isinstance(grid.get("options", {}), dict):
+        raise UserError("options must be a table, as in options = { dropout = 0.1 }")
     tables = {key: value for key, value in grid.items() if isinstance(value, dict) and key != "options"}
     for name in tables:
         if name not in grid["networks"]:
@@ -93,9 +94,11 @@ def execute(jobs: list[Job], out: str | Path, *, budget: float = math.inf, **how
     finished: list[Run] = []
     missing: list[str] = []
     for number, job in enumerate(jobs, start=1):
-        is_new = not (Path(out) / job.folder).is_dir()
+        folder = Path(out) / job.folder
+        is_new = not folder.is_dir()
+        begun = (partial_folder(folder) / "checkpoint.pt").exists()
         left = deadline - time.monotonic()
-        expected = expect_seconds(job, finished) if is_new else 0.0
+        expected = expect_seconds(job, finished) if is_new and not begun else 0.0
         if expected > left:
             missing.append(f"{job.folder}: not started (about {expected:.0f} s needed, {max(left, 0):.0f} s left)")
             continue

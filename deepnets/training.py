@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from . import checkpoint, data, metrics, models, runs, views
 from .data import Images
-from .environment import commit, device_name, hardware, interruptions, versions, working_folder
+from .environment import OutOfTime, commit, complete, device_name, hardware, interruptions, tidy, versions, working_folder
 from .errors import UserError
 from .recipes import Recipe
 from .runs import Run
@@ -30,7 +30,7 @@ from .transforms import POLICIES, Transform
 
 INITIALISE, ORDER, AUGMENT, DROPOUT = range(4)  # what random numbers are for
 EVALUATION_BATCH = 256
-PLATEAU = 0.01  # nats from the loss of guessing
+PLATEAU = 0.02  # nats from the loss of guessing
 
 
 class Diverged(UserError):
@@ -67,11 +67,15 @@ class Job:
         ):
             if type(value) is not int or not low <= value <= high:
                 raise UserError(f"{name} {value!r}: must be a whole number from {low} to {high}")
+        for name, value in self.options.items():
+            if name in ("name", "num_classes", "in_channels") or type(value) not in (str, bool, int, float) or value != value:
+                raise UserError(f"option {name} = {value!r}: an option of a network is a number, a word, true or false")
 
     @property
     def folder(self) -> Path:
         """Where the run belongs below the root of results."""
-        dataset = f"folder-{Path(self.dataset).name}" if self.dataset.startswith("folder:") else self.dataset
+        kind, _, path = self.dataset.partition(":")
+        dataset = f"folder-{Path(path).expanduser().resolve().name}" if path else kind
         return Path(dataset, runs.model_label(self.model, self.options), self.recipe.name, f"seed{self.seed}")
 
     def settings(self) -> dict[str, Any]:
@@ -110,24 +114,27 @@ def fit(
     if folder.is_dir():
         run = Run.load(folder)
         _check_same(folder, run.info, job.settings())
+        tidy(folder)
         return run
     target, kind = hardware(device, precision)
     models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
     dataset = data.load(job.dataset, download=download, size=job.input_size)
-    with (
-        working_folder(folder) as work,
-        interruptions(deadline) as interruption,
-        torch.random.fork_rng(),
-        torch.backends.cudnn.flags(enabled=True, deterministic=True),
-    ):
+    gpus = [target] if target.type == "cuda" else []
+    with working_folder(folder) as work, interruptions(deadline) as interruption, torch.random.fork_rng(gpus):
         trainer = Trainer(job, dataset, target, kind, work)
         trainer.interruption, trainer.checkpoint_seconds, trainer.verbose = interruption, checkpoint_seconds, verbose
         trainer.resume()
-        trainer.train()
+        try:
+            trainer.train()
+        except Diverged:
+            trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
+            raise
         trainer.finish(work)
-        work.rename(folder)
-    for leftover in ("checkpoint.pt", "checkpoint.pt.part", "lock"):
-        (folder / leftover).unlink(missing_ok=True)
+        complete(work, folder)
+        stop = interruption()
+    tidy(folder)
+    if stop and not isinstance(stop, OutOfTime):
+        raise stop
     return Run.load(folder)
 
 
@@ -277,15 +284,11 @@ class Trainer:
         """Print the last row of the history, with the speed and the time left."""
         row = self.history[-1]
         left = np.mean([r["seconds"] for r in self.history]) * (self.recipe.epochs - self.epoch - 1)
-        print(
-            f"  epoch {self.epoch + 1:3}/{self.recipe.epochs}"
-            f"  loss {row['train_loss']:.4f} / {row['val_loss']:.4f}"
-            f"  accuracy {100 * row['train_accuracy']:5.1f} / {100 * row['val_accuracy']:5.1f} %"
-            f"  rate {row['learning_rate']:.2g}"
-            f"  {len(self.train_set) / self.sums['seconds']:5.0f} images/s"
-            f"  {left // 60:.0f}:{left % 60:02.0f} left",
-            flush=True,
-        )
+        losses = f"loss {row['train_loss']:.4f} / {row['val_loss']:.4f}"
+        shares = f"accuracy {100 * row['train_accuracy']:5.1f} / {100 * row['val_accuracy']:5.1f} %"
+        speed = f"{len(self.train_set) / self.sums['seconds']:5.0f} images/s  {left // 60:.0f}:{left % 60:02.0f} left"
+        rate = f"rate {row['learning_rate']:.2g}"
+        print(f"  epoch {row['epoch']:3}/{self.recipe.epochs}  {losses}  {shares}  {rate}  {speed}", flush=True)
 
     def diverged(self, what: str) -> Diverged:
         """The error that says where it happened."""
@@ -360,7 +363,7 @@ class Trainer:
         """What `run.json` says beside the test's figures."""
         seconds = sum(row["seconds"] for row in self.history)
         chance = math.log(len(self.dataset.classes))
-        stuck = min(row["train_loss"] for row in self.history) > chance - PLATEAU
+        stuck = abs(min(row["train_loss"] for row in self.history) - chance) < PLATEAU
         plateau = f"chance-level plateau: the loss stayed at ln {len(self.dataset.classes)} = {chance:.4f}"
         return self.identity() | {
             "dataset_title": self.dataset.title,

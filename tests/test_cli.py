@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deepnets import cli, models
+from deepnets import __version__, cli, models
 
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 
@@ -65,9 +65,10 @@ def test_help_and_version(run):
 
 def test_python_m_deepnets_is_the_same_program_and_help_does_not_import_torch():
     code = "import sys, deepnets.cli\ntry: deepnets.cli.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
-    for command in ([sys.executable, "-m", "deepnets", "--version"], [sys.executable, "-c", code]):
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False"
+    commands = [[sys.executable, "-m", "deepnets", "--version"], [sys.executable, "-c", code]]
+    version, helped = (subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
+    assert version == f"deepnets {__version__}\n"
+    assert helped.splitlines()[-1] == "False"
 
 
 MISTAKES = [
@@ -85,6 +86,9 @@ MISTAKES = [
     (["train", "resnet8", "--device", "abacus"], "no device is called 'abacus'"),
     (["train", "resnet8", "--device", "cpu:1"], "no device is called 'cpu:1'"),
     (["train", "resnet8", "--device", "cuda:99"], "CUDA devices"),
+    (["train", "resnet8", "--device", "cuda:"], "no device is called 'cuda:'"),
+    (["train", "resnet8", "--out", "x" * 300], "File name too long"),
+    (["train", "resnet8", "--dataset", "folder:" + "x" * 300], "File name too long"),
     (["train", "resnet8", "--precision", "fp8"], "no precision is called 'fp8'"),
     (["train", "resnet8", "--epochs", "0"], "epochs = 0"),
     (["train", "resnet8", "--epochs", "-3"], "epochs = -3"),
@@ -102,7 +106,7 @@ MISTAKES = [
     (["train", "vgg16", "--size", "16"], "too small"),
     (["train", "resnet8", "--out", "file"], "cannot be written"),
     (["train", "resnet8", "--out", "/proc/runs"], "cannot be written"),
-    (["study", "none.toml"], "cannot be read"),
+    (["study", "none.toml"], "none.toml: No such file"),
     (["study", "file"], "not TOML"),
     (["study", "study.toml", "--budget", "soon"], "is no time"),
     (["study", "study.toml", "--budget", "0m"], "is no time"),
@@ -133,6 +137,15 @@ def test_a_run_folder_that_is_none_is_a_mistake(run, tmp_path):
     code, _, err = run(*TRAIN, "--out", tmp_path)
     assert code == 2
     assert "is not a run" in err
+
+
+def test_a_report_that_cannot_be_written_is_a_mistake(run, tmp_path):
+    assert run(*TRAIN, "--out", "runs")[0] == 0
+    (tmp_path / "file").write_text("")
+    for arguments in (["--out", "file"], ["--out", "p", "--readme", "none.md"], ["--out", "p", "--readme", "file"]):
+        code, _, err = run("report", "runs", *arguments)
+        assert code == 2
+        assert len(err.splitlines()) == 1
 
 
 def test_a_study_that_is_not_finished_says_so_with_exit_code_1(run, tmp_path):

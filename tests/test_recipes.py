@@ -61,7 +61,7 @@ def test_weight_decay_spares_biases_and_norms():
     ("field", "value"),
     [
         ("learning_rate", -0.1), ("learning_rate", float("nan")), ("epochs", 0), ("epochs", 10**9), ("epochs", 1.5),
-        ("batch_size", 1), ("momentum", 1.0), ("label_smoothing", 1.0), ("schedule", "random"), ("augment", 1),
+        ("batch_size", 2), ("momentum", 1.0), ("label_smoothing", 1.0), ("schedule", "random"), ("augment", 1),
         ("name", "mine"), ("optimiser", "adam"), ("weight_decay", "much"),
     ],
 )  # fmt: skip

@@ -14,14 +14,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 from deepnets import checkpoint, data, models, recipes, runs
 from deepnets.data import Dataset, Images
 from deepnets.environment import OutOfTime
 from deepnets.errors import UserError
+from deepnets.predict import load_network
 from deepnets.training import Diverged, Job, Trainer, fit
+from deepnets.transforms import Transform
 
-QUIET = {"verbose": False}
+QUIET = {"verbose": False, "device": "cpu", "precision": "fp32"}
 
 
 def same(first, second):
@@ -99,22 +102,56 @@ def test_the_last_batch_is_never_a_single_image(job, tmp_path, monkeypatch):
 
 
 def test_losses_are_means_over_images(job, tmp_path):
-    """With a rate of zero every batch sees the same network, so the epoch's loss is that of all images at once."""
-    from torch.nn import functional as F
+    """At a rate of zero, without dropout and batch norm, an epoch in unequal batches is one look at all images."""
+    settings = job("alexnet", "plain", options={"dropout": 0.0}, limit=61, input_size=64, learning_rate=0.0, epochs=1)
+    run = fit(settings, tmp_path, **QUIET)
+    train, validation, _ = data.load("digits").split(0, 61)
+    transform = Transform(64, tuple(run.info["mean"]), tuple(run.info["std"]))
+    for part, name in ((train, "train"), (validation, "val")):
+        with torch.no_grad():
+            logits = load_network(run)(transform(part.images))
+        assert run.history[f"{name}_loss"][0] == pytest.approx(F.cross_entropy(logits, part.labels).item(), rel=1e-5)
+        accuracy = (logits.argmax(1) == part.labels).float().mean().item()
+        assert run.history[f"{name}_accuracy"][0] == pytest.approx(accuracy, abs=1e-6)
 
-    run = fit(job(recipe="plain", learning_rate=0.0, epochs=1, batch_size=48), tmp_path, **QUIET)
-    dataset = data.load("digits")
-    _, validation, _ = dataset.split(0, 60)
-    from deepnets.predict import load_network
-    from deepnets.transforms import Transform
 
-    transform = Transform(16, tuple(run.info["mean"]), tuple(run.info["std"]))
-    with torch.no_grad():
-        logits = load_network(run)(transform(validation.images))
-    expected = F.cross_entropy(logits, validation.labels).item()
-    assert run.history["val_loss"][0] == pytest.approx(expected, rel=1e-4)
-    accuracy = run.history["train_accuracy"][0]
-    assert accuracy * 60 == pytest.approx(round(accuracy * 60), abs=1e-3)
+def test_an_interruption_at_the_very_end_is_not_swallowed(job, tmp_path, monkeypatch):
+    finish = Trainer.finish
+
+    def interrupted(self, folder):
+        finish(self, folder)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(job(), tmp_path, **QUIET)
+    assert not list(tmp_path.rglob("*.partial"))
+    assert fit(job(), tmp_path, **QUIET).info["epochs"] == 2
+
+
+def test_what_a_kill_left_in_a_finished_run_is_removed(job, tmp_path):
+    run = fit(job(), tmp_path, **QUIET)
+    for name in ("checkpoint.pt", "checkpoint.pt.part", "lock"):
+        (run.path / name).write_text("left")
+    fit(job(), tmp_path, **QUIET)
+    assert not {"checkpoint.pt", "checkpoint.pt.part", "lock"} & {p.name for p in run.path.iterdir()}
+
+
+def test_a_divergence_leaves_nothing_that_blocks_a_lower_rate(job, tmp_path, monkeypatch):
+    step = Trainer.train_step
+
+    def explode(self, index):
+        if self.epoch == 1:
+            with torch.no_grad():
+                self.network.classifier[1].weight.fill_(float("inf"))
+        step(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", explode)
+        with pytest.raises(Diverged, match="epoch 2, step 1"):
+            fit(job(), tmp_path, **QUIET)
+    assert not list(tmp_path.iterdir())
+    assert fit(job(learning_rate=0.01), tmp_path, **QUIET).info["epochs"] == 2
 
 
 def test_weight_average_is_evaluated_and_kept(job, tmp_path):
@@ -170,7 +207,7 @@ def _child(settings, out, started):
     """Train in a process of its own; every step writes a checkpoint."""
     torch.set_num_threads(1)
     started.set()
-    fit(settings, out, checkpoint_seconds=0, verbose=False)
+    fit(settings, out, checkpoint_seconds=0, **QUIET)
 
 
 def _start(settings, out):

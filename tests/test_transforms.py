@@ -15,10 +15,7 @@ SIDE = 32
 def matrix(angle=0.0, shift=(0.0, 0.0), scale=1.0, flip=False, side=SIDE):
     """One matrix, from degrees and pixels, as torchvision counts them."""
     return affine(
-        torch.tensor([math.radians(angle)]),
-        torch.tensor([shift]) / side,
-        torch.tensor([scale]),
-        torch.tensor([flip]),
+        torch.tensor([math.radians(angle)]), torch.tensor([shift]) / side, torch.tensor([scale]), torch.tensor([flip])
     )
 
 

@@ -61,9 +61,9 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
         return builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if not unknown:
-            raise
-        raise UserError(f"{name} has no option {unknown[1]!r}") from None
+        if unknown:
+            raise UserError(f"{name} has no option {unknown[1]!r}") from None
+        raise UserError(f"{name} cannot be built with {options}: {error}") from None
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
 

@@ -38,7 +38,7 @@ class AlexNet(Network):
         num_classes: number of logits.
         in_channels: channels of the images, 1 or 3.
         as_published: two groups, local response normalisation, dropout after the linear layers instead of before them.
-        dropout: probability of zeroing a unit of the two hidden linear layers.
+        dropout: probability of zeroing an input of the two hidden linear layers; as published, an output.
         init: "field" or "he", see `initialise`.
     """
 
@@ -66,9 +66,7 @@ class AlexNet(Network):
         fc6, fc7 = nn.Linear(256 * 6 * 6, 4096), nn.Linear(4096, 4096)
         hidden = (fc6, nn.ReLU(), drop, fc7, nn.ReLU(), drop) if as_published else (drop, fc6, nn.ReLU(), drop, fc7, nn.ReLU())
         super().__init__(
-            stages,
-            head=nn.Sequential(AdaptivePool("avg", 6), nn.Flatten(), *hidden),
-            classifier=nn.Linear(4096, num_classes),
+            stages, head=nn.Sequential(AdaptivePool("avg", 6), nn.Flatten(), *hidden), classifier=nn.Linear(4096, num_classes)
         )
         initialise(self, init)
 

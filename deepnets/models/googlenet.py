@@ -59,8 +59,9 @@ class Inception(nn.Module):
 class AuxiliaryHead(nn.Module):
     """A small classifier on a map inside the network (section 5): (N, inputs, H, W) to logits (N, classes)."""
 
-    def __init__(self, inputs: int, num_classes: int, norm: dict[str, Any]) -> None:
+    def __init__(self, inputs: int, num_classes: int, as_published: bool, norm: dict[str, Any]) -> None:
         super().__init__()
+        self.as_published = as_published
         self.to_4x4 = AdaptivePool("avg", 4)
         self.reduce = conv(inputs, 128, 1, **norm)
         self.hidden = nn.Linear(128 * 4 * 4, 1024)
@@ -68,7 +69,7 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(1024, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] == 14:  # the published pooling fits the published size; other maps go to 4x4 directly
+        if self.as_published and x.shape[-1] == 14:  # the published pool fits the published size; other maps go to 4x4
             x = F.avg_pool2d(x, 5, 3)
         x = self.reduce(self.to_4x4(x)).flatten(1)
         return self.classifier(self.dropout(F.relu(self.hidden(x))))
@@ -125,7 +126,7 @@ class GoogLeNet(Network):
             head=nn.Sequential(AdaptivePool("avg", 1), nn.Flatten()),
             classifier=nn.Sequential(nn.Dropout(dropout), nn.Linear(1024, num_classes)),
         )
-        heads = {name: AuxiliaryHead(width, num_classes, norm) for name, width in AUXILIARY.items() if aux}
+        heads = {name: AuxiliaryHead(width, num_classes, as_published, norm) for name, width in AUXILIARY.items() if aux}
         self.auxiliary = nn.ModuleDict(heads)
         initialise(self, init, _field_init)
 

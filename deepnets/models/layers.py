@@ -59,18 +59,17 @@ def conv(
 ) -> nn.Sequential:
     """Convolution, batch norm if asked for, ReLU: (N, inputs, H, W) to (N, outputs, H', W'); `padding` keeps H by default."""
     padding = kernel // 2 if padding is None else padding
-    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)]
-    if batch_norm:
-        layers.append(nn.BatchNorm2d(outputs, eps=eps))
-    return nn.Sequential(*layers, nn.ReLU(inplace=True))
+    norm = [nn.BatchNorm2d(outputs, eps=eps)] if batch_norm else []
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
+    return nn.Sequential(convolution, *norm, nn.ReLU(inplace=True))
 
 
 def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.Sequential:
     """The first layers of ResNet18 and GoogLeNet: (N, in_channels, H, W) to (N, 64, H/2, W/2).
 
     Args:
-        kind: "7x7", or "3x3" for a stack of three, the first with stride 2, which sees nearly as much of the image through
-            two more non-linearities (He et al. 2019, "Bag of Tricks", ResNet-C).
+        kind: "7x7", or "3x3" for a stack of three, the first with stride 2, which sees 11x11 pixels through two more
+            non-linearities (He et al. 2019, "Bag of Tricks", ResNet-C).
         in_channels: channels of the images.
         stem_norm: batch norm between the convolutions of the stack, too; behind the last one it is as with the 7x7.
         norm: keywords of `conv` that say how the network normalises.

@@ -1,7 +1,7 @@
 """ResNet (He, Zhang, Ren and Sun 2016): blocks that add what they compute to what they were given.
 
-The block learns a difference from the identity, so a deeper network is never harder to fit than a shallow one, and
-gradients reach the first layers through the additions.
+A block learns the difference from the identity, so more blocks need not make the network harder to fit, and gradients reach
+the first layers through the additions.
 """
 
 from collections.abc import Callable

@@ -53,21 +53,9 @@ class VGG(Network):
                 stages[f"conv{block}_{layer}"] = conv(channels, width, 3, batch_norm=batch_norm)
                 channels = width
             stages[f"pool{block}"] = nn.MaxPool2d(2)
-        pool = named_pool(head_pool)
-        super().__init__(
-            stages,
-            head=nn.Sequential(
-                pool,
-                nn.Flatten(),
-                _linear(512 * pool.size**2, 4096),
-                nn.ReLU(),
-                nn.Dropout(dropout),
-                _linear(4096, 4096),
-                nn.ReLU(),
-                nn.Dropout(dropout),
-            ),
-            classifier=nn.Linear(4096, num_classes),
-        )
+        pool, drop = named_pool(head_pool), nn.Dropout(dropout)
+        hidden = (_linear(512 * pool.size**2, 4096), nn.ReLU(), drop, _linear(4096, 4096), nn.ReLU(), drop)
+        super().__init__(stages, nn.Sequential(pool, nn.Flatten(), *hidden), nn.Linear(4096, num_classes))
         initialise(self, init, _field_init)
 
 
