@@ -234,7 +234,7 @@ def _decode_cached(files: list[Path], path: Path, root: Path, size: int) -> Tens
     key = hashlib.sha256(f"{path.resolve()} {size}".encode()).hexdigest()[:16]
     cache = root / "cache" / f"{key}.npz"
     try:
-        with np.load(cache, allow_pickle=False) as stored:
+        with cache.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) == fingerprint:
                 return torch.from_numpy(stored["images"])
     except Exception:  # a damaged archive fails in a dozen ways

@@ -9,14 +9,14 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
 
-def accuracy_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval for the share `correct / total` (Wilson 1927)."""
-    interval = binomtest(correct, total).proportion_ci(confidence, method="wilson")
+def accuracy_interval(correct: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for the share `correct / total` (Wilson 1927)."""
+    interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """How many images of each class (row) were predicted as each class (column): (classes, classes), int."""
+    """Images of each class (row) by predicted class (column): (classes, classes), from `labels` and `predicted` (N,)."""
     return confusion_matrix(labels, predicted, labels=range(classes))
 
 

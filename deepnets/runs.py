@@ -94,7 +94,7 @@ class Run:
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
         try:
-            with np.load(self.path / name, allow_pickle=False) as stored:
+            with (self.path / name).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return dict(stored)
         except Exception:  # a damaged archive fails in a dozen ways
             raise UserError(f"{self.path / name} is missing or damaged") from None

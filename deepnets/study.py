@@ -58,8 +58,6 @@ def _cross(grid: dict[str, Any]) -> Iterator[Job]:
         kind, values = (int if axis == "seeds" else str), grid.get(axis)
         if not isinstance(values, list) or not values or not all(type(value) is kind for value in values):
             raise UserError(f"a grid needs {axis} = [...] with at least one {'number' if kind is int else 'name'}")
-    if not isinstance(grid.get("options", {}), dict):
-        raise UserError("options must be a table, as in options = { dropout = 0.1 }")
     tables = {key: value for key, value in grid.items() if isinstance(value, dict) and key != "options"}
     for name in tables:
         if name not in grid["networks"]:
@@ -125,6 +123,7 @@ def expect_seconds(job: Job, finished: list[Run]) -> float:
     if not like:
         return 0.0
     seconds = max(info["train_seconds"] / (info["macs"] * info["train_images"] * info["epochs"]) for info in like)
-    macs = models.multiply_adds(models.blueprint(job.model, **job.options), job.input_size)
+    channels = like[0]["in_channels"]
+    macs = models.multiply_adds(models.blueprint(job.model, in_channels=channels, **job.options), job.input_size, channels)
     images = job.limit or max(info["train_images"] for info in like)
     return 1.2 * seconds * macs * images * job.recipe.epochs  # evaluation and saving take a little

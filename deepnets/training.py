@@ -67,6 +67,8 @@ class Job:
         ):
             if type(value) is not int or not low <= value <= high:
                 raise UserError(f"{name} {value!r}: must be a whole number from {low} to {high}")
+        if not isinstance(self.options, dict):
+            raise UserError("options must be a table, as in options = { dropout = 0.1 }")
         for name, value in self.options.items():
             if name in ("name", "num_classes", "in_channels") or type(value) not in (str, bool, int, float) or value != value:
                 raise UserError(f"option {name} = {value!r}: an option of a network is a number, a word, true or false")

@@ -53,7 +53,10 @@ def affine(angle: Tensor, shift: Tensor, scale: Tensor, flip: Tensor) -> Tensor:
 
 
 def draw(policy: Policy, count: int, side: int, generator: Generator) -> Tensor:
-    """Random matrices (count, 2, 3) for images of `side` pixels. Drawn on the CPU, so every device gets the same."""
+    """Random matrices (count, 2, 3) within a `policy` for images of `side` pixels.
+
+    The `generator` is the CPU's, so every device gets the same.
+    """
 
     def uniform(*shape: int) -> Tensor:
         return 2 * torch.rand(*shape, generator=generator) - 1
@@ -83,7 +86,10 @@ def warp(images: Tensor, matrices: Tensor | None, size: int) -> Tensor:
 
 
 def cutout(images: Tensor, share: float, generator: Generator) -> Tensor:
-    """Set one square of each image (N, C, H, H) to zero, `share` of H wide, centred anywhere (DeVries and Taylor 2017)."""
+    """Set one square of each of the `images` (N, C, H, H) to zero, a `share` of H wide (DeVries and Taylor 2017).
+
+    The `generator` puts its centre anywhere, so part of it may lie outside.
+    """
     side = images.shape[-1]
     centres = torch.rand(len(images), 2, generator=generator).to(images.device) * side
     pixels = torch.arange(side, device=images.device) + 0.5

@@ -95,7 +95,7 @@ def test_a_study_continues_where_its_budget_ended_and_repeats_nothing(file, tmp_
 
 def test_a_run_that_does_not_end_in_time_is_stopped_at_a_checkpoint(file, tmp_path):
     jobs = study.plan(file)[:1]
-    finished, missing = study.execute(jobs, tmp_path / "out", budget=1e-9, verbose=False)
+    finished, missing = study.execute(jobs, tmp_path / "out", budget=0.05, verbose=False)
     assert finished == []
     assert "stopped at a checkpoint" in missing[0]
     assert list((tmp_path / "out").rglob("checkpoint.pt"))

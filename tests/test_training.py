@@ -8,6 +8,7 @@ import pickle
 import random
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from deepnets import checkpoint, data, models, recipes, runs
+from deepnets import checkpoint, data, models, recipes, runs, training
 from deepnets.data import Dataset, Images
 from deepnets.environment import OutOfTime
 from deepnets.errors import UserError
@@ -60,7 +61,7 @@ def test_a_finished_run_is_reported_and_another_one_refused(job, tmp_path):
     before = (run.path / "run.json").stat().st_mtime_ns
     assert fit(job(), tmp_path, **QUIET).info == run.info
     assert (run.path / "run.json").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="another run"):
+    with pytest.raises(UserError, match="another training's"):
         fit(job(epochs=3), tmp_path, **QUIET)
 
 
@@ -116,15 +117,13 @@ def test_losses_are_means_over_images(job, tmp_path):
 
 
 def test_an_interruption_at_the_very_end_is_not_swallowed(job, tmp_path, monkeypatch):
+    asked = []
     finish = Trainer.finish
-
-    def interrupted(self, folder):
-        finish(self, folder)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(Trainer, "finish", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        fit(job(), tmp_path, **QUIET)
+    monkeypatch.setattr(Trainer, "finish", lambda self, folder: (finish(self, folder), asked.append(1)))
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "interruptions", lambda _: nullcontext(lambda: KeyboardInterrupt() if asked else None))
+        with pytest.raises(KeyboardInterrupt):
+            fit(job(), tmp_path, **QUIET)
     assert not list(tmp_path.rglob("*.partial"))
     assert fit(job(), tmp_path, **QUIET).info["epochs"] == 2
 
@@ -182,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(job, tmp_path, monkey
 
 
 def test_a_chance_level_plateau_is_named(job, tmp_path):
-    run = fit(job("googlenet", "plain", learning_rate=0.0, input_size=32, epochs=1), tmp_path, **QUIET)
+    run = fit(job("alexnet", "plain", learning_rate=0.0, limit=40, input_size=64, epochs=1), tmp_path, **QUIET)
     assert run.info["warnings"] == ["chance-level plateau: the loss stayed at ln 10 = 2.3026"]
     assert fit(job(epochs=3), tmp_path, **QUIET).info["warnings"] == []
 
@@ -214,7 +213,7 @@ def _start(settings, out):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["deepnets.training", "sklearn.datasets", "torchvision.datasets"])
     started = context.Event()
-    process = context.Process(target=_child, args=(settings, out, started))
+    process = context.Process(target=_child, args=(settings, out, started), daemon=True)
     process.start()
     started.wait(60)
     return process

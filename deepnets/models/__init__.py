@@ -69,7 +69,7 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
 
 
 def blueprint(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Network:
-    """The same network without storage: its shapes can be traced and counted at once, whatever its size."""
+    """What `create` gives for `name`, `num_classes`, `in_channels` and `options`, without storage: to count shapes."""
     with torch.device("meta"):
         return create(name, num_classes, in_channels, **options).eval()
 
@@ -80,7 +80,12 @@ def count_parameters(network: Network) -> int:
 
 
 def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> int:
-    """Multiply-adds of the convolutions and linear layers in one forward pass over one image, from a blueprint.
+    """Multiply-adds of the convolutions and linear layers in one forward pass over one image.
+
+    Args:
+        network: a blueprint.
+        input_size: side of the image.
+        in_channels: its channels.
 
     Raises:
         UserError: the images are too small for the network.

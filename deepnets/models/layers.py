@@ -57,7 +57,19 @@ def conv(
     batch_norm: bool = False,
     eps: float = 1e-5,
 ) -> nn.Sequential:
-    """Convolution, batch norm if asked for, ReLU: (N, inputs, H, W) to (N, outputs, H', W'); `padding` keeps H by default."""
+    """Convolution, batch norm if asked for, ReLU.
+
+    Args:
+        inputs: channels of the maps (N, inputs, H, W) it takes.
+        outputs: channels of the maps (N, outputs, H', W') it gives.
+        kernel: side of the window.
+        stride: distance between windows.
+        padding: zeros around the map; by default as many as keep its size at stride 1.
+        groups: parts of the channels that do not see each other.
+        bias: of the convolution.
+        batch_norm: normalise before the ReLU.
+        eps: of the batch norm.
+    """
     padding = kernel // 2 if padding is None else padding
     norm = [nn.BatchNorm2d(outputs, eps=eps)] if batch_norm else []
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)

@@ -25,7 +25,7 @@ class PaddedShortcut(nn.Module):
 
 
 def projection_shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """Option B (section 3.3): a 1x1 convolution with batch norm."""
+    """Option B (section 3.3): a 1x1 convolution with batch norm, from `inputs` to `outputs` channels at `stride`."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
@@ -118,7 +118,8 @@ def imagenet_resnet(
 ) -> ResNet:
     """The ImageNet form of basic blocks (Table 1), option B: 18 layers with blocks (2, 2, 2, 2), 34 with (3, 4, 6, 3).
 
-    `stem` is "7x7", or "3x3" for the stack of three, with batch norm between if `stem_norm`. Other options: `ResNet`.
+    `num_classes` and `in_channels` as everywhere; `stem` is "7x7", or "3x3" for the stack of three, with batch norm between
+    if `stem_norm`. Other options: `ResNet`.
     """
     first = stem_conv(stem, in_channels, stem_norm, bias=False, batch_norm=True)
     layers = {"conv1": first, "pool1": nn.MaxPool2d(3, 2, padding=1)}
