@@ -9,7 +9,7 @@ export MALLOC_TRIM_THRESHOLD_ = 8589934592
 
 .PHONY: demo report test lock clean
 
-demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (about ten minutes)
+demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (about eleven minutes)
 	$(DEEPNETS) study studies/demo.toml --out runs/demo
 	$(DEEPNETS) compare runs/demo
 	$(DEEPNETS) report runs/demo --out runs/demo

@@ -45,11 +45,12 @@ def curves(runs: list[Run]) -> Figure:
     with rc_context(STYLE | {"axes.grid": True}):
         figure = Figure(figsize=(12, 0.5 + 1.6 * rows), layout="constrained")
         halves = cast(np.ndarray, figure.subfigures(1, 2))
-        for part, what in zip(halves, ("loss", "accuracy"), strict=True):
+        for part, what, scale in zip(halves, ("loss", "accuracy"), ("log", "linear"), strict=True):
             part.suptitle(f"{what} by epoch", fontsize=9)
             for number, (run, ax) in enumerate(_panels(part, runs, sharey=True)):
                 for split, colour, name in (("train", TRAIN, "training"), ("val", VALIDATION, "validation")):
                     ax.plot(run.history["epoch"], run.history[f"{split}_{what}"], color=colour, label=name)
+                ax.set_yscale(scale)
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
                 if number == 0:
                     ax.legend(frameon=False)
