@@ -32,7 +32,9 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Mean distance between confidence and accuracy over bins of confidence (Guo et al. 2017, eq. 3).
+    """Mean distance between confidence and accuracy over `bins` of confidence (Guo et al. 2017, eq. 3).
+
+    `probabilities` are (N, classes), `labels` (N,).
 
     Bins are closed above; a confidence of 0 falls into the first, of 1 into the last.
     """
