@@ -7,6 +7,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models.googlenet import InceptionAux
 
 from deepnets import models
 from deepnets.errors import UserError
@@ -190,7 +191,7 @@ def test_agrees_with_torchvision_in_training_with_auxiliary_heads(size):
 @pytest.mark.parametrize("side", [4, 7, 14])
 def test_an_auxiliary_head_agrees_with_torchvisions(side):
     torch.manual_seed(0)
-    theirs = torchvision.models.googlenet.InceptionAux(512, 10).double().eval()
+    theirs = InceptionAux(512, 10).double().eval()
     randomise(theirs)
     ours = models.create("googlenet", aux=True).auxiliary["inception4a"].double().eval()
     ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))

