@@ -219,15 +219,19 @@ def _start(settings, out):
     return process
 
 
+def _wait_for(path):
+    end = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_end_at_a_checkpoint(job, tmp_path, signum):
     settings = job(epochs=400)
     process = _start(settings, tmp_path)
     path = runs.partial_folder(tmp_path / settings.folder) / "checkpoint.pt"
-    for _ in range(600):
-        if path.exists():
-            break
-        time.sleep(0.05)
+    _wait_for(path)
     os.kill(process.pid, signum)
     process.join(60)
     assert process.exitcode == (143 if signum == signal.SIGTERM else 1)  # Python's exit code for KeyboardInterrupt here
@@ -266,10 +270,7 @@ def test_two_processes_do_not_train_the_same_run(job, tmp_path):
     settings = job(epochs=400)
     process = _start(settings, tmp_path)
     lock = runs.partial_folder(tmp_path / settings.folder) / "lock"
-    for _ in range(600):
-        if lock.exists():
-            break
-        time.sleep(0.05)
+    _wait_for(lock)
     time.sleep(0.2)
     with pytest.raises(UserError, match="another process"):
         fit(settings, tmp_path, **QUIET)
