@@ -2,20 +2,20 @@
 PYTHON ?= python3
 DEEPNETS = .venv/bin/python -m deepnets
 
-# The C library gives large blocks back to the system at every step and asks for them again; kept, a step on a processor
-# takes a fifth less for the networks of a hundred million weights. Other systems than Linux with glibc ignore this.
-export MALLOC_MMAP_MAX_ = 0
-export MALLOC_TRIM_THRESHOLD_ = 8589934592
-
-.PHONY: demo report test lock clean
+.PHONY: demo report bench test lock clean
 
 demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (about eleven minutes)
 	$(DEEPNETS) study studies/demo.toml --out runs/demo
 	$(DEEPNETS) compare runs/demo
 	$(DEEPNETS) report runs/demo --out runs/demo
 
-report: .venv/ready  ## make the pictures and the README's table again from the committed runs
-	$(DEEPNETS) report results/demo --out assets --readme README.md
+report: .venv/ready  ## make the pictures and the README's tables again from the committed runs and timings
+	.venv/bin/python -c 'from deepnets import catalogue; catalogue.write()'
+	$(DEEPNETS) report results/demo --out assets --readme README.md --bench benchmarks/cpu.json
+
+bench: .venv/ready  ## measure training speed (ten minutes; let nothing else run)
+	$(DEEPNETS) bench --json > benchmarks/cpu.json.new
+	mv benchmarks/cpu.json.new benchmarks/cpu.json
 
 test: .venv/ready  ## lint, types, tests
 	.venv/bin/ruff format --check .

@@ -5,8 +5,9 @@ import json
 import math
 import re
 import sys
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
 from .errors import UserError
@@ -42,11 +43,11 @@ def _parser() -> argparse.ArgumentParser:
     study = commands.add_parser("study", help="all runs of a study file that are not finished yet")
     study.set_defaults(command=_study)
     study.add_argument("file", metavar="FILE", type=Path)
+    study.add_argument("--tier", help="the file's tier, full or small say (default: its first)")
+    study.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time (default %(default)s)")
     study.add_argument("--budget", type=_seconds, default=math.inf, help="time to use: 90s, 9m, 2h")
 
     for command in (train, study):
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
-        command.add_argument("--precision", default="auto", help="auto, fp32 or bf16 (default %(default)s)")
         command.add_argument("--out", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
         command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
 
@@ -61,11 +62,22 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="everything that is made from runs")
     report.set_defaults(command=_report)
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
-    report.add_argument("--readme", type=Path, metavar="FILE", help="fill the table of this Markdown file")
+    report.add_argument("--readme", type=Path, metavar="FILE", help="fill the tables of this Markdown file")
+    report.add_argument("--bench", type=Path, metavar="FILE", help="what deepnets bench --json printed, for that file")
 
+    bench = commands.add_parser("bench", help="training speed here, against the usual loop and against the hardware")
+    bench.set_defaults(command=_bench)
+    bench.add_argument("--networks", default="", metavar="A,B", help="these only")
+    bench.add_argument("--repeats", type=int, default=3, help="of every comparison (default %(default)s)")
+    bench.add_argument("--seconds", type=_seconds, default=10.0, metavar="TIME", help="a repeat of one loop (default 10s)")
+    bench.add_argument("--batch", type=int, default=128, help="images a step (default %(default)s)")
+
+    for command in (train, study, bench):
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
+        command.add_argument("--precision", default="auto", help="auto, fp32 or bf16 (default %(default)s)")
     for command in (compare, report):
         command.add_argument("dir", nargs="?", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
-    for command in (models, compare):
+    for command in (models, compare, bench):
         command.add_argument("--json", action="store_true", help="for programs")
     return parser
 
@@ -79,16 +91,15 @@ def _seconds(text: str) -> float:
 
 
 def _models(args: argparse.Namespace) -> None:
-    from . import models
+    from . import catalogue
 
-    networks = {name: models.blueprint(name) for name in models.names()}
-    rows = [(name, models.count_parameters(network), models.multiply_adds(network, 64)) for name, network in networks.items()]
+    rows = catalogue.entries()
     if args.json:
-        print(json.dumps([{"name": name, "parameters": count, "macs": macs} for name, count, macs in rows], indent=1))
+        print(json.dumps(rows, indent=1))
         return
     print(f"{'10 classes, RGB, 64x64':<24}{'parameters':>12}{'mult-adds M':>13}")
-    for name, parameters, macs in rows:
-        print(f"{name:<24}{parameters:>12,}{macs / 1e6:>13,.1f}")
+    for row in rows:
+        print(f"{row['name']:<24}{row['parameters']:>12,}{row['macs'] / 1e6:>13,.1f}")
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -108,7 +119,7 @@ def _study(args: argparse.Namespace) -> int:
     from . import study
 
     _, missing = study.execute(
-        study.plan(args.file), args.out, budget=args.budget,
+        study.plan(args.file, args.tier), args.out, budget=args.budget, parallel=args.jobs,
         download=args.download, device=args.device, precision=args.precision,
     )  # fmt: skip
     for line in missing:
@@ -122,7 +133,7 @@ def _compare(args: argparse.Namespace) -> None:
     found = runs.find(args.dir)
     if args.json:
         rows = report.comparison(found).to_dict("records")
-        print(json.dumps({"runs": rows, "pairs": report.pairwise(found)}, indent=1))
+        print(json.dumps({"runs": rows, "pairs": report.pairwise(found), "findings": report.findings(found)}, indent=1))
     else:
         print(report.comparison_text(found))
 
@@ -143,8 +154,29 @@ def _report(args: argparse.Namespace) -> None:
     for path in report.write_pictures(found, args.out):
         print(path)
     if args.readme:
-        report.fill_readme(args.readme, found)
+        blocks = {"demo": report.runs_table(found)}
+        if args.bench:
+            blocks["bench"] = report.bench_table(_json(args.bench))
+        report.fill(args.readme, blocks)
         print(args.readme)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise UserError(f"{path} is not JSON") from None
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from . import bench
+
+    chosen = tuple(args.networks.split(",")) if args.networks else bench.NETWORKS
+    how = {"repeats": args.repeats, "seconds": args.seconds, "batch_size": args.batch}
+    tell = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
+    results = bench.measure(chosen, device=args.device, precision=args.precision, tell=tell, **how)
+    if args.json:
+        print(json.dumps(results, indent=1))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -52,15 +52,21 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
-    """The figures that a run keeps of its test set, for logits (N, classes) and labels (N,)."""
-    probabilities = softmax(logits.astype(np.float64), axis=1)
+def summary(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, float | int]:
+    """The figures that a run keeps of its test set, for logits (N, classes) and labels (N,).
+
+    Those called calibrated are of logits / `temperature`, which divides the confidence and leaves the predictions alone.
+    """
+    probabilities, calibrated = (softmax(logits.astype(np.float64) / t, axis=1) for t in (1.0, temperature))
     return {
         "test_correct": int((logits.argmax(1) == labels).sum()),
         "test_total": len(labels),
         "test_nll": negative_log_likelihood(logits, labels),
         "test_brier": brier_score(probabilities, labels),
         "test_ece": expected_calibration_error(probabilities, labels),
+        "temperature": temperature,
+        "test_nll_calibrated": negative_log_likelihood(logits / temperature, labels),
+        "test_ece_calibrated": expected_calibration_error(calibrated, labels),
     }
 
 

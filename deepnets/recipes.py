@@ -71,9 +71,9 @@ RECIPES = {recipe.name: recipe for recipe in (PLAIN, TUNED, BEST)}
 
 # Networks without batch norm do not train at 0.1: their loss stays at the logarithm of the number of classes. GoogLeNet
 # starts from small weights, which batch norm turns into large steps.
-RATES = {"alexnet": 0.01, "vgg16_improved": 0.05, "vgg": 0.01, "googlenet_2014": 0.01, "googlenet": 0.02}  # the first match
+RATES = {"alexnet": 0.01, "vgg16_improved": 0.02, "vgg": 0.01, "googlenet_2014": 0.01, "googlenet": 0.02}  # the first match
 
-
+FIELDS = {field.name: type(field.default) for field in fields(Recipe) if field.name != "name"}
 LIMITS = {
     "learning_rate": (0.0, 1e6),
     "epochs": (1, 10_000),
@@ -103,14 +103,13 @@ def get(name: str, network: str, /, **overrides: Any) -> Recipe:
         raise UserError(f"no recipe is called {name!r}; choose from {', '.join(RECIPES)}")
     rate = next((rate for key, rate in RATES.items() if network.startswith(key)), RECIPES[name].learning_rate)
     values = {"learning_rate": rate} | overrides
-    types = {field.name: type(getattr(PLAIN, field.name)) for field in fields(Recipe)}
     for key, value in values.items():
-        if key not in types or key == "name":
-            raise UserError(f"a recipe has no field {key!r}; it has {', '.join(list(types)[1:])}")
-        if types[key] is float and type(value) is int:
+        if key not in FIELDS:
+            raise UserError(f"a recipe has no field {key!r}; it has {', '.join(FIELDS)}")
+        if FIELDS[key] is float and type(value) is int:
             values[key] = value = float(value)
-        if type(value) is not types[key]:
-            raise UserError(f"recipe field {key} = {value!r}: must be of type {types[key].__name__}")
+        if type(value) is not FIELDS[key]:
+            raise UserError(f"recipe field {key} = {value!r}: must be of type {FIELDS[key].__name__}")
     recipe = replace(RECIPES[name], **values)
     for key, (low, high) in LIMITS.items():
         if not low <= getattr(recipe, key) <= high:

@@ -3,11 +3,11 @@
 import re
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
-from . import figures, metrics
+from . import analysis, figures, metrics
 from .errors import UserError
 from .runs import Run
 
@@ -24,10 +24,16 @@ def comparison(runs: list[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         low, high = metrics.accuracy_interval(run.info["test_correct"], run.info["test_total"])
-        named = {"dataset": run.info["dataset_title"], "network": run.label, "recipe": run.info["recipe"]["name"]}
+        named = {
+            "tier": run.info["tier"],
+            "dataset": run.info["dataset_title"],
+            "network": run.label,
+            "recipe": run.info["recipe"]["name"],
+        }
         rows.append(named | {"accuracy": run.accuracy, "low": low, "high": high} | {key: run.info[key] for key in KEPT})
     table = pd.DataFrame(rows)
-    return table.sort_values(["dataset", "accuracy", "network"], ascending=[True, False, True], ignore_index=True)
+    order = ["tier", "dataset", "accuracy", "network"]
+    return table.sort_values(order, ascending=[True, True, False, True], ignore_index=True)
 
 
 def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
@@ -38,16 +44,17 @@ def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
         `p` and `p_holm`.
     """
 
-    def shared(run: Run) -> tuple[str, str, str, int]:
-        return run.info["dataset_title"], run.info["data_sha256"], run.info["recipe"]["name"], run.info["seed"]
+    def shared(run: Run) -> tuple[str, str, str, str, int]:
+        info = run.info
+        return info["tier"], info["dataset_title"], info["data_sha256"], info["recipe"]["name"], info["seed"]
 
     ranked = sorted(runs, key=lambda run: (shared(run), -run.accuracy))
     pairs = [(a, b) for a, b in combinations(ranked, 2) if shared(a) == shared(b)]
     p_values = [metrics.mcnemar(a.correct, b.correct) for a, b in pairs]
     results = []
     for (a, b), p, adjusted in zip(pairs, p_values, metrics.holm(p_values), strict=True):
-        title, _, recipe, seed = shared(a)
-        names = {"dataset": title, "recipe": recipe, "seed": seed, "first": a.label, "second": b.label}
+        tier, title, _, recipe, seed = shared(a)
+        names = {"tier": tier, "dataset": title, "recipe": recipe, "seed": seed, "first": a.label, "second": b.label}
         results.append(names | {"difference": a.accuracy - b.accuracy, "p": p, "p_holm": adjusted})
     return results
 
@@ -56,8 +63,8 @@ def comparison_text(runs: list[Run]) -> str:
     """Both tables for a terminal: every run, then the pairs that can be told apart, and how many cannot."""
     table = comparison(runs)
     shown, lines = _as_text(table), []
-    for dataset in table["dataset"].unique():
-        lines += [dataset, shown[table["dataset"] == dataset].to_string(index=False), ""]
+    for group, part in table.groupby(["tier", "dataset"], sort=False):
+        lines += [_heading(*cast(tuple[str, str], group)), shown.loc[part.index].to_string(index=False), ""]
     lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
     pairs = pairwise(runs)
     apart = [pair for pair in pairs if pair["p_holm"] < 0.05]
@@ -66,8 +73,54 @@ def comparison_text(runs: list[Run]) -> str:
     )
     for pair in apart:
         difference = f"{pair['first']} > {pair['second']} by {100 * pair['difference']:.2f} points"
-        lines.append(f"  {difference} (p = {pair['p_holm']:.2g}; {pair['dataset']}, {pair['recipe']}, seed {pair['seed']})")
-    return "\n".join(lines)
+        where = f"{_heading(pair['tier'], pair['dataset'])}, {pair['recipe']}, seed {pair['seed']}"
+        lines.append(f"  {difference} (p = {pair['p_holm']:.2g}; {where})")
+    return "\n".join([*lines, "", *findings(runs)]).rstrip()
+
+
+def _heading(tier: str, dataset: str) -> str:
+    return f"{dataset}, {tier} tier" if tier else dataset
+
+
+def findings(runs: list[Run]) -> list[str]:
+    """What the runs say, in sentences: improved against original, architecture against recipe, and single changes.
+
+    An effect counts as one if its 95 % interval leaves out zero.
+    """
+    lines = []
+    for group in _by_network(analysis.primary(runs)):
+        for row in group:
+            verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "not distinguishable"
+            said = f"{row['network']} {row['effect']}: {verdict}, {_points(row)}, p = {row['p_holm']:.2g}"
+            lines.append(f"{_heading(row['tier'], row['dataset'])}, tuned: {said}, {_seeds(row)}.")
+    for group in _by_network(analysis.two_by_two(runs)):
+        effects = {row["effect"]: row for row in group}
+        said = "; ".join(f"{name} {_points(effects[name])}" for name in ("architecture", "recipe", "interaction"))
+        lines.append(f"{_heading(group[0]['tier'], group[0]['dataset'])}, {group[0]['network']}: {said}, {_seeds(group[0])}.")
+    for group in _by_network(analysis.changes(runs)):
+        tier, dataset, network = (group[0][key] for key in ("tier", "dataset", "network"))
+        ranked = sorted(group, key=lambda row: -abs(row["value"]))
+        what = "undone one at a time, what each gave" if network in analysis.ORIGINALS else "made one at a time"
+        said = "; ".join(f"{row['effect']} {_points(row)} ({_seeds(row)})" for row in ranked)
+        lines.append(f"{_heading(tier, dataset)}, {network}, changes {what}: {said}.")
+    return lines
+
+
+def _by_network(table: pd.DataFrame) -> list[list[dict[str, Any]]]:
+    """The rows of each tier, dataset and network."""
+    if table.empty:
+        return []
+    return [cast(Any, part).to_dict("records") for _, part in table.groupby(["tier", "dataset", "network"], sort=False)]
+
+
+def _points(row: dict[str, Any]) -> str:
+    """An effect with its interval, in points of accuracy."""
+    sure = "" if row["low"] > 0 or row["high"] < 0 else ", includes zero"
+    return f"{100 * row['value']:+.2f} points ({100 * row['low']:+.2f} to {100 * row['high']:+.2f}{sure})"
+
+
+def _seeds(row: dict[str, Any]) -> str:
+    return "one seed (the interval is over test images only)" if row["seeds"] == 1 else f"{row['seeds']} seeds"
 
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:
@@ -91,20 +144,51 @@ def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def fill_readme(path: Path, runs: list[Run]) -> None:
-    """Put the comparison of runs between the two comments in a Markdown file that name the program.
+def runs_table(runs: list[Run]) -> str:
+    """The comparison of runs of one recipe and seed in Markdown."""
+    machines = sorted({f"{run.info['device']}, {run.info['precision']}, {run.info['threads']} threads" for run in runs})
+    shown = _as_text(comparison(runs)).drop(columns=["recipe", "seed"])
+    return f"{_markdown(shown)}\n\nTrained on: {'; '.join(machines)}."
+
+
+def bench_table(results: dict[str, Any]) -> str:
+    """What `deepnets bench --json` printed, in Markdown."""
+    rows = []
+    for row in results["networks"]:
+        versus = "{usual:.0f}|{ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})" if "ratio" in row else "|"
+        usual, ratio = versus.format(**row).split("|")
+        parts = {f"{part} %": f"{100 * share:.0f}" for part, share in row["time"].items()}
+        named = {"network": row["name"], "images/s": f"{row['ours']:.0f}", "usual loop": usual, "ratio": ratio}
+        rows.append(named | {"of peak %": f"{100 * row['share_of_peak']:.0f}"} | parts)
+    machine, peak = results["machine"], ", ".join(f"{name} {value:.3g}" for name, value in results["peak"].items())
+    about = (
+        f"{machine['device']}, {machine['threads']} threads, {machine['precision']} (the usual loop: fp32), batches of "
+        f"{machine['batch_size']}, 64x64; torch {machine['versions']['torch']}; {machine['date']}. Medians, lowest and highest "
+        f"ratio of the repeats. Matrix products here, GFLOP/s: {peak}. "
+    )
+    speeds = "Input alone: {ours:,.0f} images/s, the usual loader {usual:,.0f} ({ratio:.1f} times).".format(**results["input"])
+    return f"{_markdown(pd.DataFrame(rows))}\n\n{about}{speeds}"
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [" | ".join(table.columns), "|".join(["---"] + ["---:"] * (len(table.columns) - 1))]
+    rows += [" | ".join(map(str, row)) for row in table.itertuples(index=False)]
+    return "\n".join(f"| {row} |" for row in rows)
+
+
+def fill(path: Path, blocks: dict[str, str]) -> None:
+    """Put each block of text between the two comments in the Markdown file at `path` that carry its name.
 
     Raises:
         UserError: the file has no such comments.
     """
-    shown = _as_text(comparison(runs)).drop(columns=["recipe", "seed"])
-    rows = [" | ".join(shown.columns), "|".join(["---"] + ["---:"] * (len(shown.columns) - 1))]
-    rows += [" | ".join(map(str, row)) for row in shown.itertuples(index=False)]
-    machines = sorted({f"{run.info['device']}, {run.info['precision']}, {run.info['threads']} threads" for run in runs})
-    table = "\n".join(f"| {row} |" for row in rows) + f"\n\nTrained on: {'; '.join(machines)}."
-    text, count = re.subn(r"(?s)(<!-- deepnets -->\n).*(<!-- /deepnets -->)", rf"\g<1>{table}\n\g<2>", path.read_text())
-    if not count:
-        raise UserError(f"{path} has no place for the table: <!-- deepnets --> and <!-- /deepnets -->")
+    text = path.read_text()
+    for name, block in blocks.items():
+        place = rf"(?s)(<!-- {name} -->\n).*(<!-- /{name} -->)"
+        found = re.search(place, text)
+        if not found:
+            raise UserError(f"{path} has no place for the {name}: <!-- {name} --> and <!-- /{name} -->")
+        text = f"{text[: found.start()]}{found[1]}{block}\n{found[2]}{text[found.end() :]}"
     path.write_text(text)
 
 

@@ -12,9 +12,10 @@ import pandas as pd
 from .errors import UserError
 
 INFO = (
-    "model", "options", "dataset", "dataset_title", "data_sha256", "split_sha256", "classes", "recipe", "seed",
+    "tier", "model", "options", "dataset", "dataset_title", "data_sha256", "split_sha256", "classes", "recipe", "seed",
     "epochs", "train_images", "validation_images", "limit", "input_size", "in_channels", "image_side", "mean", "std",
     "parameters", "macs", "test_correct", "test_total", "test_nll", "test_brier", "test_ece", "temperature",
+    "test_nll_calibrated", "test_ece_calibrated", "robustness",
     "train_seconds", "images_per_second", "device", "precision", "threads", "versions", "commit", "warnings",
 )  # fmt: skip
 HISTORY = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")

@@ -1,29 +1,43 @@
 """Studies: grids of runs, the most valuable first, that can be stopped and continued anywhere."""
 
 import math
+import multiprocessing
 import time
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from . import data, models, recipes
-from .environment import OutOfTime
+from .environment import OutOfTime, cores, interruptions
 from .errors import UserError
-from .runs import Run, partial_folder
+from .runs import Run, model_label, partial_folder
 from .training import Diverged, Job, fit
 
-AXES = ("seeds", "datasets", "recipes", "networks")  # the first varies slowest
+AXES = {"seeds": int, "datasets": str, "recipes": str, "networks": str, "variants": dict}  # the first varies slowest
+AXIS_WORDS = {int: "number", str: "name", dict: "table"}
 SETTINGS = ("input_size", "limit", "options")
 
 
-def plan(path: str | Path) -> list[Job]:
+def plan(path: str | Path, tier: str | None = None) -> list[Job]:
     """Read a study file.
 
     The file is TOML. Every table of `[[grid]]` crosses its `networks`, `datasets`, `recipes` and `seeds`; its other keys
     (`input_size`, `limit`, `options` of the network, and any field of a recipe) hold for all of its runs, and those in a
-    table called like a network for that network alone. `[defaults]` holds what every grid has unless it says otherwise.
+    table called like a network for that network alone. `variants` is one more axis, of tables of changed options of the
+    network and fields of the recipe, which the run's folder names; it has one empty table by default. `[defaults]` holds what
+    every grid has unless it says otherwise. `[tiers.NAME]` holds what a tier of the study has whatever else is said: how many
+    images and epochs.
+
+    Args:
+        path: of the file.
+        tier: one of the file's; the first by default.
 
     Returns:
         The jobs: grid after grid; within one a seed of everything before the next seed, and a dataset before the next.
@@ -36,13 +50,18 @@ def plan(path: str | Path) -> list[Job]:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}") from None
-    defaults, grids = content.pop("defaults", {}), content.pop("grid", [])
+    defaults, grids, tiers = content.pop("defaults", {}), content.pop("grid", []), content.pop("tiers", {"": {}})
     if content:
-        raise UserError(f"{path}: {next(iter(content))!r} is not a part of a study; it has [defaults] and [[grid]]")
+        raise UserError(f"{path}: {next(iter(content))!r} is not a part of a study; it has [defaults], [tiers.NAME], [[grid]]")
     if not isinstance(grids, list) or not grids or not all(isinstance(table, dict) for table in (defaults, *grids)):
         raise UserError(f"{path}: a study has at least one [[grid]], and defaults only as [defaults]")
+    if not isinstance(tiers, dict) or not tiers or not all(isinstance(table, dict) for table in tiers.values()):
+        raise UserError(f"{path}: tiers are tables, [tiers.NAME]")
+    tier = next(iter(tiers)) if tier is None else tier
+    if tier not in tiers:
+        raise UserError(f"{path} has no tier {tier!r}; choose from {', '.join(filter(None, tiers)) or 'none: leave it out'}")
     try:
-        jobs = [job for grid in grids for job in _cross(defaults | grid)]
+        jobs = [replace(job, tier=tier) for grid in grids for job in _cross(defaults | grid, tiers[tier])]
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     folders = [job.folder for job in jobs]
@@ -52,27 +71,46 @@ def plan(path: str | Path) -> list[Job]:
     return jobs
 
 
-def _cross(grid: dict[str, Any]) -> Iterator[Job]:
+def _cross(grid: dict[str, Any], tier: dict[str, Any]) -> Iterator[Job]:
     """The jobs of one grid."""
-    for axis in AXES:
-        kind, values = (int if axis == "seeds" else str), grid.get(axis)
+    grid = {"variants": [{}]} | grid
+    for axis, kind in AXES.items():
+        values = grid.get(axis)
         if not isinstance(values, list) or not values or not all(type(value) is kind for value in values):
-            raise UserError(f"a grid needs {axis} = [...] with at least one {'number' if kind is int else 'name'}")
+            raise UserError(f"a grid needs {axis} = [...] with at least one {AXIS_WORDS[kind]}")
     tables = {key: value for key, value in grid.items() if isinstance(value, dict) and key != "options"}
     for name in tables:
         if name not in grid["networks"]:
             raise UserError(f"[grid.{name}]: {name!r} is not one of the grid's networks")
     common = {key: value for key, value in grid.items() if key not in AXES and key not in tables}
-    for seed, dataset, recipe, network in product(*(grid[axis] for axis in AXES)):
-        values = common | tables.get(network, {})
+    for seed, dataset, name, network, variant in product(*(grid[axis] for axis in AXES)):
+        values = common | tables.get(network, {}) | tier
         settings = {key: values.pop(key) for key in SETTINGS if key in values}
-        job = Job(network, dataset, recipes.get(recipe, network, **values), seed, **settings)
+        fields = {key: value for key, value in variant.items() if key in recipes.FIELDS}
+        options = {key: value for key, value in variant.items() if key not in recipes.FIELDS}
+        if options:
+            settings["options"] = settings.get("options", {}) | options
+        recipe = recipes.get(name, network, **(values | fields))
+        recipe = replace(recipe, name=model_label(name, {key: getattr(recipe, key) for key in fields}))
+        job = Job(network, dataset, recipe, seed, **settings)
         data.check_name(dataset)
-        models.multiply_adds(models.blueprint(network, **job.options), job.input_size)
+        _multiply_adds(job, 3)  # raises if the network cannot be built or the images are too small for it
         yield job
 
 
-def execute(jobs: list[Job], out: str | Path, *, budget: float = math.inf, **how: Any) -> tuple[list[Run], list[str]]:
+def _multiply_adds(job: Job, channels: int) -> int:
+    """Of one image of so many channels."""
+    return _count(job.model, channels, job.input_size, tuple(sorted(job.options.items())))
+
+
+@cache
+def _count(model: str, channels: int, size: int, options: tuple[tuple[str, Any], ...]) -> int:
+    return models.multiply_adds(models.blueprint(model, in_channels=channels, **dict(options)), size, channels)
+
+
+def execute(
+    jobs: list[Job], out: str | Path, *, budget: float = math.inf, parallel: int = 1, **how: Any
+) -> tuple[list[Run], list[str]]:
     """Train what is not finished yet.
 
     Args:
@@ -80,6 +118,7 @@ def execute(jobs: list[Job], out: str | Path, *, budget: float = math.inf, **how
         out: folder of runs.
         budget: seconds; a run that is not expected to end within what is left of it is not started, and one that does not
             end in time is stopped at a checkpoint, from which the next call continues.
+        parallel: trainings at a time, each in a process of its own that has its share of the processor's cores.
         how: keywords of `fit`.
 
     Returns:
@@ -88,33 +127,89 @@ def execute(jobs: list[Job], out: str | Path, *, budget: float = math.inf, **how
     Raises:
         UserError: see `fit`; a loss that is not finite is no reason to stop the others.
     """
+    if not 1 <= parallel <= 64:
+        raise UserError(f"jobs {parallel}: must be from 1 to 64")
     deadline = time.monotonic() + budget
-    finished: list[Run] = []
-    missing: list[str] = []
-    for number, job in enumerate(jobs, start=1):
-        folder = Path(out) / job.folder
-        is_new = not folder.is_dir()
-        begun = (partial_folder(folder) / "checkpoint.pt").exists()
-        left = deadline - time.monotonic()
-        expected = expect_seconds(job, finished) if is_new and not begun else 0.0
-        if expected > left:
-            missing.append(f"{job.folder}: not started (about {expected:.0f} s needed, {max(left, 0):.0f} s left)")
-            continue
-        print(f"[{number}/{len(jobs)}] {job.folder}", flush=True)
-        try:
-            run = fit(job, out, deadline=deadline, **how)
-        except OutOfTime:
-            missing.append(f"{job.folder}: stopped at a checkpoint when the time was up")
-        except Diverged as error:
-            missing.append(str(error))
-            print(f"  {error}", flush=True)
-        else:
-            finished.append(run)
-            state = f"{run.info['train_seconds']:.0f} s" if is_new else "finished before"
-            print(f"  {100 * run.accuracy:.2f} % of {run.info['test_total']} test images, {state}", flush=True)
-            for warning in run.info["warnings"]:
-                print(f"  warning: {warning}", flush=True)
-    return finished, missing
+    progress = Progress(jobs, Path(out), deadline, parallel)
+    for job in jobs:
+        if (Path(out) / job.folder).is_dir():
+            progress.note(job, *_train(job, out, how))
+    if parallel == 1:
+        for job in progress.startable():
+            progress.note(job, *_train(job, out, how | {"deadline": deadline}))
+    else:
+        _in_parallel(progress, parallel, out, how | {"deadline": deadline, "verbose": False})
+    return progress.finished, progress.missing
+
+
+class Progress:
+    """What is done of a study, running and left, and when it may end."""
+
+    def __init__(self, jobs: list[Job], out: Path, deadline: float, parallel: int) -> None:
+        self.jobs, self.out, self.deadline, self.parallel = jobs, out, deadline, parallel
+        self.finished: list[Run] = []
+        self.missing: list[str] = []
+
+    def startable(self) -> Iterator[Job]:
+        """The unfinished jobs that are expected to end in time, one when asked for one; the others become `missing`."""
+        todo = [job for job in self.jobs if not (self.out / job.folder).is_dir()]
+        for number, job in enumerate(todo):
+            begun = (partial_folder(self.out / job.folder) / "checkpoint.pt").exists()
+            left = self.deadline - time.monotonic()
+            expected = 0.0 if begun else expect_seconds(job, self.finished)
+            if expected > left:
+                self.missing.append(f"{job.folder}: not started (about {expected:.0f} s needed, {max(left, 0):.0f} s left)")
+                continue
+            rest = sum(expect_seconds(other, self.finished) for other in todo[number:]) / self.parallel
+            end = f", all may be by {time.strftime('%a %H:%M', time.localtime(time.time() + rest))}" if rest else ""
+            print(f"[{len(self.jobs) - len(todo) + number + 1}/{len(self.jobs)}] {job.folder}{end}", flush=True)
+            yield job
+
+    def note(self, job: Job, run: Run | None, why: str) -> None:
+        """Take down how a job ended: with a run, or `why` not."""
+        if run is None:
+            self.missing.append(why)
+            print(f"  {why}", flush=True)
+            return
+        self.finished.append(run)
+        print(f"  {job.folder}: {100 * run.accuracy:.2f} % of {run.info['test_total']} test images, {why}", flush=True)
+        for warning in run.info["warnings"]:
+            print(f"  warning: {warning}", flush=True)
+
+
+def _train(job: Job, out: str | Path, how: dict[str, Any]) -> tuple[Run | None, str]:
+    """The run and what it took, or None and why there is none."""
+    is_new = not (Path(out) / job.folder).is_dir()
+    try:
+        run = fit(job, out, **how)
+    except OutOfTime:
+        return None, f"{job.folder}: stopped at a checkpoint when the time was up"
+    except Diverged as error:
+        return None, str(error)
+    return run, f"{run.info['train_seconds']:.0f} s" if is_new else "finished before"
+
+
+def _in_parallel(progress: Progress, parallel: int, out: str | Path, how: dict[str, Any]) -> None:
+    """Train in so many processes; an interruption is passed on to them, and they leave checkpoints."""
+    threads = max(1, cores() // parallel)
+    context = multiprocessing.get_context("spawn")
+    startable, running = progress.startable(), dict[Future, Job]()
+    with (
+        interruptions(math.inf) as interruption,
+        ProcessPoolExecutor(parallel, context, torch.set_num_threads, (threads,)) as pool,
+    ):
+        while True:
+            while len(running) < parallel and not interruption() and (job := next(startable, None)):
+                running[pool.submit(_train, job, out, how)] = job
+            if not running:
+                break
+            for done in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
+                progress.note(running.pop(done), *done.result())
+            if stop := interruption():
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                wait(running)
+                raise stop
 
 
 def expect_seconds(job: Job, finished: list[Run]) -> float:
@@ -123,7 +218,6 @@ def expect_seconds(job: Job, finished: list[Run]) -> float:
     if not like:
         return 0.0
     seconds = max(info["train_seconds"] / (info["macs"] * info["train_images"] * info["epochs"]) for info in like)
-    channels = like[0]["in_channels"]
-    macs = models.multiply_adds(models.blueprint(job.model, in_channels=channels, **job.options), job.input_size, channels)
+    macs = _multiply_adds(job, like[0]["in_channels"])
     images = job.limit or max(info["train_images"] for info in like)
     return 1.2 * seconds * macs * images * job.recipe.epochs  # evaluation and saving take a little

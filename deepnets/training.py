@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from . import checkpoint, data, metrics, models, runs, views
+from . import checkpoint, corruptions, data, metrics, models, runs, views
 from .data import Images
 from .environment import OutOfTime, commit, complete, device_name, hardware, interruptions, tidy, versions, working_folder
 from .errors import UserError
@@ -49,6 +49,7 @@ class Job:
         options: of the network.
         limit: train on so many images only.
         input_size: side of the images that the network sees, in pixels.
+        tier: of a study; runs of two tiers are never compared.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Job:
     options: dict[str, Any] = field(default_factory=dict)
     limit: int | None = None
     input_size: int = 64
+    tier: str = ""
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -75,10 +77,10 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where the run belongs below the root of results."""
+        """Where the run belongs below the root of results, which has a folder for each tier."""
         kind, _, path = self.dataset.partition(":")
         dataset = f"folder-{Path(path).expanduser().resolve().name}" if path else kind
-        return Path(dataset, runs.model_label(self.model, self.options), self.recipe.name, f"seed{self.seed}")
+        return Path(self.tier, dataset, runs.model_label(self.model, self.options), self.recipe.name, f"seed{self.seed}")
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides the outcome, as plain values."""
@@ -182,7 +184,8 @@ class Trainer:
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
         self.epoch, self.step = 0, 0
-        self.sums = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}  # of the epoch under way
+        self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}  # of the epoch under way
+        self.good_steps = torch.tensor(0, device=device)  # of the epoch under way, before the first that is not finite
         self.history: list[dict[str, float]] = []
 
     def train(self) -> None:
@@ -196,18 +199,22 @@ class Trainer:
             if self.verbose:
                 self.report_epoch()
             self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
+            self.good_steps.zero_()
             self.save()
 
     def train_epoch(self) -> None:
         """Run the steps of this epoch that are left, each on one batch of a new order of the images."""
         order = torch.randperm(len(self.train_set), generator=_generator(self.job.seed, ORDER, self.epoch))
-        batches = order.tensor_split(self.batches)  # sizes differ by one at most: none is a single image
+        batches = order.to(self.device).tensor_split(self.batches)  # sizes differ by one at most: none is a single image
         left = batches[self.step :]
+        self.good_steps = torch.tensor(self.step, device=self.device)
         for batch in tqdm(left, f"epoch {self.epoch + 1}", leave=False, disable=None if self.verbose else True):
             start = time.perf_counter()
-            self.train_step(batch.to(self.device))
-            self.sums["seconds"] += time.perf_counter() - start
+            self.train_step(batch)
             self.step += 1
+            if self.device.type == "cpu" or self.step == self.batches:
+                self.check_finite()  # a GPU works through all steps of an epoch before the answer is there
+            self.sums["seconds"] += time.perf_counter() - start
             self.pause_point()
 
     def train_step(self, index: Tensor) -> None:
@@ -221,13 +228,18 @@ class Trainer:
         smoothing = self.recipe.label_smoothing
         losses = [w * F.cross_entropy(z.float(), batch.labels, label_smoothing=smoothing) for w, z in outputs]
         loss = torch.stack(losses).sum()
-        if not math.isfinite(loss.item()):
-            raise self.diverged("loss")
-
         self.optimizer.zero_grad()
         loss.backward()
+
+        # A step whose loss is not finite updates nothing, nor does any after it; `check_finite` tells of it. Neither that
+        # nor clipping, which the update does as it reads the gradients, makes the processor wait for a GPU.
+        finite = loss.detach().isfinite() & (self.good_steps == self.step)
         if self.recipe.clip:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+            norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
+            self.optimizer.grad_scale = (norm / self.recipe.clip).clamp(min=1)  # type: ignore[attr-defined]
+            finite &= norm.isfinite()
+        self.optimizer.found_inf = 1 - finite.float()  # type: ignore[attr-defined]
+        self.good_steps += finite
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.progress)
         self.optimizer.step()
@@ -235,8 +247,15 @@ class Trainer:
             self.average()
 
         logits = outputs[0][1].detach().float()  # curves show the plain loss, which compares with validation's
-        self.sums["loss"] += F.cross_entropy(logits, batch.labels, reduction="sum").item()
-        self.sums["correct"] += (logits.argmax(1) == batch.labels).sum().item()
+        self.sums["loss"] += F.cross_entropy(logits, batch.labels, reduction="sum").double()
+        self.sums["correct"] += (logits.argmax(1) == batch.labels).sum()
+
+    def check_finite(self) -> None:
+        """Raise Diverged, with the place, if the loss or the gradient was not finite in a step of this epoch."""
+        good_steps = int(self.good_steps)
+        if good_steps < self.step:
+            self.step = good_steps
+            raise self.diverged("loss or its gradient")
 
     @property
     def progress(self) -> float:
@@ -274,8 +293,8 @@ class Trainer:
         labels = self.validation_set.labels
         return {
             "epoch": self.epoch + 1,
-            "train_loss": self.sums["loss"] / len(self.train_set),
-            "train_accuracy": self.sums["correct"] / len(self.train_set),
+            "train_loss": float(self.sums["loss"]) / len(self.train_set),
+            "train_accuracy": float(self.sums["correct"]) / len(self.train_set),
             "val_loss": F.cross_entropy(logits, labels).item(),
             "val_accuracy": (logits.argmax(1) == labels).float().mean().item(),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
@@ -318,16 +337,18 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Everything that changes during a training."""
+        sums = {name: float(value) for name, value in self.sums.items()}
         return {
             "identity": self.identity(),
             "network": self.network.state_dict(),
             "evaluated": self.evaluated.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": {"epoch": self.epoch, "step": self.step, "sums": self.sums, "history": self.history},
+            "progress": {"epoch": self.epoch, "step": self.step, "sums": sums, "history": self.history},
         }
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint, unless the training is past saving."""
+        self.check_finite()
         checkpoint.save(self.checkpoint, self.state())
         self.saved = time.monotonic()
 
@@ -357,9 +378,20 @@ class Trainer:
         np.save(folder / "logits.npy", test_logits)
         weights = {name: value.cpu().contiguous() for name, value in self.evaluated.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
-        info = self.info() | metrics.summary(test_logits, labels.numpy())
-        info["temperature"] = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
+        temperature = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
+        info = self.info() | metrics.summary(test_logits, labels.numpy(), temperature)
+        info["robustness"] = self.robustness(test_logits)
         runs.write(folder, info, self.history, labels.numpy(), softmax(test_logits, axis=1), seen)
+
+    def robustness(self, test_logits: np.ndarray) -> dict[str, int]:
+        """How many of a few test `images` are right as they are (`clean`) and under each corruption."""
+        chosen = corruptions.sample(len(self.dataset.test))
+        part = self.dataset.test[chosen]
+        right = {"images": len(part), "clean": int((test_logits[chosen].argmax(1) == part.labels.numpy()).sum())}
+        for name in corruptions.NAMES:
+            _, logits = self.evaluate(Images(corruptions.corrupt(part.images, name), part.labels))
+            right[name] = int((logits.cpu().argmax(1) == part.labels).sum())
+        return right
 
     def info(self) -> dict[str, Any]:
         """What `run.json` says beside the test's figures."""

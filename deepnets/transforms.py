@@ -91,10 +91,15 @@ def cutout(images: Tensor, share: float, generator: Generator) -> Tensor:
     The `generator` puts its centre anywhere, so part of it may lie outside.
     """
     side = images.shape[-1]
-    centres = torch.rand(len(images), 2, generator=generator).to(images.device) * side
+    centres = _send(torch.rand(len(images), 2, generator=generator), images.device) * side
     pixels = torch.arange(side, device=images.device) + 0.5
     rows, columns = ((pixels - centres[:, i, None]).abs() < share * side / 2 for i in (0, 1))
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+def _send(small: Tensor, device: torch.device) -> Tensor:
+    """To the device, without waiting for what it still has to do."""
+    return small.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -119,8 +124,8 @@ class Transform:
         """Stored images (N, C, H, W), uint8, to (N, C, size, size), float32. Without a generator nothing is random."""
         matrices = None
         if generator is not None and self.policy is not None:
-            matrices = draw(self.policy, len(images), images.shape[-1], generator).to(images.device)
+            matrices = _send(draw(self.policy, len(images), images.shape[-1], generator), images.device)
         x = warp(images.float() / 255, matrices, self.size)
-        mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        mean, std = (_send(torch.tensor(v), x.device).view(-1, 1, 1) for v in (self.mean, self.std))
         x = (x - mean) / std
         return cutout(x, self.cut, generator) if generator is not None and self.cut else x

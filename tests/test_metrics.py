@@ -31,7 +31,10 @@ def test_likelihood_brier_and_summary_agree_with_the_references(predictions):
     assert metrics.negative_log_likelihood(logits, labels) == pytest.approx(reference.log_loss(labels, probabilities))
     expected = reference.brier_score_loss(labels, probabilities, labels=range(5), scale_by_half=False)
     assert metrics.brier_score(probabilities, labels) == pytest.approx(expected)
-    summary = metrics.summary(logits, labels)
+    summary = metrics.summary(logits, labels, 2.0)
+    halved = metrics.summary(logits / 2, labels, 1.0)
+    assert summary["test_nll_calibrated"] == pytest.approx(halved["test_nll"])
+    assert summary["test_ece_calibrated"] == pytest.approx(halved["test_ece"])
     assert summary["test_correct"] == (logits.argmax(1) == labels).sum()
     assert summary["test_nll"] == pytest.approx(torch.nn.CrossEntropyLoss()(torch.tensor(logits), torch.tensor(labels)).item())
 

@@ -1,6 +1,7 @@
 """The project as a whole: its dependencies agree, its arrows point one way, its functions say what they do."""
 
 import ast
+import json
 import re
 import shutil
 import tomllib
@@ -21,18 +22,23 @@ ARROWS = {
     "transforms": set(),
     "recipes": {"errors"},
     "metrics": set(),
+    "corruptions": set(),
     "runs": {"errors"},
     "checkpoint": {"errors"},
     "environment": {"errors", "runs"},
     "views": {"models"},
     "training": {
-        "checkpoint", "data", "environment", "errors", "metrics", "models", "recipes", "runs", "transforms", "views",
+        "checkpoint", "corruptions", "data", "environment", "errors", "metrics", "models", "recipes", "runs", "transforms",
+        "views",
     },
     "study": {"data", "environment", "errors", "models", "recipes", "runs", "training"},
     "predict": {"data", "errors", "models", "runs", "transforms"},
     "figures": {"metrics", "runs"},
-    "report": {"errors", "figures", "metrics", "runs"},
-    "cli": {"errors", "models", "predict", "recipes", "report", "runs", "study", "training"},
+    "analysis": {"metrics", "runs"},
+    "report": {"analysis", "errors", "figures", "metrics", "runs"},
+    "catalogue": {"models"},
+    "bench": {"data", "environment", "errors", "models", "recipes", "training", "transforms"},
+    "cli": {"bench", "catalogue", "errors", "predict", "recipes", "report", "runs", "study", "training"},
 }  # fmt: skip
 
 
@@ -126,7 +132,9 @@ def test_ci_runs_the_readmes_test_command():
 
 def test_the_readmes_table_is_made_from_the_committed_runs(tmp_path):
     shutil.copy(ROOT / "README.md", tmp_path / "README.md")
-    report.fill_readme(tmp_path / "README.md", runs.find(ROOT / "results" / "demo"))
+    timings = json.loads((ROOT / "benchmarks" / "cpu.json").read_text())
+    blocks = {"demo": report.runs_table(runs.find(ROOT / "results" / "demo")), "bench": report.bench_table(timings)}
+    report.fill(tmp_path / "README.md", blocks)
     assert (tmp_path / "README.md").read_text() == (ROOT / "README.md").read_text()
 
 

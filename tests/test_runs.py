@@ -49,7 +49,7 @@ def test_the_table_holds_what_the_predictions_say(trained):
             -np.log(run.test["probabilities"][np.arange(360), run.test["labels"]].clip(5e-5)).mean(), abs=0.02
         )
         logits = np.load(run.path / "logits.npy")
-        assert run.info["test_ece"] == metrics.summary(logits, run.test["labels"])["test_ece"]
+        assert run.info["test_ece"] == metrics.summary(logits, run.test["labels"], 1.0)["test_ece"]
     assert list(table["accuracy"]) == sorted(table["accuracy"], reverse=True)
 
 

@@ -1,11 +1,18 @@
 """Study files, their order, and what a budget does."""
 
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from deepnets import study
+from deepnets import checkpoint, recipes, study
+from deepnets.environment import cores, working_folder
 from deepnets.errors import UserError
+from deepnets.runs import Run
 
 GRID = """
 [defaults]
@@ -58,11 +65,53 @@ def test_a_grid_crosses_its_axes_a_seed_of_everything_first(file):
     assert {(job.limit, job.input_size, job.recipe.batch_size) for job in jobs} == {(60, 16, 16)}
 
 
-def test_the_projects_own_studies_are_well_formed():
-    paths = sorted(Path("studies").glob("*.toml"))
-    assert Path("studies/demo.toml") in paths
-    for path in paths:
-        assert study.plan(path)
+def test_variants_change_one_thing_each_and_name_it(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(
+        """
+[defaults]
+datasets = ["digits"]
+recipes = ["tuned"]
+seeds = [0]
+[[grid]]
+networks = ["resnet18_improved"]
+variants = [{}, { stem = "7x7" }, { weight_decay = 0 }, { augment = false, dropout = 0.0 }]
+options = { init = "field" }
+"""
+    )
+    base, stem, decay, both = study.plan(path)
+    assert [str(job.folder) for job in (base, stem, decay, both)] == [
+        "digits/resnet18_improved-init=field/tuned/seed0",
+        "digits/resnet18_improved-init=field-stem=7x7/tuned/seed0",
+        "digits/resnet18_improved-init=field/tuned-weight_decay=0.0/seed0",
+        "digits/resnet18_improved-dropout=0.0-init=field/tuned-augment=False/seed0",
+    ]
+    assert base.recipe == stem.recipe == recipes.get("tuned", "resnet18_improved")
+    assert replace(decay.recipe, name="tuned", weight_decay=base.recipe.weight_decay) == base.recipe
+    assert both.options == {"init": "field", "dropout": 0.0}
+    assert not both.recipe.augment
+
+
+def test_a_tier_overrides_everything_and_keeps_to_a_folder_of_its_own(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(GRID + "[tiers.full]\n[tiers.small]\nlimit = 50\nepochs = 1")
+    full, small = study.plan(path), study.plan(path, "small")
+    assert full == study.plan(path, "full")
+    assert {job.folder.parts[0] for job in full} == {"full"}
+    assert {job.folder.parts[0] for job in small} == {"small"}
+    assert {(job.tier, job.limit, job.recipe.epochs) for job in small} == {("small", 50, 1)}
+    assert {job.limit for job in full} == {60}
+    run = study.execute(small[:1], tmp_path / "out", verbose=False)[0][0]
+    assert run.info["tier"] == "small"
+    assert run.path == tmp_path / "out" / "small" / "digits" / "resnet8" / "plain" / "seed0"
+    with pytest.raises(UserError, match=r"no tier 'huge'; choose from full, small"):
+        study.plan(path, "huge")
+
+
+@pytest.mark.parametrize("path", sorted(Path("studies").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_projects_own_studies_are_well_formed(path):
+    for tier in tomllib.loads(path.read_text()).get("tiers", {None: {}}):
+        assert study.plan(path, tier)
 
 
 def test_the_demo_is_the_missions_nine_networks_on_real_digits():
@@ -123,6 +172,37 @@ learning_rate = 1e6
     assert "not finite" in missing[0]
 
 
+def test_runs_side_by_side_are_those_made_one_after_another(file, tmp_path, capsys):
+    jobs = study.plan(file)[:3]
+    single, _ = study.execute(jobs, tmp_path / "single", verbose=False)
+    finished, missing = study.execute(jobs, tmp_path / "parallel", parallel=2)
+    assert (len(finished), missing) == (3, [])
+    for run in single:
+        other = Run.load(tmp_path / "parallel" / run.path.relative_to(tmp_path / "single"))
+        assert other.history["train_loss"].to_list() == pytest.approx(run.history["train_loss"].to_list(), rel=1e-3)
+        assert other.info["threads"] == max(1, cores() // 2)
+    assert "all may be by" in capsys.readouterr().out
+
+
+def test_runs_side_by_side_stop_at_checkpoints_when_asked(file, tmp_path):
+    path = tmp_path / "long.toml"
+    path.write_text(file.read_text().replace("epochs = 2", "epochs = 500"))
+    command = [sys.executable, "-m", "deepnets", "study", str(path), "--jobs", "2", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 90
+    while len(list((tmp_path / "out").rglob("checkpoint.pt"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    process.terminate()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Traceback" not in error
+    for work in (tmp_path / "out").rglob("*.partial"):
+        with working_folder(work.with_suffix("")):  # nobody holds it any more
+            assert checkpoint.load(work / "checkpoint.pt")["progress"]["epoch"] < 500
+
+
 def test_expected_time_grows_with_the_work(file, tmp_path):
     jobs = study.plan(file)
     finished, _ = study.execute(jobs[:1], tmp_path / "out", verbose=False)
@@ -158,6 +238,10 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
         (GRID.replace('"resnet8"', "3"), "networks"),
         (GRID.replace("seeds = [0, 1]", 'seeds = ["0"]'), "seeds"),
         ("defaults = 3\n[[grid]]", "defaults only as"),
+        (GRID.replace("seeds = [0, 1]", "seeds = [0]\nvariants = [3]"), "variants"),
+        (GRID.replace("seeds = [0, 1]", "seeds = [0]\nvariants = [{ hue = 1 }]"), "no option 'hue'"),
+        ("tiers = 3\n" + GRID, "tiers are tables"),
+        (GRID + "[tiers.small]\nlimits = 3", "no field 'limits'"),
     ],
 )
 def test_a_malformed_study_is_one_line(tmp_path, text, says):

@@ -1,0 +1,155 @@
+"""Effects are found where they were put, their intervals cover, and sentences follow the intervals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+
+from deepnets import analysis, report
+from deepnets.runs import Run
+
+IMAGES = 4000
+
+
+def made(model, recipe, accuracy, seed=0, options=None, tier="small", dataset="CIFAR-10", images=IMAGES):
+    """A run that is right on exactly that share of its test images, chosen by its seed and settings."""
+    info = {
+        "tier": tier, "model": model, "options": options or {}, "dataset_title": dataset, "data_sha256": dataset, "seed": seed,
+        "recipe": {"name": recipe}, "test_correct": round(accuracy * images), "test_total": images, "test_nll": 0.5,
+        "test_brier": 0.1, "test_ece": 0.05, "test_ece_calibrated": 0.01, "train_seconds": 10.0, "images_per_second": 5.0,
+        "parameters": 100, "macs": 1000, "train_images": 50, "epochs": 2, "input_size": 64, "device": "any", "warnings": [],
+        "robustness": {"images": 100, "clean": 90, "noise": 50, "blur": 70, "contrast": 60},
+    }  # fmt: skip
+    key = [*f"{model} {recipe} {options}".encode(), seed]
+    wrong = np.random.default_rng(key).permutation(images)[: images - info["test_correct"]]
+    labels = np.zeros(images, int)
+    predicted = labels.copy()
+    predicted[wrong] = 1
+    run = Run(Path(f"{model}-{recipe}-{seed}"), info)
+    run.__dict__["test"] = {"labels": labels, "predicted": predicted}
+    return run
+
+
+@pytest.fixture
+def square():
+    """Architecture gives 4 points, the recipe 10, and 2 more to the improved network; three seeds."""
+    shares = {
+        ("resnet18", "plain"): 0.60,
+        ("resnet18", "tuned"): 0.69,
+        ("resnet18_improved", "plain"): 0.63,
+        ("resnet18_improved", "tuned"): 0.74,
+    }
+    return [made(*cell, share + 0.001 * seed, seed) for cell, share in shares.items() for seed in (0, 1, 2)]
+
+
+def test_the_two_by_two_separates_architecture_from_recipe(square):
+    table = analysis.two_by_two(square).set_index("effect")
+    assert table.loc["architecture", "value"] == pytest.approx(0.04)
+    assert table.loc["recipe", "value"] == pytest.approx(0.10)
+    assert table.loc["interaction", "value"] == pytest.approx(0.02)
+    assert table.loc["original, plain", "value"] == pytest.approx(0.601)
+    assert set(table["seeds"]) == {3}
+    assert all(table["low"] <= table["value"])
+    assert all(table["value"] <= table["high"])
+
+
+def test_the_interval_is_scipys_where_there_is_one_seed():
+    values = (np.random.default_rng(0).random((1, 500)) < 0.8).astype(float)
+    mean, low, high = analysis.interval(values)
+    reference = bootstrap((values[0],), np.mean, n_resamples=5000, method="percentile", rng=0).confidence_interval
+    assert mean == values.mean()
+    assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.004)
+
+
+def test_the_interval_covers_what_it_should():
+    """95 % of intervals hold the true share; with 300 trials within 91 to 99 %."""
+    generator = np.random.default_rng(1)
+    held = 0
+    for _ in range(300):
+        _, low, high = analysis.interval((generator.random((1, 400)) < 0.7).astype(float))
+        held += low <= 0.7 <= high
+    assert 0.91 <= held / 300 <= 0.99
+
+
+def test_seeds_that_differ_widen_the_interval():
+    images = np.zeros((3, 1000))
+    images[:, :700] = 1
+    _, low, high = analysis.interval(images)
+    images[1, 700:800] = 1
+    images[2, 600:700] = 0
+    _, wider_low, wider_high = analysis.interval(images)
+    assert wider_high - wider_low > 1.3 * (high - low)
+
+
+def test_only_seeds_that_all_have_are_compared(square):
+    some = [run for run in square if run.info["seed"] != 1 or run.info["recipe"]["name"] == "tuned"]
+    assert set(analysis.two_by_two(some)["seeds"]) == {2}
+    assert analysis.primary(some)["seeds"].item() == 3
+    assert (
+        analysis.two_by_two([run for run in square if run.info["seed"] == 0 or run.info["model"] == "resnet18"]).seeds.max()
+        == 1
+    )
+
+
+def test_tiers_and_datasets_never_mix(square):
+    other = [made("resnet18_improved", "tuned", 0.9, tier="full"), made("resnet18_improved", "tuned", 0.99, dataset="MNIST")]
+    assert analysis.two_by_two(square + other).equals(analysis.two_by_two(square))
+    assert len(analysis.accuracies(square + other)) == 6
+    assert not [pair for pair in report.pairwise(square + other) if pair["tier"] == "full"]
+
+
+def test_changes_are_undone_in_the_improved_and_made_in_the_original(square):
+    single = [
+        made("resnet18_improved", "tuned", 0.70, options={"stem": "7x7"}),
+        made("resnet18_improved", "tuned", 0.7405, options={"dropout": 0.0}),
+        made("resnet18_improved", "tuned-augment=False", 0.72),
+        made("resnet18", "tuned", 0.73, options={"stem": "3x3"}),
+        made("resnet18_improved", "plain", 0.1, options={"stem": "7x7"}),
+    ]
+    table = analysis.changes(square + single).set_index(["network", "effect"])
+    assert len(table) == 4, "a variant under another recipe is none of tuned"
+    assert table.loc[("resnet18_improved", "stem=7x7"), "value"] == pytest.approx(0.04)
+    assert table.loc[("resnet18_improved", "augment=False"), "value"] == pytest.approx(0.02)
+    assert table.loc[("resnet18", "stem=3x3"), "value"] == pytest.approx(0.04)
+    assert table.loc[("resnet18_improved", "dropout=0.0"), "low"] < 0 < table.loc[("resnet18_improved", "dropout=0.0"), "high"]
+    assert all(table["p"] <= table["p_holm"])
+
+
+def test_the_primary_comparisons_of_a_tier_are_one_family(square):
+    other = [made("vgg16", "tuned", 0.70), made("vgg16_improved", "tuned", 0.71)]
+    alone, both = analysis.primary(square), analysis.primary(square + other)
+    resnet = both[both["network"] == "resnet18_improved"]
+    assert resnet["p"].item() == alone["p"].item()
+    assert resnet["p_holm"].item() == pytest.approx(min(1, 2 * alone["p"].item()))
+    assert resnet["better"].item() == 1
+
+
+def test_probability_of_improvement_counts_pairs():
+    assert analysis.probability_of_improvement([2, 3], [1, 2]) == (2 * 2 - 0.5) / 4
+    assert analysis.probability_of_improvement([1], [1]) == 0.5
+
+
+def test_a_cell_has_all_points_calibration_robustness_and_cost(square):
+    row = analysis.accuracies(square).iloc[0]
+    assert (row["network"], row["recipe"]) == ("resnet18_improved", "tuned")
+    assert row["points"] == pytest.approx([0.74, 0.741, 0.742])
+    assert row["corrupted"] == pytest.approx(0.6)
+    assert row["low"] < row["accuracy"] < row["high"]
+    assert {"test_nll", "test_brier", "test_ece", "test_ece_calibrated", "parameters", "macs", "train_seconds"} <= set(
+        row.index
+    )
+
+
+def test_sentences_follow_the_intervals(square):
+    equal = [made("vgg16", "tuned", 0.700), made("vgg16_improved", "tuned", 0.701)]
+    worse = [made("googlenet", "tuned", 0.80), made("googlenet_improved", "tuned", 0.70)]
+    text = "\n".join(report.findings(square + equal + worse))
+    assert "resnet18_improved over resnet18: better, +5.00 points" in text
+    assert "vgg16_improved over vgg16: not distinguishable" in text
+    assert "googlenet_improved over googlenet: worse, -10.00 points" in text
+    assert "recipe +10.00 points" in text
+    assert "includes zero" in text
+    assert "one seed (the interval is over test images only)" in text
+    assert report.comparison_text(square).endswith(report.findings(square)[-1])
+    assert report.findings(equal[:1]) == []

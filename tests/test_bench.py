@@ -1,0 +1,100 @@
+"""The benchmark measures what it says: the same work in both loops, exact memory, shares that add up."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from deepnets import bench, catalogue, models
+from deepnets.cli import main
+
+CPU = torch.device("cpu")
+
+
+def test_it_emits_json_and_speaks_on_stderr_meanwhile(capsys):
+    arguments = ["bench", "--networks", "resnet18,resnet8", "--repeats", "2", "--seconds", "0.1s", "--batch", "4", "--json"]
+    assert main([*arguments, "--device", "cpu", "--precision", "fp32"]) == 0
+    output = capsys.readouterr()
+    results = json.loads(output.out)
+    assert "resnet18" in output.err
+    compared, alone = results["networks"]
+    assert compared["ratio_low"] <= compared["ratio"] <= compared["ratio_high"]
+    assert "ratio" not in alone, "torchvision has no CIFAR ResNet"
+    for row in results["networks"]:
+        assert sum(row["time"].values()) == pytest.approx(1)
+        assert all(share > 0 for share in row["time"].values())
+        gflops = row["ours"] * 6 * models.multiply_adds(models.blueprint(row["name"]), 64) / 1e9
+        assert row["share_of_peak"] == pytest.approx(gflops / results["peak"]["fp32"])
+    assert results["input"]["ratio_low"] <= results["input"]["ratio"] <= results["input"]["ratio_high"]
+    assert {"device", "threads", "precision", "versions", "commit", "date"} <= set(results["machine"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--networks", "resnet19x"], "no network is called"),
+        (["--repeats", "0"], "repeats"),
+        (["--batch", "2"], "batch_size"),
+        (["--seconds", "0s"], "is no time"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_measured(arguments, message, capsys):
+    try:
+        code = main(["bench", *arguments])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    output = capsys.readouterr()
+    assert message in output.err
+    assert len(output.err.splitlines()) == 1
+    assert not output.out
+
+
+def test_both_loops_train_the_same_network_on_the_same_kind_of_images():
+    for name in bench.NETWORKS:
+        with torch.device("meta"):
+            usual = bench.usual_network(name)
+        assert models.count_parameters(usual) == models.count_parameters(models.blueprint(name))
+    images, labels = next(iter(bench.usual_loader(CPU, 4)))
+    assert images.shape == (4, 3, 64, 64)
+    assert images.dtype == torch.float32
+    assert labels.shape == (4,)
+
+
+def test_the_usual_loop_trains():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10))
+    network(torch.zeros(1, 3, 64, 64))
+    before = network[1].weight.detach().clone()
+    assert bench.usual_loop(network, CPU, 4, 2) > 0
+    assert not torch.equal(network[1].weight, before)
+
+
+def test_memory_is_counted_once_for_each_tensor():
+    with bench.our_trainer("resnet8", CPU, "fp32", 8, 2) as trainer:
+        small = bench.step_memory(trainer)
+    with bench.our_trainer("resnet8", CPU, "fp32", 16, 2) as trainer:
+        large = bench.step_memory(trainer)
+    fixed = 3 * 4 * models.count_parameters(models.blueprint("resnet8"))
+    assert (large - fixed) / (small - fixed) == pytest.approx(2, rel=0.02)
+
+
+def test_the_table_of_networks_is_that_of_the_networks():
+    assert catalogue.entries() == json.loads(catalogue.FILE.read_text())["networks"], "run make report"
+    assert catalogue.entries() == catalogue._count()
+
+
+def test_a_changed_network_is_counted_anew(tmp_path, monkeypatch):
+    (tmp_path / "counts.json").write_text(json.dumps({"sources": "of another version", "networks": []}))
+    monkeypatch.setattr(catalogue, "FILE", tmp_path / "counts.json")
+    assert {"name": "alexnet", "parameters": 57_044_810, "macs": 94_089_920} in catalogue.entries()
+    catalogue.write()
+    assert json.loads((tmp_path / "counts.json").read_text())["sources"] == catalogue._digest()
+
+
+def test_help_and_the_table_of_networks_do_without_torch():
+    code = "import sys; from deepnets.cli import main; main(['models']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "resnet110" in done.stdout

@@ -1,0 +1,73 @@
+"""Corruptions do what they are called, to every image alike in every run, and a run counts what they cost."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as tv
+
+from deepnets import corruptions, data
+from deepnets.predict import load_network
+from deepnets.training import fit
+from deepnets.transforms import Transform
+
+
+@pytest.fixture
+def images():
+    return torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", corruptions.NAMES)
+def test_the_same_images_are_corrupted_the_same_way(images, name):
+    before = images.clone()
+    torch.manual_seed(1)
+    first = corruptions.corrupt(images, name)
+    torch.manual_seed(2)
+    assert torch.equal(first, corruptions.corrupt(images, name))
+    assert torch.equal(images, before)
+    assert first.dtype == torch.uint8
+    assert first.shape == images.shape
+    assert not torch.equal(first, images)
+
+
+def test_noise_has_its_deviation_and_no_bias():
+    grey = torch.full((50, 1, 32, 32), 128, dtype=torch.uint8)
+    changed = corruptions.corrupt(grey, "noise").double() - 128
+    assert changed.std().item() == pytest.approx(25.5, rel=0.02)
+    assert abs(changed.mean().item()) < 0.5
+
+
+def test_blur_is_torchvisions(images):
+    expected = tv.gaussian_blur(images.double(), [9, 9], [1.0, 1.0])
+    difference = (corruptions.corrupt(images, "blur").double() - expected)[..., 4:-4, 4:-4]  # they differ at the edge
+    assert difference.abs().max() <= 0.6
+
+
+def test_contrast_is_torchvisions():
+    grey = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    difference = corruptions.corrupt(grey, "contrast").double() - tv.adjust_contrast(grey, 0.4).double()
+    assert difference.abs().max() <= 1
+
+
+def test_an_unknown_corruption_is_an_error(images):
+    with pytest.raises(ValueError, match="fog"):
+        corruptions.corrupt(images, "fog")
+
+
+def test_a_run_counts_what_its_network_gets_right_under_each(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(corruptions, "sample", lambda count: torch.arange(count - 50, count))
+    run = fit(job(epochs=3), tmp_path, verbose=False, device="cpu", precision="fp32")
+    part = data.load("digits").test[torch.arange(310, 360)]
+    network, transform = load_network(run), Transform(16, tuple(run.info["mean"]), tuple(run.info["std"]))
+    assert run.info["robustness"]["images"] == 50
+    assert run.info["robustness"]["clean"] == run.correct[310:].sum()
+    for name in corruptions.NAMES:
+        with torch.no_grad():
+            predicted = network(transform(corruptions.corrupt(part.images, name))).argmax(1)
+        assert run.info["robustness"][name] == (predicted == part.labels).sum()
+
+
+def test_the_sample_is_one_of_all_images():
+    chosen = corruptions.sample(10_000)
+    assert len(np.unique(chosen)) == 1000
+    assert torch.equal(chosen, corruptions.sample(10_000))
+    assert len(corruptions.sample(360)) == 360
