@@ -40,7 +40,8 @@ def plan(path: str | Path, tier: str | None = None) -> list[Job]:
         tier: one of the file's; the first by default.
 
     Returns:
-        The jobs: grid after grid; within one a seed of everything before the next seed, and a dataset before the next.
+        The jobs: one seed of everything before the next seed of anything; then grid after grid; within one a dataset before
+        the next.
 
     Raises:
         UserError: the file is missing or malformed, names what does not exist, or asks for one run twice.
@@ -64,6 +65,7 @@ def plan(path: str | Path, tier: str | None = None) -> list[Job]:
         jobs = [replace(job, tier=tier) for grid in grids for job in _cross(defaults | grid, tiers[tier])]
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    jobs.sort(key=lambda job: job.seed)
     folders = [job.folder for job in jobs]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice:
