@@ -159,7 +159,8 @@ def loops(
             speeds["ours"].append(steps * batch_size / _timed(device, trainer.train_epoch))
             if network:
                 environment.keep_memory(False)  # as others have it
-                speeds["usual"].append(steps * batch_size / usual_loop(network, device, batch_size, steps))
+                with mock.patch.object(torch.backends.cudnn, "deterministic", False):
+                    speeds["usual"].append(steps * batch_size / usual_loop(network, device, batch_size, steps))
         environment.keep_memory(True)
         trainer.epoch, trainer.step = repeats + 1, 0
         shares = where_time_goes(trainer)
@@ -282,8 +283,7 @@ def where_time_goes(trainer: Trainer) -> dict[str, float]:
 def growth(device: torch.device, precision: str, base: int = 32) -> dict[str, list[dict[str, float]]]:
     """Seconds an epoch and memory of a step of a CIFAR ResNet as images, batch (of `base` at first) and depth grow.
 
-    On a `device` in a `precision`. Memory is exact: weights, gradients, momentum, and what the forward pass keeps for the
-    backward one.
+    On a `device` in a `precision`. Memory is what a step must keep, see `step_memory`.
     """
     series = {
         "images": [("resnet20", 2 * base, n * base) for n in (4, 8, 16)],
@@ -306,18 +306,25 @@ def growth(device: torch.device, precision: str, base: int = 32) -> dict[str, li
 
 
 def step_memory(trainer: Trainer) -> int:
-    """Bytes that a step of the `trainer` needs: thrice the parameters, and each tensor that is kept for backward, once."""
+    """Bytes of what a step of the `trainer` must keep: parameters, gradients, momentum, and what backward needs."""
+    parameters = list(trainer.network.parameters())
+    index = torch.arange(trainer.recipe.batch_size, device=trainer.device)
+    kept = kept_for_backward(lambda: trainer.train_step(index), parameters)
+    return kept + sum(3 * p.numel() * p.element_size() for p in parameters)
+
+
+def kept_for_backward(work: Callable[[], Any], parameters: list[nn.Parameter]) -> int:
+    """Bytes of the tensors, each counted once, that some `work` keeps for its backward pass, the `parameters` left out."""
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
-    own = {p.untyped_storage().data_ptr() for p in trainer.network.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        trainer.train_step(torch.arange(trainer.recipe.batch_size, device=trainer.device))
-    activations = sum(t.untyped_storage().nbytes() for address, t in kept.items() if address not in own)
-    return activations + sum(3 * p.numel() * p.element_size() for p in trainer.network.parameters())
+        work()
+    own = {p.untyped_storage().data_ptr() for p in parameters}
+    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in own)
 
 
 def _wait(device: torch.device) -> None:

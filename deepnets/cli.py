@@ -128,11 +128,11 @@ def _study(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from . import report, runs
+    from . import analysis, report, runs
 
     found = runs.find(args.dir)
     if args.json:
-        rows = report.comparison(found).to_dict("records")
+        rows = analysis.accuracies(found).to_dict("records")
         print(json.dumps({"runs": rows, "pairs": report.pairwise(found), "findings": report.findings(found)}, indent=1))
     else:
         print(report.comparison_text(found))

@@ -1,24 +1,28 @@
 """Every picture, made from runs."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from cycler import cycler
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from . import metrics
 from .runs import Run
 
 TRAIN, VALIDATION = sns.color_palette("colorblind", 2)
+SECOND, WRONG = sns.color_palette("colorblind", 4)[2:]
 STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.3,
-    "lines.linewidth": 1.4, "pdf.fonttype": 42,
+    "lines.linewidth": 1.4, "pdf.fonttype": 42, "axes.prop_cycle": cycler(color=sns.color_palette("colorblind")),
 }  # fmt: skip
 
 
@@ -73,4 +77,222 @@ def confusions(runs: list[Run]) -> Figure:
                 annot_kws={"fontsize": 6}, xticklabels=classes, yticklabels=classes, ax=ax,
             )  # fmt: skip
             ax.set(xlabel="predicted", ylabel="true")
+    return figure
+
+
+def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int]) -> Figure:
+    """A network from its trace (`models.trace`) for an image (C, H, W): a box for what each stage gives.
+
+    A box is as high as the map (square root of its side) and as wide as it has channels (logarithm).
+    """
+    steps = [{"name": "image", "shape": input_shape, "parameters": 0}, *trace]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(max(6, 0.52 * len(steps)), 2.6), layout="constrained")
+        ax = figure.subplots()
+        left = 0.0
+        for step in steps:
+            channels, *sides = step["shape"]
+            side = sides[-1] if sides else 1
+            width, height = 0.25 * math.log2(channels + 1), math.sqrt(side)
+            colour = TRAIN if "pool" in step["name"] else SECOND if step["parameters"] else "0.75"
+            ax.add_patch(Rectangle((left, -height / 2), width, height, facecolor=colour, edgecolor="white"))
+            shape = "x".join(map(str, step["shape"]))
+            ax.text(left + width / 2, height / 2 + 0.15, shape, ha="center", va="bottom", rotation=90, fontsize=6)
+            ax.text(left + width / 2, -height / 2 - 0.15, step["name"], ha="center", va="top", rotation=90, fontsize=6)
+            left += width + 0.35
+        top = math.sqrt(input_shape[-1]) / 2 + 3
+        ax.set(xlim=(-0.5, left), ylim=(-top, top))
+        ax.set_axis_off()
+    return figure
+
+
+def together(runs: list[Run]) -> Figure:
+    """Loss, accuracy and learning rate by epoch, all runs on the same axes: validation solid, training dashed."""
+    with rc_context(STYLE | {"axes.grid": True}):
+        figure = Figure(figsize=(10, 2.8), layout="constrained")
+        axes = figure.subplots(1, 3)
+        for run, colour in zip(runs, sns.color_palette("colorblind", len(runs)), strict=True):
+            epochs = run.history["epoch"]
+            for ax, what in zip(axes, ("loss", "accuracy"), strict=False):
+                ax.plot(epochs, run.history[f"val_{what}"], color=colour, label=name_of(run))
+                ax.plot(epochs, run.history[f"train_{what}"], color=colour, linestyle="--", linewidth=0.9)
+            axes[2].plot(epochs, run.history["learning_rate"], color=colour)
+        for ax, title in zip(axes, ("loss (nats)", "accuracy", "learning rate at the epoch's end"), strict=True):
+            ax.set(title=title, xlabel="epoch")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes[0].set_yscale("log")
+        axes[1].legend(frameon=False, fontsize=7)
+    return figure
+
+
+def name_of(run: Run) -> str:
+    """Network and recipe."""
+    return f"{run.label}, {run.info['recipe']['name']}"
+
+
+def confusion(run: Run) -> Figure:
+    """One run's confusion matrix, counts and shares of the true class side by side."""
+    classes = run.info["classes"]
+    counts = metrics.confusion(run.test["labels"], run.test["predicted"], len(classes))
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(10, 4.4), layout="constrained")
+        figure.suptitle(f"{name_of(run)}: {run.info['test_correct']:,} of {run.info['test_total']:,} right", fontsize=9)
+        texts = np.where(counts > 0, counts.astype(str), ""), np.where(shares >= 0.005, np.char.mod("%.2f", shares), "")
+        for ax, text, title in zip(figure.subplots(1, 2), texts, ("images", "share of the true class"), strict=True):
+            sns.heatmap(
+                shares, vmin=0, vmax=1, cmap="Blues", cbar=False, square=True, annot=text, fmt="",
+                annot_kws={"fontsize": 6}, xticklabels=classes, yticklabels=classes, ax=ax,
+            )  # fmt: skip
+            ax.set(title=title, xlabel="predicted", ylabel="true")
+    return figure
+
+
+def per_class(runs: list[Run]) -> Figure:
+    """Accuracy on each class with its 95 % interval, the runs beside each other."""
+    with rc_context(STYLE | {"axes.grid": True}):
+        figure = Figure(figsize=(8, 2.8), layout="constrained")
+        ax = figure.subplots()
+        classes = runs[0].info["classes"]
+        for number, run in enumerate(runs):
+            labels = run.test["labels"]
+            rows = [(run.correct[labels == k].sum(), (labels == k).sum()) for k in range(len(classes))]
+            shares = np.array([correct / total for correct, total in rows])
+            ends = np.array([metrics.accuracy_interval(int(correct), int(total)) for correct, total in rows])
+            place = np.arange(len(classes)) + 0.6 * ((number + 0.5) / len(runs) - 0.5)
+            ax.errorbar(place, shares, np.abs(ends.T - shares), fmt="o", markersize=3, linewidth=1, label=name_of(run))
+        ax.set_xticks(range(len(classes)), classes)
+        ax.set(ylabel="accuracy")
+        ax.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def gallery(run: Run, images: np.ndarray, chosen: Sequence[int], title: str = "") -> Figure:
+    """Some `chosen` test images (of all, (N, C, H, W), uint8) with what the run says and how sure it is; mistakes in red."""
+    columns = min(10, len(chosen))
+    rows = math.ceil(len(chosen) / columns)
+    classes, labels, predicted = run.info["classes"], run.test["labels"], run.test["predicted"]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(columns, 0.3 + 1.45 * rows), layout="constrained")
+        figure.suptitle(title or name_of(run), fontsize=9)
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for ax in axes:
+            ax.set_axis_off()
+        for ax, index in zip(axes, chosen, strict=False):
+            ax.imshow(_picture(images[index]), cmap="gray", vmin=0, vmax=255)
+            share = run.test["probabilities"][index].max()
+            right = predicted[index] == labels[index]
+            text = f"{classes[predicted[index]]} {100 * share:.0f} %" + ("" if right else f"\nis {classes[labels[index]]}")
+            ax.set_title(text, fontsize=6, color="black" if right else WRONG)
+    return figure
+
+
+def _picture(image: np.ndarray) -> np.ndarray:
+    """(C, H, W) as matplotlib wants it."""
+    return image.transpose(1, 2, 0) if len(image) == 3 else image[0]
+
+
+def representation(run: Run) -> Figure:
+    """The test set in the first two principal components of what the network makes of it, a colour a class."""
+    points, labels = run.view("pca"), run.test["labels"]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5, 3.6), layout="constrained")
+        ax = figure.subplots()
+        for k, (name, colour) in enumerate(zip(run.info["classes"], sns.color_palette("colorblind", 10), strict=False)):
+            x, y = points[labels == k].T
+            ax.scatter(x, y, s=3, linewidths=0, alpha=0.6, color=colour, label=name, rasterized=True)
+        share = run.views["pca_share"]
+        ax.set(xlabel=f"first component, {100 * share[0]:.0f} % of the variance", title=name_of(run))
+        ax.set(ylabel=f"second component, {100 * share[1]:.0f} %")
+        ax.legend(frameon=False, fontsize=7, markerscale=3, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def filters(run: Run) -> Figure:
+    """The windows of the first convolution, each stretched to the full range of brightness."""
+    windows = run.view("filters")
+    low, high = (f(windows, axis=(1, 2, 3), keepdims=True) for f in (np.min, np.max))
+    windows = (windows - low) / np.maximum(high - low, 1e-9)
+    columns = 16
+    rows = math.ceil(len(windows) / columns)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(columns * 0.45, rows * 0.45 + 0.3), layout="constrained")
+        figure.suptitle(f"{name_of(run)}: first convolution", fontsize=9)
+        for ax, window in zip(figure.subplots(rows, columns, squeeze=False).ravel(), windows, strict=False):
+            ax.imshow(_picture(window), cmap="gray", vmin=0, vmax=1)
+        for ax in figure.axes:
+            ax.set_axis_off()
+    return figure
+
+
+def attention(run: Run, images: np.ndarray) -> Figure:
+    """Where the network sees the class (Grad-CAM) in the first test image (N, C, H, W) of each class."""
+    maps = run.view("cam")
+    classes, first = np.unique(run.test["labels"], return_index=True)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(len(maps), 1.6), layout="constrained")
+        figure.suptitle(f"{name_of(run)}: Grad-CAM on {run.views['cam_stage']}, {maps.shape[1]}x{maps.shape[2]}", fontsize=9)
+        for ax, heat, k, index in zip(figure.subplots(1, len(maps)), maps, classes, first, strict=False):
+            image = _picture(images[index])
+            side = image.shape[0]
+            ax.imshow(image, cmap="gray", extent=(0, side, side, 0))
+            ax.imshow(heat, cmap="inferno", alpha=0.5, extent=(0, side, side, 0), interpolation="bilinear")
+            ax.set_title(run.info["classes"][k], fontsize=7)
+            ax.set_axis_off()
+    return figure
+
+
+def effects(table: pd.DataFrame, title: str = "") -> Figure:
+    """Rows of effects (`effect`, `value`, `low`, `high`, in shares) as points with intervals, in points of accuracy."""
+    with rc_context(STYLE | {"axes.grid": True}):
+        figure = Figure(figsize=(5, 0.7 + 0.25 * len(table)), layout="constrained")
+        ax = figure.subplots()
+        rows = np.arange(len(table))[::-1]
+        values, ends = 100 * table["value"].to_numpy(), 100 * table[["low", "high"]].to_numpy().T
+        ax.errorbar(values, rows, xerr=np.abs(ends - values), fmt="o", color=TRAIN, markersize=4, linewidth=1.2)
+        ax.axvline(0, color="0.4", linewidth=0.8)
+        ax.set_yticks(rows, table["effect"])
+        ax.set(xlabel="points of accuracy, 95 % interval", title=title, ylim=(-0.6, len(table) - 0.4))
+    return figure
+
+
+def trade_off(table: pd.DataFrame) -> Figure:
+    """Accuracy with its interval against parameters, multiply-adds and training time: a point a row of `accuracies`."""
+    with rc_context(STYLE | {"axes.grid": True}):
+        figure = Figure(figsize=(11, 3.2), layout="constrained")
+        axes = figure.subplots(1, 3, sharey=True)
+        costs = {"parameters": "parameters", "macs": "multiply-adds an image", "train_seconds": "seconds of training"}
+        for ax, (column, label) in zip(axes, costs.items(), strict=True):
+            for (network, row), colour in zip(_by(table, "network"), sns.color_palette("colorblind", 10), strict=False):
+                spread = np.abs(100 * row[["low", "high"]].to_numpy().T - 100 * row["accuracy"].to_numpy())
+                ax.errorbar(row[column], 100 * row["accuracy"], spread, fmt="o", color=colour, markersize=4, label=network)
+            ax.set(xscale="log", xlabel=label)
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+            ax.xaxis.set_minor_formatter(NullFormatter())
+        axes[0].set(ylabel="accuracy %")
+        axes[2].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _by(table: pd.DataFrame, column: str) -> list[tuple[Any, pd.DataFrame]]:
+    """The parts of a table, in the order in which they come."""
+    return list(table.groupby(column, sort=False))
+
+
+def reliability(runs: list[Run], bins: int = 15) -> Figure:
+    """How often predictions of a given confidence are right, a line a run, over so many `bins`; the diagonal is honest."""
+    with rc_context(STYLE | {"axes.grid": True}):
+        figure = Figure(figsize=(3.6, 3.4), layout="constrained")
+        ax = figure.subplots()
+        ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+        for run in runs:
+            confidence = run.test["probabilities"].max(1)
+            index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+            totals = np.bincount(index, minlength=bins)
+            shown = totals >= 20  # fewer say nothing
+            means = [np.bincount(index, values, bins)[shown] / totals[shown] for values in (confidence, run.correct)]
+            ax.plot(*means, marker="o", markersize=3, label=f"{name_of(run)}, ECE {run.info['test_ece']:.3f}")
+        ax.set(xlabel="confidence", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
+        ax.legend(frameon=False, fontsize=6)
     return figure

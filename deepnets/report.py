@@ -1,7 +1,7 @@
 """Tables made from runs."""
 
 import re
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,33 +11,9 @@ from . import analysis, figures, metrics
 from .errors import UserError
 from .runs import Run
 
-KEPT = (
-    "seed", "epochs", "train_images", "input_size", "parameters", "macs", "train_seconds", "images_per_second", "device",
-)  # fmt: skip
-
-
-def comparison(runs: list[Run]) -> pd.DataFrame:
-    """One row a run, the best first within each dataset: accuracy (share) with its 95 % interval, and what it cost.
-
-    The interval is Wilson's over the test images: what another test set might give, not what another seed might.
-    """
-    rows = []
-    for run in runs:
-        low, high = metrics.accuracy_interval(run.info["test_correct"], run.info["test_total"])
-        named = {
-            "tier": run.info["tier"],
-            "dataset": run.info["dataset_title"],
-            "network": run.label,
-            "recipe": run.info["recipe"]["name"],
-        }
-        rows.append(named | {"accuracy": run.accuracy, "low": low, "high": high} | {key: run.info[key] for key in KEPT})
-    table = pd.DataFrame(rows)
-    order = ["tier", "dataset", "accuracy", "network"]
-    return table.sort_values(order, ascending=[True, True, False, True], ignore_index=True)
-
 
 def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
-    """Exact McNemar tests between networks with the same test images, recipe and seed; all of them are one family for Holm.
+    """Exact McNemar tests between networks with the same test images, recipe and seed: exploratory, a family a tier for Holm.
 
     Returns:
         A dict a pair: what the two share, both networks, the difference of their accuracies (first minus second, share),
@@ -50,32 +26,36 @@ def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
 
     ranked = sorted(runs, key=lambda run: (shared(run), -run.accuracy))
     pairs = [(a, b) for a, b in combinations(ranked, 2) if shared(a) == shared(b)]
-    p_values = [metrics.mcnemar(a.correct, b.correct) for a, b in pairs]
-    results = []
-    for (a, b), p, adjusted in zip(pairs, p_values, metrics.holm(p_values), strict=True):
-        tier, title, _, recipe, seed = shared(a)
-        names = {"tier": tier, "dataset": title, "recipe": recipe, "seed": seed, "first": a.label, "second": b.label}
-        results.append(names | {"difference": a.accuracy - b.accuracy, "p": p, "p_holm": adjusted})
+    results: list[dict[str, Any]] = []
+    for tier, part in groupby(pairs, key=lambda pair: shared(pair[0])[0]):
+        tested = list(part)
+        p_values = [metrics.mcnemar(a.correct, b.correct) for a, b in tested]
+        for (a, b), p, adjusted in zip(tested, p_values, metrics.holm(p_values), strict=True):
+            _, title, _, recipe, seed = shared(a)
+            names = {"tier": tier, "dataset": title, "recipe": recipe, "seed": seed, "first": a.label, "second": b.label}
+            results.append(names | {"difference": a.accuracy - b.accuracy, "p": p, "p_holm": adjusted})
     return results
 
 
 def comparison_text(runs: list[Run]) -> str:
-    """Both tables for a terminal: every run, then the pairs that can be told apart, and how many cannot."""
-    table = comparison(runs)
+    """For a terminal: every network and recipe, what the runs say of improvements, and the pairs that can be told apart."""
+    table = analysis.accuracies(runs)
     shown, lines = _as_text(table), []
     for group, part in table.groupby(["tier", "dataset"], sort=False):
         lines += [_heading(*cast(tuple[str, str], group)), shown.loc[part.index].to_string(index=False), ""]
     lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
+    lines += findings(runs)
     pairs = pairwise(runs)
     apart = [pair for pair in pairs if pair["p_holm"] < 0.05]
     lines.append(
-        f"Exact McNemar tests on the same test images, Holm-adjusted: {len(apart)} of {len(pairs)} pairs differ (p < 0.05)."
+        f"Exploratory: exact McNemar tests of all pairs on the same test images, Holm-adjusted: {len(apart)} of {len(pairs)} "
+        "pairs differ (p < 0.05)."
     )
     for pair in apart:
         difference = f"{pair['first']} > {pair['second']} by {100 * pair['difference']:.2f} points"
         where = f"{_heading(pair['tier'], pair['dataset'])}, {pair['recipe']}, seed {pair['seed']}"
         lines.append(f"  {difference} (p = {pair['p_holm']:.2g}; {where})")
-    return "\n".join([*lines, "", *findings(runs)]).rstrip()
+    return "\n".join(lines)
 
 
 def _heading(tier: str, dataset: str) -> str:
@@ -85,14 +65,20 @@ def _heading(tier: str, dataset: str) -> str:
 def findings(runs: list[Run]) -> list[str]:
     """What the runs say, in sentences: improved against original, architecture against recipe, and single changes.
 
-    An effect counts as one if its 95 % interval leaves out zero.
+    An improvement counts as one if the adjusted p is below 0.05 and the interval leaves out zero (studies/README.md).
     """
     lines = []
     for group in _by_network(analysis.primary(runs)):
         for row in group:
-            verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else "not distinguishable"
+            verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else ""
+            verdict = verdict if verdict and row["p_holm"] < 0.05 else "not distinguishable"
             said = f"{row['network']} {row['effect']}: {verdict}, {_points(row)}, p = {row['p_holm']:.2g}"
+            if row["seeds"] > 1:
+                said += f", the better of a pair of trainings in {100 * row['better']:.0f} %"
             lines.append(f"{_heading(row['tier'], row['dataset'])}, tuned: {said}, {_seeds(row)}.")
+    for group in (steps for steps in _by_network(analysis.ladder(runs)) if len(steps) > 1):
+        said = " -> ".join(f"{row['effect']} {100 * row['value']:.2f} %" for row in group)
+        lines.append(f"{_heading(group[0]['tier'], group[0]['dataset'])}, {group[0]['network']}, the way there: {said}.")
     for group in _by_network(analysis.two_by_two(runs)):
         effects = {row["effect"]: row for row in group}
         said = "; ".join(f"{name} {_points(effects[name])}" for name in ("architecture", "recipe", "interaction"))
@@ -101,7 +87,7 @@ def findings(runs: list[Run]) -> list[str]:
         tier, dataset, network = (group[0][key] for key in ("tier", "dataset", "network"))
         ranked = sorted(group, key=lambda row: -abs(row["value"]))
         what = "undone one at a time, what each gave" if network in analysis.ORIGINALS else "made one at a time"
-        said = "; ".join(f"{row['effect']} {_points(row)} ({_seeds(row)})" for row in ranked)
+        said = "; ".join(f"{row['effect']} {_points(row)}, p = {row['p_holm']:.2g}, {_seeds(row)}" for row in ranked)
         lines.append(f"{_heading(tier, dataset)}, {network}, changes {what}: {said}.")
     return lines
 
@@ -124,15 +110,20 @@ def _seeds(row: dict[str, Any]) -> str:
 
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `comparison` that a person reads, as text."""
-    percent = (100 * table[["accuracy", "low", "high"]]).map("{:.2f}".format)
+    """The columns of `analysis.accuracies` that a person reads, as text."""
+    percent = (100 * table[["accuracy", "low", "high", "corrupted"]]).map("{:.2f}".format)
     return pd.DataFrame(
         {
             "network": table["network"],
             "recipe": table["recipe"],
-            "seed": table["seed"],
+            "seeds": table["seeds"],
             "accuracy %": percent["accuracy"],
             "95 % interval": percent["low"] + " to " + percent["high"],
+            "points": table["points"].map(lambda points: " ".join(f"{100 * point:.2f}" for point in points)),
+            "NLL": table["test_nll"].map("{:.3f}".format),
+            "ECE": table["test_ece"].map("{:.3f}".format),
+            "ECE after T": table["test_ece_calibrated"].map("{:.3f}".format),
+            "corrupted %": percent["corrupted"],
             "parameters": table["parameters"].map("{:,}".format),
             "mult-adds M": (table["macs"] / 1e6).map("{:,.1f}".format),
             "images": table["train_images"],
@@ -147,7 +138,8 @@ def _as_text(table: pd.DataFrame) -> pd.DataFrame:
 def runs_table(runs: list[Run]) -> str:
     """The comparison of runs of one recipe and seed in Markdown."""
     machines = sorted({f"{run.info['device']}, {run.info['precision']}, {run.info['threads']} threads" for run in runs})
-    shown = _as_text(comparison(runs)).drop(columns=["recipe", "seed"])
+    left_out = ["recipe", "seeds", "points", "NLL", "ECE", "ECE after T", "corrupted %"]
+    shown = _as_text(analysis.accuracies(runs).sort_values("accuracy", ascending=False)).drop(columns=left_out)
     return f"{_markdown(shown)}\n\nTrained on: {'; '.join(machines)}."
 
 
@@ -196,9 +188,9 @@ def write_pictures(runs: list[Run], out: Path) -> list[Path]:
     """Learning curves and confusion matrices of runs, a picture of each for every dataset, as PNG in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     paths = []
-    for title in sorted({run.info["dataset_title"] for run in runs}):
-        group = [run for run in runs if run.info["dataset_title"] == title]
-        stem = re.sub(r"\W+", "-", title.lower()).strip("-")
+    for tier, title in sorted({(run.info["tier"], run.info["dataset_title"]) for run in runs}):
+        group = [run for run in runs if (run.info["tier"], run.info["dataset_title"]) == (tier, title)]
+        stem = re.sub(r"\W+", "-", f"{tier} {title}".lower()).strip("-")
         for name, draw in (("curves", figures.curves), ("confusion", figures.confusions)):
             paths.append(out / f"{stem}-{name}.png")
             figures.save(draw(group), paths[-1])

@@ -88,6 +88,11 @@ class Run:
         """What only the weights could show, see `views.compute`."""
         return self._arrays("views.npz")
 
+    def view(self, name: str) -> np.ndarray:
+        """The `pca`, `filters` or `cam` values that `views.quantise` stored in 256 levels."""
+        low, high = self.views[f"{name}_range"]
+        return low + self.views[f"{name}_levels"].astype(np.float32) * ((high - low) / 255)
+
     @property
     def correct(self) -> np.ndarray:
         """Whether each test image was predicted right (N,), bool."""

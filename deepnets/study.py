@@ -2,20 +2,21 @@
 
 import math
 import multiprocessing
+import signal
 import time
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from functools import cache
 from itertools import product
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from . import data, models, recipes
-from .environment import OutOfTime, cores, interruptions
+from .environment import OutOfTime, cores, device_name, hardware, interruptions
 from .errors import UserError
 from .runs import Run, model_label, partial_folder
 from .training import Diverged, Job, fit
@@ -40,8 +41,7 @@ def plan(path: str | Path, tier: str | None = None) -> list[Job]:
         tier: one of the file's; the first by default.
 
     Returns:
-        The jobs: one seed of everything before the next seed of anything; then grid after grid; within one a dataset before
-        the next.
+        The jobs: one seed of everything before the next seed of anything, then a dataset before the next, then as written.
 
     Raises:
         UserError: the file is missing or malformed, names what does not exist, or asks for one run twice.
@@ -65,7 +65,8 @@ def plan(path: str | Path, tier: str | None = None) -> list[Job]:
         jobs = [replace(job, tier=tier) for grid in grids for job in _cross(defaults | grid, tiers[tier])]
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    jobs.sort(key=lambda job: job.seed)
+    datasets = list(dict.fromkeys(job.dataset for job in jobs))
+    jobs.sort(key=lambda job: (job.seed, datasets.index(job.dataset)))
     folders = [job.folder for job in jobs]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice:
@@ -132,7 +133,8 @@ def execute(
     if not 1 <= parallel <= 64:
         raise UserError(f"jobs {parallel}: must be from 1 to 64")
     deadline = time.monotonic() + budget
-    progress = Progress(jobs, Path(out), deadline, parallel)
+    device = device_name(hardware(how.get("device", "auto"))[0])
+    progress = Progress(jobs, Path(out), deadline, parallel, device)
     for job in jobs:
         if (Path(out) / job.folder).is_dir():
             progress.note(job, *_train(job, out, how))
@@ -140,6 +142,9 @@ def execute(
         for job in progress.startable():
             progress.note(job, *_train(job, out, how | {"deadline": deadline}))
     else:
+        if how.pop("download", False):
+            for name in {job.dataset for job in jobs}:
+                data.load(name, download=True)
         _in_parallel(progress, parallel, out, how | {"deadline": deadline, "verbose": False})
     return progress.finished, progress.missing
 
@@ -147,8 +152,8 @@ def execute(
 class Progress:
     """What is done of a study, running and left, and when it may end."""
 
-    def __init__(self, jobs: list[Job], out: Path, deadline: float, parallel: int) -> None:
-        self.jobs, self.out, self.deadline, self.parallel = jobs, out, deadline, parallel
+    def __init__(self, jobs: list[Job], out: Path, deadline: float, parallel: int, device: str) -> None:
+        self.jobs, self.out, self.deadline, self.parallel, self.device = jobs, out, deadline, parallel, device
         self.finished: list[Run] = []
         self.missing: list[str] = []
 
@@ -158,11 +163,12 @@ class Progress:
         for number, job in enumerate(todo):
             begun = (partial_folder(self.out / job.folder) / "checkpoint.pt").exists()
             left = self.deadline - time.monotonic()
-            expected = 0.0 if begun else expect_seconds(job, self.finished)
+            here = [run for run in self.finished if run.info["device"] == self.device]
+            expected = 0.0 if begun else expect_seconds(job, here)
             if expected > left:
                 self.missing.append(f"{job.folder}: not started (about {expected:.0f} s needed, {max(left, 0):.0f} s left)")
                 continue
-            rest = sum(expect_seconds(other, self.finished) for other in todo[number:]) / self.parallel
+            rest = sum(expect_seconds(other, here) for other in todo[number:]) / self.parallel
             end = f", all may be by {time.strftime('%a %H:%M', time.localtime(time.time() + rest))}" if rest else ""
             print(f"[{len(self.jobs) - len(todo) + number + 1}/{len(self.jobs)}] {job.folder}{end}", flush=True)
             yield job
@@ -192,26 +198,57 @@ def _train(job: Job, out: str | Path, how: dict[str, Any]) -> tuple[Run | None, 
 
 
 def _in_parallel(progress: Progress, parallel: int, out: str | Path, how: dict[str, Any]) -> None:
-    """Train in so many processes; an interruption is passed on to them, and they leave checkpoints."""
-    threads = max(1, cores() // parallel)
+    """Train in so many processes, one a job; whatever ends this early ends them at checkpoints first."""
     context = multiprocessing.get_context("spawn")
-    startable, running = progress.startable(), dict[Future, Job]()
-    with (
-        interruptions(math.inf) as interruption,
-        ProcessPoolExecutor(parallel, context, torch.set_num_threads, (threads,)) as pool,
-    ):
-        while True:
-            while len(running) < parallel and not interruption() and (job := next(startable, None)):
-                running[pool.submit(_train, job, out, how)] = job
-            if not running:
-                break
-            for done in wait(running, timeout=1, return_when=FIRST_COMPLETED).done:
-                progress.note(running.pop(done), *done.result())
-            if stop := interruption():
-                for process in multiprocessing.active_children():
+    startable, running = progress.startable(), dict[int, tuple[Job, Any, Connection]]()  # by the sentinel of the process
+    with interruptions(math.inf) as interruption:
+        try:
+            while True:
+                while len(running) < parallel and not interruption() and (job := next(startable, None)):
+                    answer, theirs = context.Pipe(duplex=False)
+                    process = context.Process(target=_work, args=(theirs, max(1, cores() // parallel), job, out, how))
+                    process.start()
+                    theirs.close()
+                    running[process.sentinel] = job, process, answer
+                for sentinel in wait(list(running), timeout=1):
+                    job, process, answer = running.pop(cast(int, sentinel))
+                    progress.note(job, *_answer(job, process, answer, out))
+                if stop := interruption():
+                    raise stop
+                if not running:
+                    break
+        finally:
+            while running:  # asked again and again: one that is only starting does not hear it yet
+                for _, process, _ in running.values():
                     process.terminate()
-                wait(running)
-                raise stop
+                for sentinel in wait(list(running), timeout=1):
+                    running.pop(cast(int, sentinel))
+
+
+def _work(answer: Connection, threads: int, job: Job, out: str | Path, how: dict[str, Any]) -> None:
+    """Train in a process of its own, and answer how it went. Of several signals to stop the first one is enough."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    try:
+        answer.send(_train(job, out, how)[1])
+    except UserError as error:
+        answer.send(error)
+    except (KeyboardInterrupt, SystemExit):
+        pass
+
+
+def _answer(job: Job, process: Any, answer: Connection, out: str | Path) -> tuple[Run | None, str]:
+    """What `_train` would have given."""
+    process.join()
+    try:
+        why = answer.recv()
+    except EOFError:
+        return None, f"{job.folder}: its process ended with code {process.exitcode}; repeat the command"
+    if isinstance(why, UserError):
+        raise why
+    folder = Path(out) / job.folder
+    return (Run.load(folder) if folder.is_dir() else None), why
 
 
 def expect_seconds(job: Job, finished: list[Run]) -> float:

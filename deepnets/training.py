@@ -107,7 +107,8 @@ def fit(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware multiplies it natively.
         deadline: on the clock of `time.monotonic`; a checkpoint is written when it passes.
-        checkpoint_seconds: largest time between two checkpoints; there is one at each epoch's end besides.
+        checkpoint_seconds: largest time between two checkpoints; there is one at each epoch's end besides, as far as saving
+            takes no more than a tenth of the time.
         verbose: print a line an epoch, and a bar within it on a terminal.
 
     Raises:
@@ -132,6 +133,8 @@ def fit(
             trainer.train()
         except Diverged:
             trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
+            if (stop := interruption()) and not isinstance(stop, OutOfTime):
+                raise stop from None
             raise
         trainer.finish(work)
         complete(work, folder)
@@ -155,7 +158,7 @@ class Trainer:
     def __init__(self, job: Job, dataset: data.Dataset, device: torch.device, precision: str, work: Path) -> None:
         self.job, self.recipe, self.dataset = job, job.recipe, dataset
         self.device, self.precision = device, precision
-        self.checkpoint, self.saved = work / "checkpoint.pt", time.monotonic()
+        self.checkpoint, self.saved, self.saving = work / "checkpoint.pt", time.monotonic(), 0.0
         self.interruption: Callable[[], BaseException | None] = lambda: None
         self.checkpoint_seconds, self.verbose = math.inf, False
 
@@ -200,7 +203,8 @@ class Trainer:
                 self.report_epoch()
             self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
             self.good_steps.zero_()
-            self.save()
+            if time.monotonic() - self.saved > 10 * self.saving:  # a gigabyte after every short epoch would take the time
+                self.save()
 
     def train_epoch(self) -> None:
         """Run the steps of this epoch that are left, each on one batch of a new order of the images."""
@@ -349,8 +353,10 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint, unless the training is past saving."""
         self.check_finite()
+        start = time.monotonic()
         checkpoint.save(self.checkpoint, self.state())
         self.saved = time.monotonic()
+        self.saving = self.saved - start
 
     def resume(self) -> None:
         """Continue from the checkpoint, if there is one. Raises UserError if it is damaged or another training's."""
@@ -380,16 +386,16 @@ class Trainer:
         save_file(weights, folder / "model.safetensors")
         temperature = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
         info = self.info() | metrics.summary(test_logits, labels.numpy(), temperature)
-        info["robustness"] = self.robustness(test_logits)
+        info["robustness"] = self.robustness(test_logits, flip)
         runs.write(folder, info, self.history, labels.numpy(), softmax(test_logits, axis=1), seen)
 
-    def robustness(self, test_logits: np.ndarray) -> dict[str, int]:
-        """How many of a few test `images` are right as they are (`clean`) and under each corruption."""
+    def robustness(self, test_logits: np.ndarray, flip: bool) -> dict[str, int]:
+        """How many of a few test `images` are right as they are (`clean`) and under each corruption, seen alike."""
         chosen = corruptions.sample(len(self.dataset.test))
         part = self.dataset.test[chosen]
         right = {"images": len(part), "clean": int((test_logits[chosen].argmax(1) == part.labels.numpy()).sum())}
         for name in corruptions.NAMES:
-            _, logits = self.evaluate(Images(corruptions.corrupt(part.images, name), part.labels))
+            _, logits = self.evaluate(Images(corruptions.corrupt(part.images, name), part.labels), flip)
             right[name] = int((logits.cpu().argmax(1) == part.labels).sum())
         return right
 

@@ -99,7 +99,7 @@ def cutout(images: Tensor, share: float, generator: Generator) -> Tensor:
 
 def _send(small: Tensor, device: torch.device) -> Tensor:
     """To the device, without waiting for what it still has to do."""
-    return small.to(device, non_blocking=True)
+    return (small.pin_memory() if device.type == "cuda" else small).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,6 @@ def quantise(values: np.ndarray) -> dict[str, np.ndarray]:
     return {"levels": levels.astype(np.uint8), "range": np.array([low, high], np.float32)}
 
 
-def restore(views: dict[str, np.ndarray], name: str) -> np.ndarray:
-    """The values that `quantise` stored under `name`."""
-    low, high = views[f"{name}_range"]
-    return low + views[f"{name}_levels"].astype(np.float32) * ((high - low) / 255)
-
-
 def compute(network: Network, features: np.ndarray, samples: Tensor, classes: Sequence[int]) -> dict[str, np.ndarray]:
     """The contents of `views.npz`.
 
@@ -37,7 +31,7 @@ def compute(network: Network, features: np.ndarray, samples: Tensor, classes: Se
     Returns:
         `pca_*`: the representations' first two principal components (N, 2); `filters_*`: the first convolution's weights;
         `cam_*`: Grad-CAM maps (M, h, w) of the samples for their own class; `cam_stage`: the stage they are taken from;
-        `pca_share`: the components' share of the variance (2,). Read the starred ones through `restore`.
+        `pca_share`: the components' share of the variance (2,). `Run.view` reads the starred ones.
     """
     pca = PCA(2, svd_solver="randomized", random_state=0)  # scikit-learn fixes the signs
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))

@@ -72,7 +72,10 @@ def test_the_usual_loop_trains():
     assert not torch.equal(network[1].weight, before)
 
 
-def test_memory_is_counted_once_for_each_tensor():
+def test_memory_is_what_one_would_count_by_hand():
+    network = torch.nn.Sequential(torch.nn.Linear(1000, 50), torch.nn.ReLU(), torch.nn.Linear(50, 3))
+    kept = bench.kept_for_backward(lambda: network(torch.rand(20, 1000)), list(network.parameters()))
+    assert kept == 4 * (20 * 1000 + 20 * 50), "the input, and the hidden layer once, for ReLU and the second layer"
     with bench.our_trainer("resnet8", CPU, "fp32", 8, 2) as trainer:
         small = bench.step_memory(trainer)
     with bench.our_trainer("resnet8", CPU, "fp32", 16, 2) as trainer:

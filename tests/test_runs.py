@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from deepnets import data, figures, metrics, predict, report, runs, views
+from deepnets import analysis, data, figures, metrics, predict, report, runs, views
 from deepnets.errors import UserError
 from deepnets.models import create
 from deepnets.training import fit
@@ -38,7 +39,7 @@ def test_find_gives_every_finished_run(trained, tmp_path):
 
 
 def test_the_table_holds_what_the_predictions_say(trained):
-    table = report.comparison(runs.find(trained)).set_index("network")
+    table = analysis.accuracies(runs.find(trained)).set_index("network")
     for run in runs.find(trained):
         row = table.loc[run.label]
         assert row["accuracy"] == run.correct.mean()
@@ -85,10 +86,10 @@ def test_pictures_show_every_run_and_are_the_same_bytes_again(trained, tmp_path)
 def test_views_hold_components_filters_and_where_the_network_looks(trained):
     run = runs.find(trained)[1]
     network = predict.load_network(run)
-    assert views.restore(run.views, "pca").shape == (360, 2)
+    assert run.view("pca").shape == (360, 2)
     filters = network.stages.conv1[0].weight.detach().numpy()
-    assert np.abs(views.restore(run.views, "filters") - filters).max() <= np.ptp(filters) / 500
-    cams = views.restore(run.views, "cam")
+    assert np.abs(run.view("filters") - filters).max() <= np.ptp(filters) / 500
+    cams = run.view("cam")
     assert cams.shape == (10, 4, 4)
     assert cams.min() >= 0
     assert str(run.views["cam_stage"]) == "conv4_x"
@@ -108,9 +109,10 @@ def test_grad_cam_is_the_papers_formula():
 
 def test_quantised_values_come_back_to_half_a_level():
     values = np.random.default_rng(0).normal(size=(30, 2))
-    stored = {f"x_{part}": v for part, v in views.quantise(values).items()}
-    assert np.abs(views.restore(stored, "x") - values).max() <= np.ptp(values) / 500
-    assert (views.restore({f"x_{k}": v for k, v in views.quantise(np.zeros(3)).items()}, "x") == 0).all()
+    for original, name in ((values, "x"), (np.zeros(3), "y")):
+        run = runs.Run(Path(), {})
+        run.__dict__["views"] = {f"{name}_{key}": value for key, value in views.quantise(original).items()}
+        assert np.abs(run.view(name) - original).max() <= np.ptp(original) / 500
 
 
 @pytest.mark.parametrize("damage", ["missing", "not json", "list", "key"])

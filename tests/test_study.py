@@ -1,5 +1,7 @@
 """Study files, their order, and what a budget does."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -184,23 +186,41 @@ def test_runs_side_by_side_are_those_made_one_after_another(file, tmp_path, caps
     assert "all may be by" in capsys.readouterr().out
 
 
-def test_runs_side_by_side_stop_at_checkpoints_when_asked(file, tmp_path):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_runs_side_by_side_stop_at_checkpoints_when_asked(file, tmp_path, jobs):
+    """Whoever stops a study by signalling all its processes, as `timeout` and batch systems do, loses nothing."""
     path = tmp_path / "long.toml"
-    path.write_text(file.read_text().replace("epochs = 2", "epochs = 500"))
+    networks = '["resnet8"]' if jobs == 1 else '["resnet8", "resnet14"]'
+    grid = file.read_text().replace("epochs = 2", "epochs = 500").replace('["resnet8", "resnet14"]', networks)
+    path.write_text(grid[: grid.index("[grid.resnet14]")].replace("[0, 1]", "[0]").replace('"plain", "tuned"', '"plain"'))
     command = [sys.executable, "-m", "deepnets", "study", str(path), "--jobs", "2", "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     end = time.monotonic() + 90
-    while len(list((tmp_path / "out").rglob("checkpoint.pt"))) < 2:
+    while len(list((tmp_path / "out").rglob("checkpoint.pt"))) < jobs:
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.1)
-    process.terminate()
+    time.sleep(0.5)
+    stopped = time.time()
+    os.killpg(process.pid, signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "Traceback" not in error
-    for work in (tmp_path / "out").rglob("*.partial"):
+    partial = list((tmp_path / "out").rglob("*.partial"))
+    assert len(partial) == jobs
+    for work in partial:
+        assert (work / "checkpoint.pt").stat().st_mtime >= stopped, "each saved where it was when it was asked to stop"
         with working_folder(work.with_suffix("")):  # nobody holds it any more
             assert checkpoint.load(work / "checkpoint.pt")["progress"]["epoch"] < 500
+
+
+def test_an_error_in_one_process_ends_the_others_and_is_told(file, tmp_path):
+    jobs = study.plan(file)[:2]
+    blocked = tmp_path / "out" / jobs[0].folder.parent
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("in the way")
+    with pytest.raises(UserError, match="cannot be written"):
+        study.execute([jobs[0], replace(jobs[1], recipe=replace(jobs[1].recipe, epochs=5000))], tmp_path / "out", parallel=2)
 
 
 def test_expected_time_grows_with_the_work(file, tmp_path):

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UserError
@@ -74,9 +75,28 @@ def blueprint(name: str, num_classes: int = 10, in_channels: int = 3, **options:
         return create(name, num_classes, in_channels, **options).eval()
 
 
-def count_parameters(network: Network) -> int:
+def count_parameters(network: nn.Module) -> int:
     """Number of trainable numbers, those of the auxiliary heads included."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def trace(network: Network, input_size: int, in_channels: int = 3) -> list[dict[str, Any]]:
+    """What happens to one image on its way through a network, stage by stage.
+
+    Args:
+        network: a blueprint.
+        input_size: side of the image.
+        in_channels: its channels.
+
+    Returns:
+        A dict a stage: its `name`, the `shape` of what it gives, and its number of `parameters`; the head and the classifier
+        are the last two.
+    """
+    image = torch.empty(1, in_channels, input_size, input_size, device="meta")
+    steps = [(name, stage, network.stages[: i + 1](image)) for i, (name, stage) in enumerate(network.stages.named_children())]
+    vector = network.head(steps[-1][2])
+    steps += [("head", network.head, vector), ("classifier", network.classifier, network.classifier(vector))]
+    return [{"name": n, "shape": tuple(x.shape[1:]), "parameters": count_parameters(m)} for n, m, x in steps]
 
 
 def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> int:

@@ -1,0 +1,97 @@
+"""Pictures show the run's own numbers, and the same bytes each time."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deepnets import analysis, data, figures, metrics, models, runs
+from deepnets.training import fit
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A network and its better-trained sibling."""
+    from deepnets import recipes
+    from deepnets.training import Job
+
+    root = tmp_path_factory.mktemp("figures")
+    for name in ("resnet8", "resnet14"):
+        fit(Job(name, "digits", recipes.get("tuned", name, epochs=3, batch_size=16), 0, {}, 300, 16), root, verbose=False)
+    return runs.find(root)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return data.load("digits").test.images.numpy()
+
+
+def drawn(pair, images):
+    """Every picture, by name."""
+    effects = pd.DataFrame([{"effect": "a", "value": 0.02, "low": 0.01, "high": 0.03}])
+    return {
+        "drawing": figures.drawing(models.trace(models.blueprint("resnet20"), 32), (3, 32, 32)),
+        "together": figures.together(pair),
+        "confusion": figures.confusion(pair[0]),
+        "per_class": figures.per_class(pair),
+        "gallery": figures.gallery(pair[0], images, range(12)),
+        "representation": figures.representation(pair[0]),
+        "filters": figures.filters(pair[0]),
+        "attention": figures.attention(pair[0], images),
+        "effects": figures.effects(effects),
+        "trade_off": figures.trade_off(analysis.accuracies(pair)),
+        "reliability": figures.reliability(pair),
+    }
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf"])
+def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
+    written = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name, figure in drawn(pair, images).items():
+            figures.save(figure, tmp_path / folder / f"{name}.{suffix}")
+        written.append({path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())})
+    assert written[0] == written[1]
+    assert len(written[0]) == 11
+    if suffix == "pdf":
+        assert not [name for name, content in written[0].items() if b"/Type3" in content]
+
+
+def test_a_drawing_has_a_box_a_stage_as_high_as_its_map():
+    trace = models.trace(models.blueprint("resnet18"), 64)
+    assert [step["name"] for step in trace][-2:] == ["head", "classifier"]
+    assert trace[0]["shape"] == (64, 32, 32)
+    assert sum(step["parameters"] for step in trace) == models.count_parameters(models.blueprint("resnet18"))
+    boxes = figures.drawing(trace, (3, 64, 64)).axes[0].patches
+    assert [round(box.get_height() ** 2) for box in boxes] == [64, 32, 16, 16, 8, 4, 2, 1, 1]
+
+
+def test_curves_and_matrices_are_the_runs(pair):
+    loss, accuracy, rate = figures.together(pair).axes
+    assert [line.get_ydata().tolist() for line in loss.lines[::2]] == [run.history["val_loss"].tolist() for run in pair]
+    assert [line.get_ydata().tolist() for line in accuracy.lines[1::2]] == [r.history["train_accuracy"].tolist() for r in pair]
+    assert rate.lines[0].get_ydata().tolist() == pair[0].history["learning_rate"].tolist()
+    counts = metrics.confusion(pair[0].test["labels"], pair[0].test["predicted"], 10)
+    texts = [text.get_text() for text in figures.confusion(pair[0]).axes[0].texts]
+    assert sum(int(text) for text in texts if text) == counts.sum() == 360
+
+
+def test_classes_are_counted_apart(pair):
+    container = figures.per_class(pair[:1]).axes[0].containers[0]
+    matrix = metrics.confusion(pair[0].test["labels"], pair[0].test["predicted"], 10)
+    assert container.lines[0].get_ydata() == pytest.approx(matrix.diagonal() / matrix.sum(1))
+
+
+def test_a_gallery_names_mistakes(pair, images):
+    wrong = np.flatnonzero(~pair[0].correct)[:3]
+    right = np.flatnonzero(pair[0].correct)[:3]
+    axes = [ax for ax in figures.gallery(pair[0], images, [*wrong, *right]).axes if ax.images]
+    titles = [ax.get_title() for ax in axes]
+    assert ["is" in title for title in titles] == [True] * len(wrong) + [False] * len(right)
+    assert np.array_equal(axes[0].images[0].get_array(), images[wrong[0], 0])
+
+
+def test_reliability_is_the_share_right_at_each_confidence(pair):
+    line = figures.reliability(pair[:1], bins=1).axes[0].lines[1]
+    assert line.get_ydata() == pytest.approx([pair[0].accuracy])
+    assert line.get_xdata() == pytest.approx([pair[0].test["probabilities"].max(1).mean()])
