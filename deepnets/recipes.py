@@ -34,7 +34,7 @@ class Recipe:
     name: str
     learning_rate: float = 0.1
     epochs: int = 30
-    batch_size: int = 128
+    batch_size: int = 64
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
