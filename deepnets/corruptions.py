@@ -26,5 +26,5 @@ def corrupt(images: Tensor, name: str) -> Tensor:
 
 
 def sample(count: int, size: int = 1000) -> Tensor:
-    """Which of `count` test images are corrupted: the same `size` at most, in every run."""
-    return torch.randperm(count, generator=Generator().manual_seed(0))[:size]
+    """Which of `count` test images are corrupted: a fifth, `size` at most, the same in every run."""
+    return torch.randperm(count, generator=Generator().manual_seed(0))[: min(size, count // 5)]

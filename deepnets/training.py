@@ -108,7 +108,7 @@ def fit(
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware multiplies it natively.
         deadline: on the clock of `time.monotonic`; a checkpoint is written when it passes.
         checkpoint_seconds: largest time between two checkpoints; there is one at each epoch's end besides, as far as saving
-            takes no more than a tenth of the time.
+            takes no more than a twentieth of the time.
         verbose: print a line an epoch, and a bar within it on a terminal.
 
     Raises:
@@ -203,7 +203,7 @@ class Trainer:
                 self.report_epoch()
             self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
             self.good_steps.zero_()
-            if time.monotonic() - self.saved > 10 * self.saving:  # a gigabyte after every short epoch would take the time
+            if time.monotonic() - self.saved > 20 * self.saving:  # a gigabyte after every short epoch would take the time
                 self.save()
 
     def train_epoch(self) -> None:
