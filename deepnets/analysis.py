@@ -24,6 +24,9 @@ MEANS = (
 PRIMARY_TESTS = 6  # of a tier: three families on two datasets, see studies/README.md
 ONE_CHANGE = {"googlenet_improved": "stem=7x7"}  # an improved network that is its original once that is undone
 
+SHARED = ("tier", "dataset", "train_images", "epochs", "input_size", "batch_size")
+
+Where = dict[str, Any]  # what a group of runs shares
 Cell = tuple[str, str]  # network with its changed options, recipe with its changed fields
 
 
@@ -41,26 +44,24 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     return float(mean), float(mean - half), float(mean + half)
 
 
-def groups(runs: Sequence[Run]) -> Iterator[tuple[str, str, dict[Cell, dict[int, Run]]]]:
+def groups(runs: Sequence[Run]) -> Iterator[tuple[Where, dict[Cell, dict[int, Run]]]]:
     """Runs that may be compared: of one tier, dataset, number of images and epochs, size and batch.
 
     Yields:
-        The tier, the dataset, and the cells, each with a run for every seed.
+        What the runs share, by the names in `SHARED`, and the cells, each with a run for every seed.
 
     Raises:
         UserError: the same training is there twice.
     """
     found: dict[tuple[Any, ...], dict[Cell, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in sorted(runs, key=lambda run: run.info["seed"]):
-        info, recipe = run.info, run.info["recipe"]
-        what = info["tier"], info["dataset_title"], info["data_sha256"]
-        how = info["train_images"], info["epochs"], info["input_size"], recipe["batch_size"]
-        cell = found[what + how][run.label, recipe["name"]]
+        info = run.info | {"dataset": run.info["dataset_title"], "batch_size": run.info["recipe"]["batch_size"]}
+        cell = found[*(info[name] for name in SHARED), info["data_sha256"]][run.label, info["recipe"]["name"]]
         if info["seed"] in cell:
             raise UserError(f"{run.path} and {cell[info['seed']].path} are the same training; compare one of them")
         cell[info["seed"]] = run
-    for (tier, dataset, *_), cells in sorted(found.items()):
-        yield tier, dataset, dict(cells)
+    for shared, cells in sorted(found.items()):
+        yield dict(zip(SHARED, shared, strict=False)), dict(cells)
 
 
 def contrast(cells: dict[Cell, dict[int, Run]], weights: dict[Cell, float]) -> np.ndarray | None:
@@ -82,7 +83,7 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     Figures are means over seeds. The interval of a single run is Wilson's, which keeps below 100 %.
     """
     rows = []
-    for tier, dataset, cells in groups(runs):
+    for where, cells in groups(runs):
         for (network, recipe), by_seed in cells.items():
             info = pd.DataFrame([run.info for run in by_seed.values()])
             mean, low, high = interval(np.stack([run.correct for run in by_seed.values()]))
@@ -93,11 +94,12 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
                 for entry in info["robustness"]
             ]
             rows.append(
-                {"tier": tier, "dataset": dataset, "network": network, "recipe": recipe, "seeds": len(by_seed)}
+                where
+                | {"network": network, "recipe": recipe, "seeds": len(by_seed)}
                 | {"accuracy": mean, "low": low, "high": high, "points": [run.accuracy for run in by_seed.values()]}
                 | info[[*MEANS]].mean().to_dict()
                 | {"corrupted": float(np.mean(corrupted))}
-                | info[["parameters", "macs", "train_images", "epochs", "input_size", "device"]].iloc[0].to_dict()
+                | info[["parameters", "macs", "device"]].iloc[0].to_dict()
             )
     table = pd.DataFrame(rows)
     order = ["tier", "dataset", "accuracy", "network"]
@@ -111,7 +113,7 @@ def two_by_two(runs: Sequence[Run]) -> pd.DataFrame:
     networks; `interaction` is how much more the recipe helps the improved network than the original one.
     """
     rows = []
-    for tier, dataset, cells in groups(runs):
+    for where, cells in groups(runs):
         for improved, original in ORIGINALS.items():
             corners = [(original, PLAIN), (original, TUNED), (improved, PLAIN), (improved, TUNED)]
             effects = {
@@ -126,7 +128,7 @@ def two_by_two(runs: Sequence[Run]) -> pd.DataFrame:
             for effect, weights in effects.items():
                 values = contrast(cells, dict(zip(corners, weights, strict=True)))
                 if values is not None:
-                    rows.append(_row(tier, dataset, improved, effect, values))
+                    rows.append(_row(where, improved, effect, values))
     return pd.DataFrame(rows)
 
 
@@ -137,7 +139,7 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
     McNemar test of the smallest common seed, `p_holm` adjusts it over the changes of one network and dataset.
     """
     rows = []
-    for tier, dataset, cells in groups(runs):
+    for where, cells in groups(runs):
         for base in (*ORIGINALS, *ORIGINALS.values()):
             family = []
             for cell in sorted(cells):
@@ -147,7 +149,7 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
                 if values is not None:
                     seed = min(set(cells[cell]) & set(cells[base, TUNED]))
                     p = metrics.mcnemar(cells[cell][seed].correct, cells[base, TUNED][seed].correct)
-                    family.append(_row(tier, dataset, base, variant, values) | {"p": p})
+                    family.append(_row(where, base, variant, values) | {"p": p})
             for row, adjusted in zip(family, metrics.holm([row["p"] for row in family]), strict=True):
                 rows.append(row | {"p_holm": adjusted})
     return pd.DataFrame(rows)
@@ -160,7 +162,7 @@ def primary(runs: Sequence[Run]) -> pd.DataFrame:
     probability that a training of the improved network beats one of the original.
     """
     rows: list[dict] = []
-    for tier, dataset, cells in groups(runs):
+    for where, cells in groups(runs):
         for improved, original in ORIGINALS.items():
             values = contrast(cells, {(improved, TUNED): 1, (original, TUNED): -1})
             if values is not None:
@@ -168,7 +170,7 @@ def primary(runs: Sequence[Run]) -> pd.DataFrame:
                 seed = min(set(first) & set(second))
                 p = metrics.mcnemar(first[seed].correct, second[seed].correct)
                 better = probability_of_improvement([r.accuracy for r in first.values()], [r.accuracy for r in second.values()])
-                rows.append(_row(tier, dataset, improved, f"over {original}", values) | {"p": p, "better": better})
+                rows.append(_row(where, improved, f"over {original}", values) | {"p": p, "better": better})
     for tier in {row["tier"] for row in rows}:
         family = [row for row in rows if row["tier"] == tier]
         missing = [1.0] * (PRIMARY_TESTS - len(family))
@@ -180,7 +182,7 @@ def primary(runs: Sequence[Run]) -> pd.DataFrame:
 def ladder(runs: Sequence[Run]) -> pd.DataFrame:
     """From each original under `plain` to its improved form under `tuned`: accuracy of every step that there are runs of."""
     rows = []
-    for tier, dataset, cells in groups(runs):
+    for where, cells in groups(runs):
         for improved, original in ORIGINALS.items():
             changed = [cell for cell in sorted(cells) if cell[1] == TUNED and _variation(original, cell)]
             steps = {
@@ -191,7 +193,7 @@ def ladder(runs: Sequence[Run]) -> pd.DataFrame:
             }
             for effect, cell in steps.items():
                 if cell in cells:
-                    rows.append(_row(tier, dataset, improved, effect, np.stack([r.correct for r in cells[cell].values()])))
+                    rows.append(_row(where, improved, effect, np.stack([r.correct for r in cells[cell].values()])))
     return pd.DataFrame(rows)
 
 
@@ -210,7 +212,6 @@ def _variation(base: str, cell: Cell) -> str:
     return ", ".join(filter(None, (network[len(base) + 1 :], recipe[len(TUNED) + 1 :])))
 
 
-def _row(tier: str, dataset: str, network: str, effect: str, values: np.ndarray) -> dict:
+def _row(where: Where, network: str, effect: str, values: np.ndarray) -> dict[str, Any]:
     mean, low, high = interval(values)
-    where = {"tier": tier, "dataset": dataset, "network": network, "effect": effect, "seeds": len(values)}
-    return where | {"value": mean, "low": low, "high": high}
+    return where | {"network": network, "effect": effect, "seeds": len(values), "value": mean, "low": low, "high": high}

@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -154,14 +154,11 @@ def loops(
     with our_trainer(name, device, precision, batch_size, steps) as trainer:
         speeds: dict[str, list[float]] = {"ours": [], "usual": []}
         for repeat in range(repeats + 1):  # the first is not counted
-            environment.keep_memory(True)
             trainer.epoch, trainer.step = repeat, 0
             speeds["ours"].append(steps * batch_size / _timed(device, trainer.train_epoch))
             if network:
-                environment.keep_memory(False)  # as others have it
-                with mock.patch.object(torch.backends.cudnn, "deterministic", False):
+                with usual_settings():
                     speeds["usual"].append(steps * batch_size / usual_loop(network, device, batch_size, steps))
-        environment.keep_memory(True)
         trainer.epoch, trainer.step = repeats + 1, 0
         shares = where_time_goes(trainer)
     result = {"name": name, "macs": trainer.macs, "steps": steps} | _compared(speeds["ours"][1:], speeds["usual"][1:])
@@ -186,6 +183,18 @@ def pictures(count: int) -> Images:
     generator = torch.Generator().manual_seed(count)
     images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
     return Images(images, torch.arange(count) % 10)
+
+
+@contextmanager
+def usual_settings() -> Iterator[None]:
+    """What `environment.hardware` has changed for our loop as it is in other programs."""
+    environment.keep_memory(False)
+    torch.backends.cudnn.deterministic = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = True
+        environment.keep_memory(True)
 
 
 def usual_network(name: str) -> nn.Module | None:

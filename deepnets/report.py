@@ -93,10 +93,10 @@ def findings(runs: list[Run]) -> list[str]:
 
 
 def _by_network(table: pd.DataFrame) -> list[list[dict[str, Any]]]:
-    """The rows of each tier, dataset and network."""
+    """The rows of each network among runs that may be compared."""
     if table.empty:
         return []
-    return [cast(Any, part).to_dict("records") for _, part in table.groupby(["tier", "dataset", "network"], sort=False)]
+    return [cast(Any, part).to_dict("records") for _, part in table.groupby([*analysis.SHARED, "network"], sort=False)]
 
 
 def _points(row: dict[str, Any]) -> str:

@@ -79,10 +79,9 @@ def warp(images: Tensor, matrices: Tensor | None, size: int) -> Tensor:
         return images if same else F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
     grid = F.affine_grid(matrices, [len(images), 1, size, size], align_corners=False)
     sampled = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    # A sample fades out over the output pixel beyond the centre of the last one inside.
-    beyond = (grid.abs() - (1 - 1 / size)).clamp_(min=0) * (size / 2)
-    inside = (1 - beyond).clamp_(min=0).prod(-1)
-    return sampled * inside[:, None]
+    # A sample fades out over the output pixel beyond the centre of the last one inside, which is 1 / size before the edge.
+    inside = torch.add((size + 1) / 2, grid.abs_(), alpha=-size / 2).clamp_(0, 1)
+    return sampled.mul_((inside[..., 0] * inside[..., 1])[:, None])
 
 
 def cutout(images: Tensor, share: float, generator: Generator) -> Tensor:
@@ -125,7 +124,7 @@ class Transform:
         matrices = None
         if generator is not None and self.policy is not None:
             matrices = _send(draw(self.policy, len(images), images.shape[-1], generator), images.device)
-        x = warp(images.float() / 255, matrices, self.size)
-        mean, std = (_send(torch.tensor(v), x.device).view(-1, 1, 1) for v in (self.mean, self.std))
-        x = (x - mean) / std
+        x = warp(images.float(), matrices, self.size)  # a new tensor, which may be changed in place
+        mean, std = (_send(255 * torch.tensor(v), x.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        x.sub_(mean).div_(std)
         return cutout(x, self.cut, generator) if generator is not None and self.cut else x

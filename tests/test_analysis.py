@@ -177,3 +177,4 @@ def test_trainings_of_other_lengths_are_not_compared(square):
     rest = [run for run in square if (run.info["model"], run.info["recipe"]["name"]) != ("resnet18_improved", "tuned")]
     assert analysis.two_by_two([*rest, longer]).empty
     assert analysis.primary([*rest, longer]).empty
+    assert not [line for line in report.findings([made("resnet18", "tuned", 0.7), longer]) if "the way there" in line]
