@@ -238,8 +238,16 @@ def usual_loader(device: torch.device, batch_size: int) -> DataLoader:
 
 
 def usual_loop(network: nn.Module, device: torch.device, batch_size: int, steps: int) -> float:
-    """Seconds that `steps` steps of `batch_size` images take in the loop that most CIFAR-10 repositories have: fp32, SGD
-    with momentum and weight decay, the loss and the hits read at every step. Starting the loader's workers is not counted.
+    """The loop that most CIFAR-10 repositories have: fp32, SGD with momentum, the loss and the hits read at every step.
+
+    Args:
+        network: to train.
+        device: that it is on.
+        batch_size: images a step.
+        steps: to time; one more comes first, which waits for the loader's workers.
+
+    Returns:
+        Seconds.
     """
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
     criterion = nn.CrossEntropyLoss()

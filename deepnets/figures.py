@@ -168,7 +168,10 @@ def per_class(runs: list[Run]) -> Figure:
 
 
 def gallery(run: Run, images: np.ndarray, chosen: Sequence[int], title: str = "") -> Figure:
-    """Some `chosen` test images (of all, (N, C, H, W), uint8) with what the run says and how sure it is; mistakes in red."""
+    """Some `chosen` test images (of all, (N, C, H, W), uint8) with what the run says and how sure it is; mistakes stand out.
+
+    The `title` is the network and recipe unless given.
+    """
     columns = min(10, len(chosen))
     rows = math.ceil(len(chosen) / columns)
     classes, labels, predicted = run.info["classes"], run.test["labels"], run.test["predicted"]

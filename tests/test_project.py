@@ -34,12 +34,12 @@ ARROWS = {
     "study": {"data", "environment", "errors", "models", "recipes", "runs", "training"},
     "predict": {"data", "errors", "models", "runs", "transforms"},
     "figures": {"metrics", "runs"},
-    "analysis": {"metrics", "runs"},
+    "analysis": {"errors", "metrics", "runs"},
     "report": {"analysis", "errors", "figures", "metrics", "runs"},
     "catalogue": {"models"},
     "bench": {"data", "environment", "errors", "models", "recipes", "training", "transforms"},
     "notebook": {"data", "errors", "recipes", "runs", "training"},
-    "cli": {"bench", "catalogue", "errors", "predict", "recipes", "report", "runs", "study", "training"},
+    "cli": {"analysis", "bench", "catalogue", "errors", "predict", "recipes", "report", "runs", "study", "training"},
 }  # fmt: skip
 
 
