@@ -4,7 +4,7 @@ DEEPNETS = .venv/bin/python -m deepnets
 
 .PHONY: demo report bench test lock clean
 
-demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (about eleven minutes)
+demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (about twelve minutes)
 	$(DEEPNETS) study studies/demo.toml --out runs/demo
 	$(DEEPNETS) compare runs/demo
 	$(DEEPNETS) report runs/demo --out runs/demo
