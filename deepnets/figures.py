@@ -69,15 +69,18 @@ def confusions(runs: list[Run]) -> Figure:
         for run, ax in _panels(figure, runs, sharey=False):
             classes = run.info["classes"]
             counts = metrics.confusion(run.test["labels"], run.test["predicted"], len(classes))
-            shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-            text = np.where(counts > 0, counts.astype(str), "")
-            annotate = text if len(classes) <= 12 else False
-            sns.heatmap(
-                shares, vmin=0, vmax=1, cmap="Blues", cbar=False, square=True, annot=annotate, fmt="",
-                annot_kws={"fontsize": 6}, xticklabels=classes, yticklabels=classes, ax=ax,
-            )  # fmt: skip
-            ax.set(xlabel="predicted", ylabel="true")
+            _heatmap(ax, counts, np.where(counts > 0, counts.astype(str), ""), classes)
     return figure
+
+
+def _heatmap(ax: Axes, counts: np.ndarray, text: np.ndarray, classes: Sequence[str]) -> None:
+    """A confusion matrix in shades of its rows' shares, with text in its cells unless there are too many."""
+    sns.heatmap(
+        counts / np.maximum(counts.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues", cbar=False, square=True,
+        annot=text if len(classes) <= 12 else False, fmt="", annot_kws={"fontsize": 6}, xticklabels=classes,
+        yticklabels=classes, ax=ax,
+    )  # fmt: skip
+    ax.set(xlabel="predicted", ylabel="true")
 
 
 def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int]) -> Figure:
@@ -140,11 +143,8 @@ def confusion(run: Run) -> Figure:
         figure.suptitle(f"{name_of(run)}: {run.info['test_correct']:,} of {run.info['test_total']:,} right", fontsize=9)
         texts = np.where(counts > 0, counts.astype(str), ""), np.where(shares >= 0.005, np.char.mod("%.2f", shares), "")
         for ax, text, title in zip(figure.subplots(1, 2), texts, ("images", "share of the true class"), strict=True):
-            sns.heatmap(
-                shares, vmin=0, vmax=1, cmap="Blues", cbar=False, square=True, annot=text, fmt="",
-                annot_kws={"fontsize": 6}, xticklabels=classes, yticklabels=classes, ax=ax,
-            )  # fmt: skip
-            ax.set(title=title, xlabel="predicted", ylabel="true")
+            _heatmap(ax, counts, text, classes)
+            ax.set_title(title)
     return figure
 
 

@@ -7,6 +7,7 @@ minutes nor a network.
 
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from .training import Job, fit
 
 PROFILE = os.environ.get("DEEPNETS_PROFILE", "full")
 ROOT = Path(__file__).resolve().parent.parent
-_SMOKE: tempfile.TemporaryDirectory | None = None
 
 
 def run(
@@ -52,7 +52,7 @@ def run(
     if PROFILE == "smoke":
         size = 64 if model.startswith("alexnet") else 32
         job = Job(model, "digits", recipes.get(recipe, model, epochs=2, batch_size=32), seed, options, 200, size)
-        return fit(job, _smoke_folder())
+        return fit(job, _smoke_folder().name)
     if train:
         settings = {key: changes.pop(key) for key in ("limit", "input_size") if key in changes}
         return fit(
@@ -69,8 +69,7 @@ def images_of(run: Run) -> np.ndarray:
     return data.load(run.info["dataset"], ROOT / "data" if "DEEPNETS_DATA" not in os.environ else None).test.images.numpy()
 
 
-def _smoke_folder() -> str:
+@cache
+def _smoke_folder() -> tempfile.TemporaryDirectory:
     """One a process, gone at its end."""
-    global _SMOKE
-    _SMOKE = _SMOKE or tempfile.TemporaryDirectory()
-    return _SMOKE.name
+    return tempfile.TemporaryDirectory()

@@ -202,7 +202,6 @@ class Trainer:
             if self.verbose:
                 self.report_epoch()
             self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
-            self.good_steps.zero_()
             if time.monotonic() - self.saved > 20 * self.saving:  # a gigabyte after every short epoch would take the time
                 self.save()
 
