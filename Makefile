@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DEEPNETS = .venv/bin/python -m deepnets
 
-.PHONY: demo report bench test lock clean
+.PHONY: demo report notebooks bench test lock clean
 
 demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (about twelve minutes)
 	$(DEEPNETS) study studies/demo.toml --out runs/demo
@@ -13,15 +13,19 @@ report: .venv/ready  ## make the pictures and the README's tables again from the
 	.venv/bin/python -c 'from deepnets import catalogue; catalogue.write()'
 	$(DEEPNETS) report results/demo --out assets --readme README.md --bench benchmarks/cpu.json
 
+notebooks: .venv/ready  ## execute every notebook from the committed runs, in place
+	.venv/bin/python -m deepnets.notebook
+
 bench: .venv/ready  ## measure training speed (ten minutes; let nothing else run)
 	$(DEEPNETS) bench --json > benchmarks/cpu.json.new
 	mv benchmarks/cpu.json.new benchmarks/cpu.json
 
-test: .venv/ready  ## lint, types, tests
+test: .venv/ready  ## lint, types, tests, and every notebook on a few digits
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/python -m pytest
+	DEEPNETS_PROFILE=smoke .venv/bin/python -m pytest -n0 --nbval-lax --nbval-cell-timeout=300 notebooks
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("deepnets needs Python 3.11 to 3.13" if not (3, 11) <= sys.version_info < (3, 14) else 0)'

@@ -197,6 +197,20 @@ def ladder(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def mistakes(run: Run, classes: Sequence[int] | None = None) -> np.ndarray:
+    """Indices of the test images that a run got wrong, the most confident first; of these true `classes` only, if given."""
+    wrong = ~run.correct if classes is None else ~run.correct & np.isin(run.test["labels"], classes)
+    found = np.flatnonzero(wrong)
+    return found[np.argsort(-run.test["probabilities"][found].max(1), kind="stable")]
+
+
+def worst_classes(run: Run, count: int = 5) -> list[int]:
+    """The `count` classes that a run gets wrong most often, the worst first."""
+    labels = run.test["labels"]
+    shares = [run.correct[labels == k].mean() for k in range(len(run.info["classes"]))]
+    return np.argsort(shares, kind="stable")[:count].tolist()
+
+
 def probability_of_improvement(first: Sequence[float], second: Sequence[float]) -> float:
     """How often one of the `first` accuracies is above one of the `second`, ties for a half (Agarwal et al. 2021)."""
     a, b = np.asarray(first)[:, None], np.asarray(second)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pandas as pd
@@ -26,10 +26,11 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture as its suffix says; the same data gives the same bytes, so no date goes in."""
+def save(figure: Figure, file: Path | BinaryIO, dpi: int = 150) -> None:
+    """Write a picture, as PNG or as the file's suffix says; the same data gives the same bytes, so no date goes in."""
+    kind = file.suffix[1:] if isinstance(file, Path) else "png"
     with rc_context(STYLE):
-        figure.savefig(path, dpi=150, metadata={"Software": None} if path.suffix == ".png" else {"CreationDate": None})
+        figure.savefig(file, format=kind, dpi=dpi, metadata={"Software" if kind == "png" else "CreationDate": None})
 
 
 def _panels(figure: Figure | SubFigure, runs: list[Run], sharey: bool) -> Iterator[tuple[Run, Axes]]:
@@ -187,6 +188,28 @@ def gallery(run: Run, images: np.ndarray, chosen: Sequence[int], title: str = ""
             right = predicted[index] == labels[index]
             text = f"{classes[predicted[index]]} {100 * share:.0f} %" + ("" if right else f"\nis {classes[labels[index]]}")
             ax.set_title(text, fontsize=6, color="black" if right else WRONG)
+    return figure
+
+
+def pictures(
+    rows: Sequence[Sequence[np.ndarray]], columns: Sequence[str] = (), names: Sequence[str] = (), title: str = ""
+) -> Figure:
+    """A table of images (C, H, W), uint8, under the names of its `columns`, beside the `names` of its `rows`."""
+    with rc_context(STYLE):
+        figure = Figure(
+            figsize=(max(map(len, rows)), len(rows) + 0.3 * bool(columns) + 0.3 * bool(title)), layout="constrained"
+        )
+        figure.suptitle(title, fontsize=9)
+        axes = figure.subplots(len(rows), max(map(len, rows)), squeeze=False)
+        for ax in axes.ravel():
+            ax.set(xticks=[], yticks=[], frame_on=False)
+        for line, row in zip(axes, rows, strict=True):
+            for ax, image in zip(line, row, strict=False):
+                ax.imshow(_picture(image), cmap="gray", vmin=0, vmax=255)
+        for ax, name in zip(axes[0], columns, strict=False):
+            ax.set_title(name, fontsize=7)
+        for ax, name in zip(axes[:, 0], names, strict=False):
+            ax.set_ylabel(name, fontsize=7)
     return figure
 
 

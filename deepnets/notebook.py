@@ -1,24 +1,31 @@
-"""What the notebooks share: the runs they show, and the images these saw.
+"""What the notebooks share: the runs they show, the images these saw, pictures and tables on the page.
 
 The environment variable `DEEPNETS_PROFILE` decides where a run comes from. `full`, the default, loads it from the committed
-results; `smoke` trains for real, but on a few hundred digits and into a folder that goes away, so that tests need neither
-minutes nor a network.
+results; `smoke` trains for real, but on a few digits and into a folder that goes away, so that tests need neither minutes nor
+a network. `python -m deepnets.notebook` executes every notebook in place in the full profile.
 """
 
+import hashlib
+import io
 import os
 import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
+import pandas as pd
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+from nbclient import NotebookClient
 
-from . import data, recipes, runs
+from . import data, figures, models, recipes, runs
 from .errors import UserError
 from .runs import Run
 from .training import Job, fit
 
-PROFILE = os.environ.get("DEEPNETS_PROFILE", "full")
+SMOKE = os.environ.get("DEEPNETS_PROFILE", "full") == "smoke"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -40,36 +47,116 @@ def run(
         dataset: see `data.load`.
         recipe: `plain`, `tuned` or `best`.
         seed: of the run.
-        tier: of the study that the committed run belongs to.
+        tier: of the study that the committed run belongs to; `demo` has the digits.
         train: train anew, into `runs/notebooks`; the same call continues and then reports that training.
         options: of the network.
-        changes: fields of the recipe, and `limit` and `input_size` of the job, for a new training.
+        changes: for a new training: fields of the recipe, and `limit` and `input_size`.
 
     Raises:
         UserError: the run is not there, or what is asked for makes no sense.
     """
     options = options or {}
-    if PROFILE == "smoke":
+    if SMOKE:
         size = 64 if model.startswith("alexnet") else 32
-        job = Job(model, "digits", recipes.get(recipe, model, epochs=2, batch_size=32), seed, options, 200, size)
-        return fit(job, _smoke_folder().name)
+        epochs, limit = (1, 50) if model.startswith("vgg") else (2, 200)  # VGG's classifier alone has 120 million weights
+        return fit(Job(model, "digits", recipes.get(recipe, model, epochs=epochs), seed, options, limit, size), _smoke_folder())
     if train:
         settings = {key: changes.pop(key) for key in ("limit", "input_size") if key in changes}
-        return fit(
-            Job(model, dataset, recipes.get(recipe, model, **changes), seed, options, **settings), ROOT / "runs/notebooks"
-        )
+        job = Job(model, dataset, recipes.get(recipe, model, **changes), seed, options, **settings)
+        version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]  # other settings, another run
+        os.environ.setdefault("DEEPNETS_DATA", str(ROOT / "data"))
+        return fit(job, ROOT / "runs/notebooks" / version)
     folder = ROOT / "results" / tier / dataset / runs.model_label(model, options) / recipe / f"seed{seed}"
     if not folder.is_dir():
-        raise UserError(f"there is no committed run in {folder.relative_to(ROOT)}; use train=True")
+        raise UserError(f"there is no committed run in {folder.relative_to(ROOT)}; train=True makes one")
     return Run.load(folder)
 
 
+def committed(tier: str = "small") -> list[Run]:
+    """All committed runs of a `tier`, in both profiles: what is computed from them alone is the same in both."""
+    return runs.find(ROOT / "results" / tier)
+
+
+def dataset(name: str) -> data.Dataset:
+    """The dataset called `name`; digits in the smoke profile."""
+    root = Path(os.environ.get("DEEPNETS_DATA") or ROOT / "data")
+    return data.load("digits" if SMOKE else name, root)
+
+
 def images_of(run: Run) -> np.ndarray:
-    """The test images (N, C, H, W), uint8, that a run predicted, in its order."""
-    return data.load(run.info["dataset"], ROOT / "data" if "DEEPNETS_DATA" not in os.environ else None).test.images.numpy()
+    """The test images (N, C, H, W), uint8, that a run predicted, in its order; in the smoke profile black unless digits."""
+    info = run.info
+    if SMOKE and info["dataset"] != "digits":
+        return np.zeros((info["test_total"], info["in_channels"], info["image_side"], info["image_side"]), np.uint8)
+    return _test_images(info["dataset"])
 
 
 @cache
-def _smoke_folder() -> tempfile.TemporaryDirectory:
+def _test_images(name: str) -> np.ndarray:
+    return dataset(name).test.images.numpy()
+
+
+def shapes(model: str, input_size: int = 64, in_channels: int = 3, **options: Any) -> pd.DataFrame:
+    """A row a stage: what comes out of it for one image of `in_channels` x `input_size` x `input_size`, and its parameters.
+
+    `model` and `options` as for `models.create`.
+    """
+    steps = models.trace(models.blueprint(model, in_channels=in_channels, **options), input_size, in_channels)
+    rows = [(step["name"], " x ".join(map(str, step["shape"])), f"{step['parameters']:,}") for step in steps]
+    return pd.DataFrame(rows, columns=["stage", "output", "parameters"]).set_index("stage")
+
+
+def drawing(model: str, input_size: int = 64, in_channels: int = 3, **options: Any) -> Figure:
+    """The picture of `figures.drawing`. Arguments as for `shapes`: `model`, `input_size`, `in_channels`, `options`."""
+    network = models.blueprint(model, in_channels=in_channels, **options)
+    return figures.drawing(models.trace(network, input_size, in_channels), (in_channels, input_size, input_size))
+
+
+def show(figure: Figure, says: str) -> None:
+    """Put a picture on the page; `says` tells those who cannot see it what it shows. The same data gives the same bytes."""
+    file = io.BytesIO()
+    figures.save(figure, file, dpi=110)
+    display(Image(file.getvalue(), alt=says, width=round(100 * figure.get_figwidth())))  # type: ignore[no-untyped-call]
+
+
+@cache
+def _smoke_folder() -> Path:
     """One a process, gone at its end."""
-    return tempfile.TemporaryDirectory()
+    _KEPT.append(tempfile.TemporaryDirectory())
+    return Path(_KEPT[-1].name)
+
+
+_KEPT: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def digest(notebook: nbformat.NotebookNode) -> str:
+    """A hash of what the outputs of a notebook are made from: its code, the library, the committed results."""
+    found = hashlib.sha256("\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code").encode())
+    files = [*(ROOT / "deepnets").rglob("*.py"), *(ROOT / "results").rglob("*.json"), *(ROOT / "results").rglob("*.csv")]
+    for path in sorted(files):
+        if not any(part.endswith(".partial") for part in path.parts):
+            found.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def execute(path: Path) -> None:
+    """Run a notebook from top to bottom, in place, and note in its metadata what its outputs were made from.
+
+    Raises:
+        CellExecutionError: a cell fails; the file stays as it was.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    where = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, resources=where, record_timing=False, extra_arguments=["--log-level=ERROR"]).execute()
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "deepnets": {"made_from": digest(notebook)},
+    }
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        execute(path)
+        print(path.relative_to(ROOT))

@@ -40,7 +40,7 @@ def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
 def comparison_text(runs: list[Run]) -> str:
     """For a terminal: every network and recipe, what the runs say of improvements, and the pairs that can be told apart."""
     table = analysis.accuracies(runs)
-    shown, lines = _as_text(table), []
+    shown, lines = readable(table), []
     for group, part in table.groupby(["tier", "dataset"], sort=False):
         lines += [_heading(*cast(tuple[str, str], group)), shown.loc[part.index].to_string(index=False), ""]
     lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
@@ -109,7 +109,7 @@ def _seeds(row: dict[str, Any]) -> str:
     return "one seed (the interval is over test images only)" if row["seeds"] == 1 else f"{row['seeds']} seeds"
 
 
-def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of `analysis.accuracies` that a person reads, as text."""
     percent = (100 * table[["accuracy", "low", "high", "corrupted"]]).map("{:.2f}".format)
     return pd.DataFrame(
@@ -139,7 +139,7 @@ def runs_table(runs: list[Run]) -> str:
     """The comparison of runs of one recipe and seed in Markdown."""
     machines = sorted({f"{run.info['device']}, {run.info['precision']}, {run.info['threads']} threads" for run in runs})
     left_out = ["recipe", "seeds", "points", "NLL", "ECE", "ECE after T", "corrupted %"]
-    shown = _as_text(analysis.accuracies(runs).sort_values("accuracy", ascending=False)).drop(columns=left_out)
+    shown = readable(analysis.accuracies(runs).sort_values("accuracy", ascending=False)).drop(columns=left_out)
     return f"{_markdown(shown)}\n\nTrained on: {'; '.join(machines)}."
 
 

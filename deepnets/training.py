@@ -6,6 +6,7 @@ less, nor other uses of random numbers, nor an interruption changes what comes o
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -211,7 +212,8 @@ class Trainer:
         batches = order.to(self.device).tensor_split(self.batches)  # sizes differ by one at most: none is a single image
         left = batches[self.step :]
         self.good_steps = torch.tensor(self.step, device=self.device)
-        for batch in tqdm(left, f"epoch {self.epoch + 1}", leave=False, disable=None if self.verbose else True):
+        watched = self.verbose and (sys.stdout.isatty() or "ipykernel" in sys.modules)  # a notebook rewrites a line, too
+        for batch in tqdm(left, f"epoch {self.epoch + 1}", leave=False, disable=not watched, file=sys.stdout, mininterval=0.5):
             start = time.perf_counter()
             self.train_step(batch)
             self.step += 1

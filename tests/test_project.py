@@ -38,7 +38,7 @@ ARROWS = {
     "report": {"analysis", "errors", "figures", "metrics", "runs"},
     "catalogue": {"models"},
     "bench": {"data", "environment", "errors", "models", "recipes", "training", "transforms"},
-    "notebook": {"data", "errors", "recipes", "runs", "training"},
+    "notebook": {"data", "errors", "figures", "models", "recipes", "runs", "training"},
     "cli": {"analysis", "bench", "catalogue", "errors", "predict", "recipes", "report", "runs", "study", "training"},
 }  # fmt: skip
 

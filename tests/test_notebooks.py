@@ -1,0 +1,105 @@
+"""Committed notebooks are what the committed library makes of the committed runs; `make test` executes them besides."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+from deepnets import notebook
+from deepnets.errors import UserError
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+def code(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_each_family_has_one():
+    assert [path.stem for path in NOTEBOOKS] == ["alexnet", "comparison", "datasets", "googlenet", "resnet", "vgg"]
+
+
+def test_was_executed_from_top_to_bottom_without_complaint(path):
+    cells = code(path)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output["text"]
+
+
+def test_can_be_shown_anywhere(path):
+    """Sites refuse large notebooks, and those with the state of widgets."""
+    assert path.stat().st_size < 2_000_000
+    assert "widgets" not in nbformat.read(path, as_version=4).metadata
+
+
+def test_pictures_say_what_they_show(path):
+    pictures = [output for cell in code(path) for output in cell.outputs if "image/png" in output.get("data", {})]
+    assert pictures
+    assert all(picture.metadata["image/png"]["alt"] for picture in pictures)
+
+
+def test_defines_nothing(path):
+    for cell in code(path):
+        tree = ast.parse(cell.source)
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)], cell.source
+
+
+def test_is_no_older_than_what_it_shows(path):
+    """If this fails: `make notebooks`."""
+    stored = nbformat.read(path, as_version=4)
+    assert stored.metadata["deepnets"]["made_from"] == notebook.digest(stored)
+
+
+def test_code_decides_the_digest():
+    stored = nbformat.read(NOTEBOOKS[0], as_version=4)
+    before = notebook.digest(stored)
+    code_cell = next(cell for cell in stored.cells if cell.cell_type == "code")
+    code_cell.source += "\n"
+    assert notebook.digest(stored) != before
+
+
+def test_a_run_that_is_not_there_is_named():
+    with pytest.raises(UserError, match=r"no committed run in results/small/mnist/resnet8/tuned/seed3; train=True"):
+        notebook.run("resnet8", "mnist", seed=3)
+
+
+def test_training_anew_depends_on_the_changes(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(notebook, "ROOT", tmp_path)
+    changes = {"limit": 60, "input_size": 16, "epochs": 1, "batch_size": 16}
+    first = notebook.run("resnet8", "digits", train=True, **changes)
+    again = notebook.run("resnet8", "digits", train=True, **changes)
+    other = notebook.run("resnet8", "digits", train=True, **changes | {"learning_rate": 0.2})
+    assert first.path == again.path != other.path
+    assert first.path.is_relative_to(tmp_path / "runs/notebooks")
+    assert notebook.images_of(first).shape == (360, 1, 8, 8)
+
+
+def test_the_smoke_profile_trains_on_digits_and_leaves_nothing(monkeypatch):
+    monkeypatch.setattr(notebook, "SMOKE", True)
+    run = notebook.run("resnet8", "cifar10")
+    assert (run.info["dataset"], run.info["train_images"]) == ("digits", 200)
+    assert not run.path.is_relative_to(Path.cwd())
+
+
+def test_pictures_are_the_same_bytes_each_time():
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebook, "display", lambda image: shown.append(image.data))
+        for _ in range(2):
+            notebook.show(notebook.drawing("resnet20", 32), "a drawing")
+    assert shown[0] == shown[1]
+
+
+def test_shapes_are_the_traces():
+    table = notebook.shapes("resnet20", 32, 1)
+    assert table["output"].iloc[0] == "16 x 32 x 32"
+    assert np.sum([int(n.replace(",", "")) for n in table["parameters"]]) == 269_434
