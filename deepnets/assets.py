@@ -1,0 +1,68 @@
+"""The pictures that the README shows: the images, the networks, and what the committed runs look like."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from . import analysis, data, figures, models
+from .data import Dataset
+from .errors import UserError
+from .runs import Run
+
+NETWORKS = (
+    "alexnet", "vgg11", "vgg16", "vgg16_improved", "resnet20", "resnet18", "resnet18_improved", "googlenet",
+    "googlenet_improved",
+)  # fmt: skip
+DATASETS = ("digits", "mnist", "cifar10")
+
+
+def write(runs: list[Run], out: Path) -> list[Path]:
+    """Write the pictures of the networks, the images, and the `runs` of a study as PNG to `out`; returns their paths.
+
+    Pictures of images need these; where a dataset is missing, what shows it is left as it is.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, figure in _pictures(runs):
+        written.append(out / f"{name}.png")
+        figures.save(figure, written[-1], dpi=110)
+    return written
+
+
+def _pictures(runs: list[Run]) -> Iterator[tuple[str, Figure]]:
+    """Names and figures."""
+    for name in NETWORKS:
+        network = models.blueprint(name)
+        yield f"network-{name}", figures.drawing(models.trace(network, 64), (3, 64, 64))
+    sets = {name: loaded for name in DATASETS if (loaded := _load(name))}
+    if len(sets) == len(DATASETS):
+        yield "datasets", overview(list(sets.values()))
+    for dataset in dict.fromkeys(run.info["dataset"] for run in runs):
+        group = [r for r in runs if (r.info["dataset"], r.info["seed"], r.info["recipe"]["name"]) == (dataset, 0, "tuned")]
+        if not group:
+            continue
+        yield f"{dataset}-curves", figures.together(group)
+        yield f"{dataset}-accuracy", figures.trade_off(analysis.accuracies(group))
+        best = max(group, key=lambda run: run.accuracy)
+        yield f"{dataset}-confusion", figures.confusion(best)
+        if dataset in sets:
+            yield f"{dataset}-predictions", figures.gallery(best, sets[dataset].test.images.numpy(), range(20))
+
+
+def _load(name: str) -> Dataset | None:
+    """A dataset, if it is on this machine."""
+    try:
+        return data.load(name)
+    except UserError:
+        return None
+
+
+def overview(sets: list[Dataset]) -> Figure:
+    """An image of each class of several datasets of ten classes, two rows a dataset."""
+    rows, names = [], []
+    for dataset in sets:
+        images, labels = dataset.train.images.numpy(), dataset.train.labels.numpy()
+        rows += [[images[labels == k][i] for k in range(10)] for i in (0, 1)]
+        names += [dataset.title.split()[0], ""]
+    return figures.pictures(rows, names=names)
