@@ -129,7 +129,7 @@ def two_by_two(runs: Sequence[Run]) -> pd.DataFrame:
                 values = contrast(cells, dict(zip(corners, weights, strict=True)))
                 if values is not None:
                     rows.append(_row(where, improved, effect, values))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*SHARED, "network", "effect", "seeds", "value", "low", "high"])
 
 
 def changes(runs: Sequence[Run]) -> pd.DataFrame:

@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="everything that is made from runs")
     report.set_defaults(command=_report)
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
+    report.add_argument("--study", type=Path, metavar="DIR", help="runs of a study's tier, for pictures and a table of them")
     report.add_argument("--readme", type=Path, metavar="FILE", help="fill the tables of this Markdown file")
     report.add_argument("--bench", type=Path, metavar="FILE", help="what deepnets bench --json printed, for that file")
 
@@ -148,13 +149,17 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from . import report, runs
+    from . import assets, report, runs
 
     found = runs.find(args.dir)
-    for path in report.write_pictures(found, args.out):
+    study = runs.find(args.study) if args.study else []
+    written = report.write_pictures(found, args.out) + (assets.write(study, args.out) if study else [])
+    for path in written:
         print(path)
     if args.readme:
         blocks = {"demo": report.runs_table(found)}
+        if study:
+            blocks["study"] = report.study_table(study)
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))
         report.fill(args.readme, blocks)

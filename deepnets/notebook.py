@@ -35,7 +35,7 @@ def run(
     recipe: str = "tuned",
     *,
     seed: int = 0,
-    tier: str = "small",
+    tier: str | None = None,
     train: bool = False,
     options: dict[str, Any] | None = None,
     **changes: Any,
@@ -47,7 +47,7 @@ def run(
         dataset: see `data.load`.
         recipe: `plain`, `tuned` or `best`.
         seed: of the run.
-        tier: of the study that the committed run belongs to; `demo` has the digits.
+        tier: of the study that the committed run belongs to; `demo` for digits and `small` for others unless given.
         train: train anew, into `runs/notebooks`; the same call continues and then reports that training.
         options: of the network.
         changes: for a new training: fields of the recipe, and `limit` and `input_size`.
@@ -66,6 +66,7 @@ def run(
         version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]  # other settings, another run
         os.environ.setdefault("DEEPNETS_DATA", str(ROOT / "data"))
         return fit(job, ROOT / "runs/notebooks" / version)
+    tier = tier or ("demo" if dataset == "digits" else "small")
     folder = ROOT / "results" / tier / dataset / runs.model_label(model, options) / recipe / f"seed{seed}"
     if not folder.is_dir():
         raise UserError(f"there is no committed run in {folder.relative_to(ROOT)}; train=True makes one")
@@ -116,7 +117,7 @@ def show(figure: Figure, says: str) -> None:
     """Put a picture on the page; `says` tells those who cannot see it what it shows. The same data gives the same bytes."""
     file = io.BytesIO()
     figures.save(figure, file, dpi=110)
-    display(Image(file.getvalue(), alt=says, width=round(100 * figure.get_figwidth())))  # type: ignore[no-untyped-call]
+    display(Image(file.getvalue(), alt=says, width=round(100 * figure.get_figwidth())))
 
 
 @cache

@@ -143,6 +143,17 @@ def runs_table(runs: list[Run]) -> str:
     return f"{_markdown(shown)}\n\nTrained on: {'; '.join(machines)}."
 
 
+def study_table(runs: list[Run]) -> str:
+    """The runs of a study's tier in Markdown, a table a dataset, and what they say."""
+    table = analysis.accuracies(runs)
+    shown, lines = readable(table), []
+    kept = ["network", "recipe", "seeds", "accuracy %", "95 % interval", "corrupted %", "ECE", "mult-adds M", "seconds"]
+    for (tier, dataset, images, epochs), part in table.groupby(["tier", "dataset", "train_images", "epochs"], sort=False):
+        what = f"**{_heading(tier, dataset)}**: {images:,} training images, {epochs} epochs"
+        lines += [f"{what}, {part['device'].iloc[0]}", "", _markdown(shown.loc[part.index, kept]), ""]
+    return "\n".join([*lines, *(f"- {line}" for line in findings(runs))])
+
+
 def bench_table(results: dict[str, Any]) -> str:
     """What `deepnets bench --json` printed, in Markdown."""
     rows = []

@@ -36,10 +36,11 @@ ARROWS = {
     "figures": {"metrics", "runs"},
     "analysis": {"errors", "metrics", "runs"},
     "report": {"analysis", "errors", "figures", "metrics", "runs"},
+    "assets": {"analysis", "data", "errors", "figures", "models", "runs"},
     "catalogue": {"models"},
     "bench": {"data", "environment", "errors", "models", "recipes", "training", "transforms"},
     "notebook": {"data", "errors", "figures", "models", "recipes", "runs", "training"},
-    "cli": {"analysis", "bench", "catalogue", "errors", "predict", "recipes", "report", "runs", "study", "training"},
+    "cli": {"analysis", "assets", "bench", "catalogue", "errors", "predict", "recipes", "report", "runs", "study", "training"},
 }  # fmt: skip
 
 
@@ -138,7 +139,11 @@ def test_ci_runs_the_readmes_test_command():
 def test_the_readmes_table_is_made_from_the_committed_runs(tmp_path):
     shutil.copy(ROOT / "README.md", tmp_path / "README.md")
     timings = json.loads((ROOT / "benchmarks" / "cpu.json").read_text())
-    blocks = {"demo": report.runs_table(runs.find(ROOT / "results" / "demo")), "bench": report.bench_table(timings)}
+    blocks = {
+        "demo": report.runs_table(runs.find(ROOT / "results" / "demo")),
+        "study": report.study_table(runs.find(ROOT / "results" / "small")),
+        "bench": report.bench_table(timings),
+    }
     report.fill(tmp_path / "README.md", blocks)
     assert (tmp_path / "README.md").read_text() == (ROOT / "README.md").read_text()
 
