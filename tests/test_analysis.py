@@ -178,3 +178,21 @@ def test_trainings_of_other_lengths_are_not_compared(square):
     assert analysis.two_by_two([*rest, longer]).empty
     assert analysis.primary([*rest, longer]).empty
     assert not [line for line in report.findings([made("resnet18", "tuned", 0.7), longer]) if "the way there" in line]
+
+
+def test_mistakes_come_with_the_surest_first():
+    run = made("resnet18", "tuned", 0.5, images=6)
+    run.info["classes"] = ["a", "b", "c"]
+    sure = np.array([0.9, 0.5, 0.7, 0.99, 0.8, 0.6])
+    labels, predicted = np.array([0, 0, 1, 1, 2, 2]), np.array([1, 0, 2, 0, 2, 1])
+    run.__dict__["test"] = {"labels": labels, "predicted": predicted, "probabilities": np.stack([sure, 1 - sure], axis=1)}
+    assert analysis.mistakes(run).tolist() == [3, 0, 2, 5]
+    assert analysis.mistakes(run, [0, 2]).tolist() == [0, 5]
+    assert analysis.worst_classes(run, 2) == [1, 0]
+
+
+def test_the_readmes_table_has_every_cell_and_sentence(square):
+    text = report.study_table(square)
+    assert "**CIFAR-10, small tier**: 50 training images, 2 epochs" in text
+    assert sum(line.startswith("| resnet18") for line in text.splitlines()) == 4
+    assert all(f"- {line}" in text for line in report.findings(square))

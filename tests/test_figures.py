@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepnets import analysis, data, figures, metrics, models, runs
+from deepnets import analysis, assets, data, figures, metrics, models, runs
 from deepnets.training import fit
 
 
@@ -40,6 +40,8 @@ def drawn(pair, images):
         "effects": figures.effects(effects),
         "trade_off": figures.trade_off(analysis.accuracies(pair)),
         "reliability": figures.reliability(pair),
+        "pictures": figures.pictures([images[:3], images[3:6]], ["a", "b", "c"], ["x", "y"], "title"),
+        "overview": assets.overview([data.load("digits")]),
     }
 
 
@@ -52,7 +54,7 @@ def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
             figures.save(figure, tmp_path / folder / f"{name}.{suffix}")
         written.append({path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())})
     assert written[0] == written[1]
-    assert len(written[0]) == 11
+    assert len(written[0]) == 13
     if suffix == "pdf":
         assert not [name for name, content in written[0].items() if b"/Type3" in content]
 
@@ -95,3 +97,18 @@ def test_reliability_is_the_share_right_at_each_confidence(pair):
     line = figures.reliability(pair[:1], bins=1).axes[0].lines[1]
     assert line.get_ydata() == pytest.approx([pair[0].accuracy])
     assert line.get_xdata() == pytest.approx([pair[0].test["probabilities"].max(1).mean()])
+
+
+def test_a_table_of_pictures_holds_them_in_order(images):
+    axes = figures.pictures([images[:2], images[2:4]], ["a", "b"], ["x", "y"]).axes
+    assert [np.asarray(ax.images[0].get_array()).tolist() for ax in axes] == [image[0].tolist() for image in images[:4]]
+    assert [ax.get_title() for ax in axes] == ["a", "b", "", ""]
+    assert [ax.get_ylabel() for ax in axes] == ["x", "", "y", ""]
+
+
+def test_the_readmes_pictures_are_of_every_network_and_dataset(pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "nowhere"))  # the digits come with scikit-learn
+    names = {path.stem for path in assets.write(pair, tmp_path / "out")}
+    networks = {f"network-{name}" for name in assets.NETWORKS}
+    assert names == networks | {f"digits-{what}" for what in ("curves", "accuracy", "confusion", "predictions")}
+    assert {path.stem for path in (tmp_path / "out").iterdir()} == names
