@@ -186,7 +186,7 @@ def gallery(run: Run, images: np.ndarray, chosen: Sequence[int], title: str = ""
             ax.imshow(_picture(images[index]), cmap="gray", vmin=0, vmax=255)
             share = run.test["probabilities"][index].max()
             right = predicted[index] == labels[index]
-            text = f"{classes[predicted[index]]} {100 * share:.0f} %" + ("" if right else f"\nis {classes[labels[index]]}")
+            text = f"{classes[predicted[index]]}, {100 * share:.0f} %" + ("" if right else f"\nis {classes[labels[index]]}")
             ax.set_title(text, fontsize=6, color="black" if right else WRONG)
     return figure
 
@@ -226,7 +226,9 @@ def representation(run: Run) -> Figure:
         ax = figure.subplots()
         for k, (name, colour) in enumerate(zip(run.info["classes"], sns.color_palette("colorblind", 10), strict=False)):
             x, y = points[labels == k].T
-            ax.scatter(x, y, s=3, linewidths=0, alpha=0.6, color=colour, label=name, rasterized=True)
+            ax.scatter(
+                x, y, s=3 if len(points) > 2000 else 10, linewidths=0, alpha=0.6, color=colour, label=name, rasterized=True
+            )
         share = run.views["pca_share"]
         ax.set(xlabel=f"first component, {100 * share[0]:.0f} % of the variance", title=name_of(run))
         ax.set(ylabel=f"second component, {100 * share[1]:.0f} %")
