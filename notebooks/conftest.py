@@ -23,4 +23,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """A line a notebook."""
     for notebook, taken in seconds.items():
-        terminalreporter.write_line(f"{notebook}: {taken:.0f} s" + (f", more than {LIMIT} s" if taken > LIMIT else ""))
+        terminalreporter.write_line(
+            f"{notebook}: {taken:.0f} s" + (f", more than {LIMIT} s" if taken > LIMIT else "")
+        )
