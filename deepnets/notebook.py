@@ -59,7 +59,9 @@ def run(
     if SMOKE:
         size = 64 if model.startswith("alexnet") else 32
         epochs, limit = (1, 50) if model.startswith("vgg") else (2, 200)  # VGG's classifier alone has 120 million weights
-        return fit(Job(model, "digits", recipes.get(recipe, model, epochs=epochs), seed, options, limit, size), _smoke_folder())
+        return fit(
+            Job(model, "digits", recipes.get(recipe, model, epochs=epochs), seed, options, limit, size), _smoke_folder().name
+        )
     if train:
         settings = {key: changes.pop(key) for key in ("limit", "input_size") if key in changes}
         job = Job(model, dataset, recipes.get(recipe, model, **changes), seed, options, **settings)
@@ -121,19 +123,16 @@ def show(figure: Figure, says: str) -> None:
 
 
 @cache
-def _smoke_folder() -> Path:
+def _smoke_folder() -> tempfile.TemporaryDirectory[str]:
     """One a process, gone at its end."""
-    _KEPT.append(tempfile.TemporaryDirectory())
-    return Path(_KEPT[-1].name)
-
-
-_KEPT: list[tempfile.TemporaryDirectory[str]] = []
+    return tempfile.TemporaryDirectory()
 
 
 def digest(notebook: nbformat.NotebookNode) -> str:
     """A hash of what the outputs of a notebook are made from: its code, the library, the committed results."""
     found = hashlib.sha256("\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code").encode())
-    files = [*(ROOT / "deepnets").rglob("*.py"), *(ROOT / "results").rglob("*.json"), *(ROOT / "results").rglob("*.csv")]
+    files = [*(ROOT / "deepnets").rglob("*.py")]
+    files += [path for kind in ("json", "csv", "npz") for path in (ROOT / "results").rglob(f"*.{kind}")]
     for path in sorted(files):
         if not any(part.endswith(".partial") for part in path.parts):
             found.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
