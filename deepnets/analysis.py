@@ -205,10 +205,15 @@ def mistakes(run: Run, classes: Sequence[int] | None = None) -> np.ndarray:
 
 
 def worst_classes(run: Run, count: int = 5) -> list[int]:
-    """The `count` classes that a run gets wrong most often, the worst first."""
+    """The `count` classes that a run gets wrong most often, the worst first; fewer if there are no more mistakes."""
     labels = run.test["labels"]
-    shares = [run.correct[labels == k].mean() for k in range(len(run.info["classes"]))]
-    return np.argsort(shares, kind="stable")[:count].tolist()
+    shares = np.array([run.correct[labels == k].mean() for k in range(len(run.info["classes"]))])
+    return [int(k) for k in np.argsort(shares, kind="stable")[:count] if shares[k] < 1]
+
+
+def spread(run: Run, count: int = 20) -> list[int]:
+    """Indices of `count` test images from the first to the last, since a test set may be sorted by class."""
+    return np.linspace(0, run.info["test_total"] - 1, count).astype(int).tolist()
 
 
 def probability_of_improvement(first: Sequence[float], second: Sequence[float]) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from . import analysis, data, figures, models
@@ -46,8 +47,9 @@ def _pictures(runs: list[Run]) -> Iterator[tuple[str, Figure]]:
         yield f"{dataset}-accuracy", figures.trade_off(analysis.accuracies(group))
         best = max(group, key=lambda run: run.accuracy)
         yield f"{dataset}-confusion", figures.confusion(best)
-        if dataset in sets:
-            yield f"{dataset}-predictions", figures.gallery(best, sets[dataset].test.images.numpy(), range(20))
+        test = sets[dataset].test if dataset in sets else None
+        if test and np.array_equal(test.labels.numpy(), best.test["labels"]):  # another copy may have another order
+            yield f"{dataset}-predictions", figures.gallery(best, test.images.numpy(), analysis.spread(best))
 
 
 def _load(name: str) -> Dataset | None:

@@ -173,8 +173,8 @@ def gallery(run: Run, images: np.ndarray, chosen: Sequence[int], title: str = ""
 
     The `title` is the network and recipe unless given.
     """
-    columns = min(10, len(chosen))
-    rows = math.ceil(len(chosen) / columns)
+    columns = min(10, max(1, len(chosen)))
+    rows = max(1, math.ceil(len(chosen) / columns))
     classes, labels, predicted = run.info["classes"], run.test["labels"], run.test["predicted"]
     with rc_context(STYLE):
         figure = Figure(figsize=(columns, 0.3 + 1.45 * rows), layout="constrained")

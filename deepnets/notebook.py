@@ -20,13 +20,14 @@ from IPython.display import Image, display
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
-from . import data, figures, models, recipes, runs
+from . import analysis, data, figures, models, recipes, report, runs
 from .errors import UserError
 from .runs import Run
 from .training import Job, fit
 
 SMOKE = os.environ.get("DEEPNETS_PROFILE", "full") == "smoke"
 ROOT = Path(__file__).resolve().parent.parent
+TIER = "small"  # of the study that is committed
 
 
 def run(
@@ -35,19 +36,17 @@ def run(
     recipe: str = "tuned",
     *,
     seed: int = 0,
-    tier: str | None = None,
     train: bool = False,
     options: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Run:
-    """A committed run, or a new training.
+    """A committed run (of the demo for digits, of the study's small tier for others), or a new training.
 
     Args:
         model: see `models.create`.
         dataset: see `data.load`.
         recipe: `plain`, `tuned` or `best`.
         seed: of the run.
-        tier: of the study that the committed run belongs to; `demo` for digits and `small` for others unless given.
         train: train anew, into `runs/notebooks`; the same call continues and then reports that training.
         options: of the network.
         changes: for a new training: fields of the recipe, and `limit` and `input_size`.
@@ -68,16 +67,29 @@ def run(
         version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]  # other settings, another run
         os.environ.setdefault("DEEPNETS_DATA", str(ROOT / "data"))
         return fit(job, ROOT / "runs/notebooks" / version)
-    tier = tier or ("demo" if dataset == "digits" else "small")
-    folder = ROOT / "results" / tier / dataset / runs.model_label(model, options) / recipe / f"seed{seed}"
+    folder = (
+        ROOT
+        / "results"
+        / ("demo" if dataset == "digits" else TIER)
+        / dataset
+        / runs.model_label(model, options)
+        / recipe
+        / f"seed{seed}"
+    )
     if not folder.is_dir():
         raise UserError(f"there is no committed run in {folder.relative_to(ROOT)}; train=True makes one")
     return Run.load(folder)
 
 
-def committed(tier: str = "small") -> list[Run]:
-    """All committed runs of a `tier`, in both profiles: what is computed from them alone is the same in both."""
-    return runs.find(ROOT / "results" / tier)
+def committed() -> list[Run]:
+    """All committed runs of the study, in both profiles: what is computed from them alone is the same in both."""
+    return runs.find(ROOT / "results" / TIER)
+
+
+def by_dataset(found: list[Run]) -> dict[str, list[Run]]:
+    """The runs of each dataset, by its title."""
+    titles = dict.fromkeys(run.info["dataset_title"] for run in found)
+    return {title: [run for run in found if run.info["dataset_title"] == title] for title in titles}
 
 
 def dataset(name: str) -> data.Dataset:
@@ -87,16 +99,21 @@ def dataset(name: str) -> data.Dataset:
 
 
 def images_of(run: Run) -> np.ndarray:
-    """The test images (N, C, H, W), uint8, that a run predicted, in its order; in the smoke profile black unless digits."""
+    """The test images (N, C, H, W), uint8, that a run predicted, in its order; gray if this machine does not have them."""
     info = run.info
-    if SMOKE and info["dataset"] != "digits":
-        return np.zeros((info["test_total"], info["in_channels"], info["image_side"], info["image_side"]), np.uint8)
-    return _test_images(info["dataset"])
+    try:
+        test = _test_images(info["dataset"])
+        if np.array_equal(test.labels.numpy(), run.test["labels"]):  # another copy may have another order
+            return test.images.numpy()
+    except UserError:
+        pass
+    print(f"The images of {info['dataset_title']} that this run saw are not on this machine: gray in their place.")
+    return np.full((info["test_total"], info["in_channels"], info["image_side"], info["image_side"]), 128, np.uint8)
 
 
 @cache
-def _test_images(name: str) -> np.ndarray:
-    return dataset(name).test.images.numpy()
+def _test_images(name: str) -> data.Images:
+    return dataset(name).test
 
 
 def shapes(model: str, input_size: int = 64, in_channels: int = 3, **options: Any) -> pd.DataFrame:
@@ -107,6 +124,23 @@ def shapes(model: str, input_size: int = 64, in_channels: int = 3, **options: An
     steps = models.trace(models.blueprint(model, in_channels=in_channels, **options), input_size, in_channels)
     rows = [(step["name"], " x ".join(map(str, step["shape"])), f"{step['parameters']:,}") for step in steps]
     return pd.DataFrame(rows, columns=["stage", "output", "parameters"]).set_index("stage")
+
+
+def costs(names: list[str]) -> pd.DataFrame:
+    """A row for each of the networks `names`: parameters for ten classes, multiply-adds for a 64x64 image."""
+    colour, gray = ([models.blueprint(name, in_channels=channels) for name in names] for channels in (3, 1))
+    columns = {
+        "parameters, colour": [models.count_parameters(network) for network in colour],
+        "parameters, gray": [models.count_parameters(network) for network in gray],
+        "multiply-adds, 64x64 colour": [models.multiply_adds(network, 64) for network in colour],
+    }
+    return pd.DataFrame(columns, index=pd.Index(names, name="network"))
+
+
+def results(found: list[Run]) -> pd.DataFrame:
+    """A row for each of the runs, the best first: what a page has room for of `report.readable`."""
+    columns = ["network", "recipe", "accuracy %", "95 % interval", "ECE", "corrupted %", "images", "epochs", "size", "seconds"]
+    return report.readable(analysis.accuracies(found))[columns].set_index(["network", "recipe"])
 
 
 def drawing(model: str, input_size: int = 64, in_channels: int = 3, **options: Any) -> Figure:
@@ -132,7 +166,12 @@ def digest(notebook: nbformat.NotebookNode) -> str:
     """A hash of what the outputs of a notebook are made from: its code, the library, the committed results."""
     found = hashlib.sha256("\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code").encode())
     files = [*(ROOT / "deepnets").rglob("*.py")]
-    files += [path for kind in ("json", "csv", "npz") for path in (ROOT / "results").rglob(f"*.{kind}")]
+    files += [
+        path
+        for part in ("demo", TIER)
+        for kind in ("json", "csv", "npz")
+        for path in (ROOT / "results" / part).rglob(f"*.{kind}")
+    ]
     for path in sorted(files):
         if not any(part.endswith(".partial") for part in path.parts):
             found.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
@@ -157,6 +196,7 @@ def execute(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["DEEPNETS_PROFILE"] = "full"
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         execute(path)
         print(path.relative_to(ROOT))

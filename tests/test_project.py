@@ -31,7 +31,7 @@ ARROWS = {
         "checkpoint", "corruptions", "data", "environment", "errors", "metrics", "models", "recipes", "runs", "transforms",
         "views",
     },
-    "study": {"data", "environment", "errors", "models", "recipes", "runs", "training"},
+    "study": {"data", "environment", "errors", "models", "recipes", "report", "runs", "training"},
     "predict": {"data", "errors", "models", "runs", "transforms"},
     "figures": {"metrics", "runs"},
     "analysis": {"errors", "metrics", "runs"},
@@ -39,7 +39,7 @@ ARROWS = {
     "assets": {"analysis", "data", "errors", "figures", "models", "runs"},
     "catalogue": {"models"},
     "bench": {"data", "environment", "errors", "models", "recipes", "training", "transforms"},
-    "notebook": {"data", "errors", "figures", "models", "recipes", "runs", "training"},
+    "notebook": {"analysis", "data", "errors", "figures", "models", "recipes", "report", "runs", "training"},
     "cli": {"analysis", "assets", "bench", "catalogue", "errors", "predict", "recipes", "report", "runs", "study", "training"},
 }  # fmt: skip
 
