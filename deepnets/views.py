@@ -12,10 +12,10 @@ from .models import Network
 CAM_SIDE = 4  # a map of fewer rows says nothing about where
 
 
-def quantise(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Values as 256 levels between their smallest and largest: `levels` (uint8) and `range` (2,)."""
-    low, high = float(values.min()), float(values.max())
-    levels = np.round((values - low) * (255 / ((high - low) or 1)))
+def quantise(values: np.ndarray, axis: int | None = None) -> dict[str, np.ndarray]:
+    """Values as 256 levels between their smallest and largest along `axis`: `levels` (uint8) and `range` (2, ...)."""
+    low, high = values.min(axis), values.max(axis)
+    levels = np.round((values - low) * (255 / np.where(high > low, high - low, 1)))
     return {"levels": levels.astype(np.uint8), "range": np.array([low, high], np.float32)}
 
 
@@ -41,7 +41,8 @@ def compute(network: Network, features: np.ndarray, samples: Tensor, classes: Se
         "filters": first.weight.detach().float().cpu().numpy(),
         "cam": cams.float().cpu().numpy(),
     }
-    views = {f"{name}_{part}": v for name, values in arrays.items() for part, v in quantise(values).items()}
+    axes = {"pca": 0}  # one component may spread far more than the other
+    views = {f"{name}_{part}": v for name, values in arrays.items() for part, v in quantise(values, axes.get(name)).items()}
     return views | {"cam_stage": np.array(stage), "pca_share": pca.explained_variance_ratio_.astype(np.float32)}
 
 

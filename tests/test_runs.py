@@ -109,10 +109,10 @@ def test_grad_cam_is_the_papers_formula():
 
 def test_quantised_values_come_back_to_half_a_level():
     values = np.random.default_rng(0).normal(size=(30, 2))
-    for original, name in ((values, "x"), (np.zeros(3), "y")):
+    for original, axis in ((values, None), (values * [1, 1000], 0), (np.zeros(3), None)):
         run = runs.Run(Path(), {})
-        run.__dict__["views"] = {f"{name}_{key}": value for key, value in views.quantise(original).items()}
-        assert np.abs(run.view(name) - original).max() <= np.ptp(original) / 500
+        run.__dict__["views"] = {f"x_{key}": value for key, value in views.quantise(original, axis).items()}
+        assert np.all(np.abs(run.view("x") - original) <= np.ptp(original, axis) / 500)
 
 
 @pytest.mark.parametrize("damage", ["missing", "not json", "list", "key"])
