@@ -31,7 +31,7 @@ test: .venv/ready  ## lint, types, tests, and every notebook on a few digits
 	$(PYTHON) -c 'import sys; sys.exit("deepnets needs Python 3.11 to 3.13" if not (3, 11) <= sys.version_info < (3, 14) else 0)'
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet -r requirements.lock
+	VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --compile-bytecode -r requirements.lock
 	VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --no-deps -e .
 	touch $@
 
