@@ -52,7 +52,7 @@ def curves(runs: Sequence[Run]) -> Figure:
     """Validation accuracy by epoch, mean over seeds: a row a dataset, a panel a family; plain dashed, tuned solid."""
     datasets = sorted({run.info["dataset"] for run in runs})
     with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(PAGE, 2.0), layout="constrained")
+        figure = Figure(figsize=(PAGE, 1.85), layout="constrained")
         families = [family for family in FAMILIES if any(run.label in family for run in runs)]
         grid = figure.subplots(len(datasets), len(families), squeeze=False, sharey="row")
         for row, dataset in zip(grid, datasets, strict=True):
@@ -83,7 +83,7 @@ def effects(runs: Sequence[Run]) -> Figure:
     parts = list(table.groupby("dataset", sort=False)) if len(table) else []
     shown = [improved for improved in ORIGINALS if len(table) and improved in set(table["network"])]
     with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(COLUMN, 1.9), layout="constrained")
+        figure = Figure(figsize=(COLUMN, 1.85), layout="constrained")
         axes = figure.subplots(1, max(len(parts), 1), squeeze=False, sharey=True)[0]
         for ax, (title, part) in zip(axes, parts, strict=False):
             for k, effect in enumerate(("architecture", "recipe", "interaction")):
@@ -105,7 +105,7 @@ def confusion(runs: Sequence[Run]) -> Figure:
     classes = best.info["classes"]
     counts = metrics.confusion(best.test["labels"], best.test["predicted"], len(classes))
     with rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN, 2.55), layout="constrained")
+        figure = Figure(figsize=(COLUMN, 2.4), layout="constrained")
         ax = figure.subplots()
         _heatmap(ax, counts / counts.sum(1, keepdims=True), counts, classes, classes)
         ax.set(xlabel="predicted", ylabel="true")
@@ -116,7 +116,7 @@ def per_class(runs: Sequence[Run]) -> Figure:
     """Accuracy in percent on every class, a row a network under `tuned`."""
     shown = networks_of(first_dataset(runs), TUNED)
     with rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN, 2.0), layout="constrained")
+        figure = Figure(figsize=(COLUMN, 1.85), layout="constrained")
         ax = figure.subplots()
         if shown:
             classes, labels = shown[0].info["classes"], shown[0].test["labels"]
@@ -139,7 +139,7 @@ def reliability(runs: Sequence[Run], bins: int = 15) -> Figure:
     """How often predictions of a confidence are right, a panel a recipe, a line a network, over so many `bins`."""
     shown = first_dataset(runs)
     with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(COLUMN, 2.05), layout="constrained")
+        figure = Figure(figsize=(COLUMN, 1.85), layout="constrained")
         recipes = [recipe for recipe in (PLAIN, TUNED) if networks_of(shown, recipe)]
         axes = figure.subplots(1, max(len(recipes), 1), squeeze=False, sharey=True)[0]
         for ax, recipe in zip(axes, recipes, strict=False):
