@@ -1,8 +1,10 @@
 # Everything happens in .venv, which is made from the pinned packages once, and again when the pins change.
 PYTHON ?= python3
 DEEPNETS = .venv/bin/python -m deepnets
+# The runs that the paper speaks of.
+RUNS ?= results/small
 
-.PHONY: demo report notebooks bench test lock clean
+.PHONY: demo report notebooks paper bench test lock clean
 
 demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (about twelve minutes)
 	$(DEEPNETS) study studies/demo.toml --out runs/demo
@@ -15,6 +17,16 @@ report: .venv/ready  ## make the pictures and the README's tables again from the
 
 notebooks: .venv/ready  ## execute every notebook from the committed runs, in place
 	.venv/bin/python -m deepnets.notebook
+
+paper: .venv/ready  ## build paper/deepnets.pdf from the runs in $(RUNS)
+	@for tool in latexmk pdflatex pdffonts; do command -v $$tool > /dev/null || { echo "make paper needs $$tool:" \
+		"apt-get install latexmk texlive-latex-recommended texlive-fonts-recommended poppler-utils" >&2; exit 1; }; done
+	$(DEEPNETS) report $(RUNS) --paper paper/generated
+	cd paper && latexmk -silent -pdf -interaction=nonstopmode -halt-on-error -outdir=build main.tex || \
+		{ grep -A 2 '^!' build/main.log >&2; exit 1; }
+	.venv/bin/python paper/check.py paper/build
+	cp paper/build/main.pdf paper/deepnets.pdf
+	pdftoppm -r 80 -png -f 1 -singlefile paper/deepnets.pdf assets/paper
 
 bench: .venv/ready  ## measure training speed (ten minutes; let nothing else run)
 	$(DEEPNETS) bench --json > benchmarks/cpu.json.new
@@ -40,4 +52,4 @@ lock:  ## pin the newest packages that pyproject.toml allows
 		--no-annotate --group dev pyproject.toml --output-file requirements.lock
 
 clean:  ## remove what make made
-	rm -rf .venv runs
+	rm -rf .venv runs paper/build

@@ -216,6 +216,13 @@ def spread(run: Run, count: int = 20) -> list[int]:
     return np.linspace(0, run.info["test_total"] - 1, count).astype(int).tolist()
 
 
+def verdict(low: float, high: float, p: float = 0.0) -> str:
+    """What an effect with the interval `low` to `high` and the adjusted `p` may be called (studies/README.md)."""
+    if (low <= 0 <= high) or p >= 0.05:
+        return "not distinguishable"
+    return "better" if low > 0 else "worse"
+
+
 def probability_of_improvement(first: Sequence[float], second: Sequence[float]) -> float:
     """How often one of the `first` accuracies is above one of the `second`, ties for a half (Agarwal et al. 2021)."""
     a, b = np.asarray(first)[:, None], np.asarray(second)

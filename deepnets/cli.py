@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--readme", type=Path, metavar="FILE", help="fill the tables of this Markdown file")
     report.add_argument("--bench", type=Path, metavar="FILE", help="what deepnets bench --json printed, for that file")
 
+    report.add_argument("--paper", type=Path, metavar="DIR", help="write the paper's numbers, tables and figures there instead")
+
     bench = commands.add_parser("bench", help="training speed here, against the usual loop and against the hardware")
     bench.set_defaults(command=_bench)
     bench.add_argument("--networks", default="", metavar="A,B", help="these only")
@@ -152,6 +154,11 @@ def _report(args: argparse.Namespace) -> None:
     from . import assets, report, runs
 
     found = runs.find(args.dir)
+    if args.paper:
+        from . import latex
+
+        print(f"{args.paper}: {len(latex.write(found, args.paper))} files from {len(found)} runs")
+        return
     study = runs.find(args.study) if args.study else []
     written = report.write_pictures(found, args.out) + (assets.write(study, args.out) if study else [])
     for path in written:

@@ -70,8 +70,7 @@ def findings(runs: list[Run]) -> list[str]:
     lines = []
     for group in _by_network(analysis.primary(runs)):
         for row in group:
-            verdict = "better" if row["low"] > 0 else "worse" if row["high"] < 0 else ""
-            verdict = verdict if verdict and row["p_holm"] < 0.05 else "not distinguishable"
+            verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
             said = f"{row['network']} {row['effect']}: {verdict}, {_points(row)}, p = {row['p_holm']:.2g}"
             if row["seeds"] > 1:
                 said += f", the better of a pair of trainings in {100 * row['better']:.0f} %"

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,14 @@ def test_train_compare_report_and_again(run, tmp_path):
     assert code == 0
     assert out.splitlines() == ["pictures/digits-curves.png", "pictures/digits-confusion.png"]
     assert all((tmp_path / line).read_bytes().startswith(b"\x89PNG") for line in out.splitlines())
+
+
+def test_the_paper_is_not_made_of_other_runs(run):
+    code, out, err = run("report", Path(__file__).parent.parent / "results" / "demo", "--paper", "generated")
+    assert code == 2
+    assert "the paper needs runs on cifar10 or mnist" in err
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert not Path("generated").exists()
 
 
 def test_help_and_version(run):

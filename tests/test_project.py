@@ -36,11 +36,17 @@ ARROWS = {
     "figures": {"metrics", "runs"},
     "analysis": {"errors", "metrics", "runs"},
     "report": {"analysis", "errors", "figures", "metrics", "runs"},
+    "paper_figures": {"analysis", "figures", "metrics", "runs"},
+    "tables": {"analysis", "models", "paper_figures", "runs"},
+    "latex": {"analysis", "errors", "figures", "metrics", "paper_figures", "runs", "tables"},
     "assets": {"analysis", "data", "errors", "figures", "models", "runs"},
     "catalogue": {"models"},
     "bench": {"data", "environment", "errors", "models", "recipes", "training", "transforms"},
     "notebook": {"analysis", "data", "errors", "figures", "models", "recipes", "report", "runs", "training"},
-    "cli": {"analysis", "assets", "bench", "catalogue", "errors", "predict", "recipes", "report", "runs", "study", "training"},
+    "cli": {
+        "analysis", "assets", "bench", "catalogue", "errors", "latex", "predict", "recipes", "report", "runs", "study",
+        "training",
+    },
 }  # fmt: skip
 
 

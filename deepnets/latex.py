@@ -1,0 +1,192 @@
+"""What the paper's text reads: number macros, tables and figures, made from the runs of one tier."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import analysis, figures, metrics, paper_figures
+from .analysis import PLAIN, TUNED
+from .errors import UserError
+from .paper_figures import NETWORKS, networks_of
+from .runs import Run
+from .tables import DATASETS, EFFECTS, FORMS, TABLES, TITLES, escape, form, p_value, percent, signed
+
+WORK = {"better": "helps", "worse": "hurts", "not distinguishable": "makes no distinguishable difference"}
+CORRUPTED = ("clean", "noise", "blur", "contrast")
+RELATIONS = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
+
+
+def write(runs: Sequence[Run], out: Path) -> list[Path]:
+    """Write `numbers.tex`, a file for every table and a PDF for every figure into the folder `out`.
+
+    Raises:
+        UserError: the runs are of several tiers or settings, or of no dataset that the paper speaks of.
+    """
+    runs = _alike(runs)
+    out.mkdir(parents=True, exist_ok=True)
+    macros = "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in sorted(numbers(runs).items()))
+    texts = {"numbers": macros} | {name: table(runs) for name, table in TABLES.items()}
+    paths = []
+    for name, text in texts.items():
+        paths.append(out / f"{name}.tex")
+        paths[-1].write_text(f"% made by 'deepnets report --paper', do not edit\n{text}")
+    for name, draw in paper_figures.FIGURES.items():
+        paths.append(out / f"{name}.pdf")
+        figures.save(draw(runs), paths[-1])
+    return paths
+
+
+def _alike(runs: Sequence[Run]) -> list[Run]:
+    """The runs of the paper's datasets, which must be of one tier and, for each dataset, of one setting."""
+    chosen = [run for run in runs if run.info["dataset"] in DATASETS]
+    tiers = sorted({run.info["tier"] or "(no tier)" for run in chosen})
+    if not chosen:
+        raise UserError(f"the paper needs runs on {' or '.join(DATASETS)}, and there are none")
+    if len(tiers) > 1:
+        raise UserError(f"the paper speaks of one tier, and the runs are of {', '.join(tiers)}: name the folder of one")
+    for title, groups in groupby(analysis.groups(chosen), key=lambda group: group[0]["dataset"]):
+        if len(list(groups)) > 1:
+            raise UserError(
+                f"the runs on {title} differ in images, epochs, size or batches: the paper cannot show them together"
+            )
+    return chosen
+
+
+def numbers(runs: Sequence[Run]) -> dict[str, str]:
+    """Every number the text may name, as text by key: `cifar10/resnet18_improved/tuned/accuracy` and the like.
+
+    Accuracies and effects are in percent and points with two decimals, p-values have two significant digits.
+    """
+    found = _circumstances(runs) | _counts()
+    keys = {run.info["dataset_title"]: run.info["dataset"] for run in runs}
+    for _, row in analysis.accuracies(runs).iterrows():
+        cell = f"{keys[row['dataset']]}/{row['network']}/{row['recipe']}"
+        found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", "low", "high", "corrupted")}
+        found |= {f"{cell}/{name[5:]}": f"{row[name]:.3f}" for name in analysis.MEANS[:4]}
+        found |= {f"{cell}/seconds": f"{row['train_seconds']:,.0f}", f"{cell}/speed": f"{row['images_per_second']:.0f}"}
+        found[f"{cell}/seeds"] = str(row["seeds"])
+    for cell, entries in _robustness(runs).items():
+        found |= {f"{cell}/{name}": percent(entries[name].sum() / entries["images"].sum()) for name in CORRUPTED}
+    for _, row in analysis.primary(runs).iterrows():
+        key = f"{keys[row['dataset']]}/{row['network']}/primary"
+        verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
+        found |= _effect(key, row) | {f"{key}/holm": _equation(row["p_holm"])}
+        found |= {f"{key}/verdict": verdict, f"{key}/relation": RELATIONS[verdict]}
+    for _, row in analysis.two_by_two(runs).iterrows():
+        if row["effect"] in EFFECTS:
+            key = f"{keys[row['dataset']]}/{row['network']}/{row['effect']}"
+            verdict = analysis.verdict(row["low"], row["high"])
+            found |= _effect(key, row) | {f"{key}/verdict": verdict, f"{key}/does": WORK[verdict], "study/crossed": "yes"}
+    if any(run.label not in NETWORKS or run.info["recipe"]["name"] not in (PLAIN, TUNED) for run in runs):
+        found["study/changes"] = "yes"  # else the one change there is, a stem, is in the table of effects already
+    for _, row in analysis.changes(runs).iterrows():
+        found |= _effect(f"{keys[row['dataset']]}/{row['network']}/{row['effect']}", row)
+    for dataset in keys.values():
+        found |= _mistakes([run for run in runs if run.info["dataset"] == dataset], dataset)
+    return found
+
+
+def _robustness(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
+    """By cell, a row a seed: how many of so many images were right, as they are and corrupted."""
+    found: dict[str, list[dict[str, int]]] = {}
+    for run in runs:
+        info = run.info
+        found.setdefault(f"{info['dataset']}/{run.label}/{info['recipe']['name']}", []).append(info["robustness"])
+    return {cell: pd.DataFrame(entries) for cell, entries in found.items()}
+
+
+def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
+    """What was trained where, on what, and for how long."""
+    infos = [run.info for run in runs]
+    cells = analysis.accuracies(runs)
+    steps = [i["epochs"] * -(-i["train_images"] // i["recipe"]["batch_size"]) for i in infos]
+    seeds, threads = _span(cells["seeds"]), _span(i["threads"] for i in infos)
+    found = {
+        "study/tier": infos[0]["tier"],
+        "study/runs": str(len(runs)),
+        "study/networks": str(cells["network"].isin(list(NETWORKS)).groupby(cells["network"]).any().sum()),
+        "study/seeds": "one seed" if seeds == "1" else f"{seeds} seeds",
+        "study/epochs": _span(i["epochs"] for i in infos),
+        "study/batch": _span(i["recipe"]["batch_size"] for i in infos),
+        "study/size": _span(i["input_size"] for i in infos),
+        "study/images": _span(i["train_images"] for i in infos),
+        "study/validation": _span(i["validation_images"] for i in infos),
+        "study/test": _span(i["test_total"] for i in infos),
+        "study/corrupted": _span(i["robustness"]["images"] for i in infos),
+        "study/steps": _span(steps),
+        "study/hours": f"{sum(i['train_seconds'] for i in infos) / 3600:.1f}",
+        "study/device": escape(" and ".join(sorted({i["device"] for i in infos}))),
+        "study/threads": "one thread" if threads == "1" else f"{threads} threads",
+        "study/precision": " and ".join(sorted({i["precision"] for i in infos})),
+        "study/torch": " and ".join(sorted({i["versions"]["torch"].split("+")[0] for i in infos})),
+    }
+    for info in infos:
+        found[f"{info['dataset']}/title"] = escape(info["dataset_title"])
+        if "JPEG" in info["dataset_title"]:
+            found[f"{info['dataset']}/jpeg"] = "yes"
+    return found
+
+
+def _counts() -> dict[str, str]:
+    """Of every form: parameters, also with one channel (`gray`), and multiply-adds, in millions here and G as published."""
+    found: dict[str, str] = {}
+    for name, _, _ in FORMS:
+        counts, key = form(name), f"models/{name}"
+        found |= {f"{key}/{what}": f"{counts[what]:,}" for what in ("parameters", "gray", "published")}
+        found |= {
+            f"{key}/macs": f"{counts['macs'] / 1e6:,.1f}",
+            f"{key}/published_macs": f"{counts['published_macs'] / 1e9:.2f}",
+        }
+    return found
+
+
+def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
+    """The best network, and the test images that all networks get wrong, under `tuned`, each network's first seed."""
+    first = networks_of(runs, TUNED)
+    if not first:
+        return {}
+    right = np.stack([run.correct for run in first])
+    labels, classes = first[0].test["labels"], first[0].info["classes"]
+    best = max(first, key=lambda run: run.accuracy)
+    by_class = [best.correct[labels == k].mean() for k in range(len(classes))]
+    confused = sum(metrics.confusion(labels, run.test["predicted"], len(classes)) for run in first)
+    confused = confused * (1 - np.eye(len(classes)))
+    true, said = np.unravel_index(np.argmax(confused), confused.shape)
+    key = f"{dataset}/mistakes"
+    return {
+        f"{dataset}/best": TITLES[best.label],
+        f"{dataset}/best/accuracy": percent(best.accuracy),
+        f"{dataset}/best/class": escape(classes[int(np.argmax(by_class))]),
+        f"{dataset}/best/class/accuracy": percent(max(by_class)),
+        f"{dataset}/worst/class": escape(classes[int(np.argmin(by_class))]),
+        f"{dataset}/worst/class/accuracy": percent(min(by_class)),
+        f"{key}/networks": str(len(first)),
+        f"{key}/all_wrong": f"{(~right).all(0).sum():,}",
+        f"{key}/all_right": f"{right.all(0).sum():,}",
+        f"{key}/expected": f"{(1 - right.mean(1)).prod() * right.shape[1]:,.0f}",
+        f"{key}/true": escape(classes[true]),
+        f"{key}/said": escape(classes[said]),
+        f"{key}/share": percent(confused[true, said] / ((~right).sum())),
+    }
+
+
+def _effect(key: str, row: Any) -> dict[str, str]:
+    """A row's effect and its interval, with signs, and its p-value if it has one."""
+    found = {f"{key}/{name}": signed(row[name]) for name in ("value", "low", "high")}
+    return found | ({f"{key}/p": _equation(row["p"])} if "p" in row else {})
+
+
+def _equation(p: float) -> str:
+    """The p-value as a sentence has it: p = 0.031, or p < a bound."""
+    text = p_value(p).strip("$")
+    return f"$p{text}$" if text.startswith("<") else f"$p={text}$"
+
+
+def _span(values: Iterable[int]) -> str:
+    """One number, or the smallest to the largest."""
+    found = sorted(set(values))
+    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"

@@ -1,0 +1,167 @@
+"""The paper's figures, drawn at the size at which they are printed, so that their letters are as large as they say."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import seaborn as sns
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from . import analysis, figures, metrics
+from .analysis import ORIGINALS, PLAIN, TUNED
+from .runs import Run
+
+COLUMN, PAGE = 3.3, 6.9  # widths of a column and of the text, in inches
+NETWORKS = {
+    "alexnet": "AlexNet", "vgg11": "VGG11", "vgg16": "VGG16", "vgg16_improved": "VGG16+", "googlenet": "GoogLeNet",
+    "googlenet_improved": "GoogLeNet+", "resnet18": "ResNet18", "resnet18_improved": "ResNet18+", "resnet20": "ResNet20",
+}  # fmt: skip
+FAMILIES = (("alexnet", "vgg11", "resnet20"), *((original, improved) for improved, original in ORIGINALS.items()))
+COLOURS = sns.color_palette("colorblind")
+STYLE: dict[Any, Any] = figures.STYLE | {
+    "font.size": 6.5, "axes.titlesize": 6.5, "axes.labelsize": 6.5, "xtick.labelsize": 6, "ytick.labelsize": 6,
+    "legend.fontsize": 6, "lines.linewidth": 1.0, "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
+    "grid.linewidth": 0.5, "xtick.major.size": 2, "ytick.major.size": 2, "legend.handlelength": 1.6,
+    "legend.labelspacing": 0.25, "legend.borderaxespad": 0.2,
+}  # fmt: skip
+
+
+def networks_of(runs: Sequence[Run], recipe: str) -> list[Run]:
+    """The first seed's run of every network that there is under a recipe, in the paper's order."""
+    chosen: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: run.info["seed"]):
+        if run.info["recipe"]["name"] == recipe:
+            chosen.setdefault(run.label, run)
+    return [chosen[name] for name in NETWORKS if name in chosen]
+
+
+def first_dataset(runs: Sequence[Run]) -> list[Run]:
+    """The runs on CIFAR-10 or, without any, on the dataset that there is."""
+    name = min(run.info["dataset"] for run in runs)
+    return [run for run in runs if run.info["dataset"] == name]
+
+
+def _seeds(runs: Sequence[Run], network: str, recipe: str) -> list[Run]:
+    return [run for run in runs if run.label == network and run.info["recipe"]["name"] == recipe]
+
+
+def curves(runs: Sequence[Run]) -> Figure:
+    """Validation accuracy by epoch, mean over seeds: a row a dataset, a panel a family; plain dashed, tuned solid."""
+    datasets = sorted({run.info["dataset"] for run in runs})
+    with rc_context(STYLE | {"axes.grid": True}):
+        figure = Figure(figsize=(PAGE, 1.85), layout="constrained")
+        families = [family for family in FAMILIES if any(run.label in family for run in runs)]
+        grid = figure.subplots(len(datasets), len(families), squeeze=False, sharey="row")
+        for row, dataset in zip(grid, datasets, strict=True):
+            shown = [run for run in runs if run.info["dataset"] == dataset]
+            for ax, family in zip(row, families, strict=True):
+                for network, colour in zip(family, COLOURS, strict=False):
+                    for recipe, line in ((TUNED, "-"), (PLAIN, "--")):
+                        _curve(ax, _seeds(shown, network, recipe), line, colour, NETWORKS[network])
+                ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+                if ax.lines:
+                    ax.legend(frameon=False, loc="lower right")
+            row[0].set_ylabel(f"{shown[0].info['dataset_title'].split(' (')[0]}, %")
+        for ax in grid[-1]:
+            ax.set_xlabel("epoch")
+    return figure
+
+
+def _curve(ax: Axes, runs: list[Run], line: str, colour: Any, name: str) -> None:
+    if runs:
+        values = 100 * np.mean([run.history["val_accuracy"] for run in runs], axis=0)
+        label = None if any(drawn.get_label() == name for drawn in ax.lines) else name
+        ax.plot(runs[0].history["epoch"], values, line, color=colour, label=label, marker="o", markersize=1.5)
+
+
+def effects(runs: Sequence[Run]) -> Figure:
+    """Architecture, recipe and interaction of each family, a panel a dataset: points of accuracy with their intervals."""
+    table = analysis.two_by_two(runs)
+    parts = list(table.groupby("dataset", sort=False)) if len(table) else []
+    shown = [improved for improved in ORIGINALS if len(table) and improved in set(table["network"])]
+    with rc_context(STYLE | {"axes.grid": True}):
+        figure = Figure(figsize=(COLUMN, 1.85), layout="constrained")
+        axes = figure.subplots(1, max(len(parts), 1), squeeze=False, sharey=True)[0]
+        for ax, (title, part) in zip(axes, parts, strict=False):
+            for k, effect in enumerate(("architecture", "recipe", "interaction")):
+                rows = part[part["effect"] == effect].set_index("network").reindex(shown)
+                value, half = 100 * rows["value"], 50 * (rows["high"] - rows["low"])
+                place = 0.22 * (1 - k) - np.arange(len(rows))
+                ax.errorbar(value, place, xerr=half, fmt="os^"[k], color=COLOURS[k], markersize=3, label=effect)
+            ax.axvline(0, color="0.3", linewidth=0.8)
+            ax.grid(axis="y", visible=False)
+            ax.set(title=str(title).split(" (")[0], xlabel="points of accuracy", ylim=(0.5 - len(shown), 0.5))
+        axes[0].set_yticks(-np.arange(len(shown)), [NETWORKS[ORIGINALS[improved]] for improved in shown])
+        figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
+    return figure
+
+
+def confusion(runs: Sequence[Run]) -> Figure:
+    """The confusion matrix, in counts, of the best network under `tuned`."""
+    best = max(networks_of(first_dataset(runs), TUNED) or runs, key=lambda run: run.accuracy)
+    classes = best.info["classes"]
+    counts = metrics.confusion(best.test["labels"], best.test["predicted"], len(classes))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(COLUMN, 2.4), layout="constrained")
+        ax = figure.subplots()
+        _heatmap(ax, counts / counts.sum(1, keepdims=True), counts, classes, classes)
+        ax.set(xlabel="predicted", ylabel="true")
+    return figure
+
+
+def per_class(runs: Sequence[Run]) -> Figure:
+    """Accuracy in percent on every class, a row a network under `tuned`."""
+    shown = networks_of(first_dataset(runs), TUNED)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(COLUMN, 1.85), layout="constrained")
+        ax = figure.subplots()
+        if shown:
+            classes, labels = shown[0].info["classes"], shown[0].test["labels"]
+            shares = np.array([[run.correct[labels == k].mean() for k in range(len(classes))] for run in shown])
+            _heatmap(ax, shares, np.round(100 * shares).astype(int), classes, [NETWORKS[run.label] for run in shown])
+    return figure
+
+
+def _heatmap(ax: Axes, shares: np.ndarray, text: np.ndarray, columns: Sequence[str], rows: Sequence[str]) -> None:
+    sns.heatmap(
+        shares, vmin=0, vmax=1, cmap="Blues", cbar=False, annot=text, fmt="", annot_kws={"fontsize": 6}, xticklabels=columns,
+        yticklabels=rows, ax=ax,
+    )  # fmt: skip
+    ax.tick_params(length=0)
+    ax.tick_params(axis="x", rotation=45 if max(map(len, columns)) > 2 else 0)
+    ax.tick_params(axis="y", rotation=0)
+
+
+def reliability(runs: Sequence[Run], bins: int = 15) -> Figure:
+    """How often predictions of a confidence are right, a panel a recipe, a line a network, over so many `bins`."""
+    shown = first_dataset(runs)
+    with rc_context(STYLE | {"axes.grid": True}):
+        figure = Figure(figsize=(COLUMN, 1.85), layout="constrained")
+        recipes = [recipe for recipe in (PLAIN, TUNED) if networks_of(shown, recipe)]
+        axes = figure.subplots(1, max(len(recipes), 1), squeeze=False, sharey=True)[0]
+        for ax, recipe in zip(axes, recipes, strict=False):
+            ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
+            for run in networks_of(shown, recipe):
+                confidence = run.test["probabilities"].max(1)
+                index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+                totals = np.bincount(index, minlength=bins)
+                full = totals >= 20  # fewer say nothing
+                means = [np.bincount(index, values, bins)[full] / totals[full] for values in (confidence, run.correct)]
+                family = ORIGINALS.get(run.label, run.label)
+                colour = COLOURS[[name for name in NETWORKS if name not in ORIGINALS].index(family)]
+                line = "--" if run.label in ORIGINALS else "-"
+                ax.plot(*means, line, marker="o", markersize=1.5, color=colour, label=NETWORKS[run.label])
+            ax.set(title=recipe, xlabel="confidence", xlim=(0, 1), ylim=(0, 1))
+        axes[0].set_ylabel("share right")
+        handles = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        figure.legend(handles.values(), handles.keys(), frameon=False, loc="outside upper center", ncols=3)
+    return figure
+
+
+FIGURES: dict[str, Callable[[Sequence[Run]], Figure]] = {
+    "curves": curves, "two-by-two": effects, "confusion": confusion, "per-class": per_class,
+    "reliability": reliability,
+}  # fmt: skip

@@ -1,0 +1,319 @@
+"""The paper's tables in LaTeX, made from the networks and from runs; cells without a run are dashes."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from itertools import groupby, product
+from typing import Any, cast
+
+import pandas as pd
+
+from . import analysis, models
+from .analysis import ORIGINALS, PLAIN, TUNED
+from .models.googlenet import INCEPTION
+from .models.vgg import CONFIGURATIONS
+from .paper_figures import NETWORKS
+from .runs import Run
+
+DATASETS = {"cifar10": "CIFAR-10", "mnist": "MNIST"}
+EFFECTS = ("architecture", "recipe", "interaction")
+# What a variant of `studies/ablation.toml` undoes or makes: the change whose worth is then known.
+CHANGES = {
+    "stem=7x7": r"$3\times3$ stem", "stem=3x3": r"$3\times3$ stem", "stem_norm=False": "batch norm in the stem",
+    "dropout=0.0": "dropout", "dropout=0.2": "dropout", "init=field": "He's initialisation", "init=he": "He's initialisation",
+    "batch_norm=False": "batch norm", "batch_norm=True": "batch norm", "head_pool=avg7": r"$5\times5$ max pool",
+    "head_pool=max5": r"$5\times5$ max pool", "label_smoothing=0.0": "label smoothing", "weight_decay=0.0": "weight decay",
+    "schedule=constant": "falling rate", "augment=False": "augmentation",
+}  # fmt: skip
+# The networks as published and as the field builds them, in the table's order: name, options, side of the published images.
+FORMS: tuple[tuple[str, dict[str, Any], int], ...] = (
+    ("alexnet_2012", {}, 227),  # the paper says 224, but its first map of 55x55 needs 227
+    ("alexnet", {}, 224),
+    ("vgg11", {}, 224),
+    ("vgg16", {}, 224),
+    ("vgg16_improved", {}, 224),
+    ("googlenet_2014", {"aux": False}, 224),
+    ("googlenet", {}, 224),
+    ("googlenet_improved", {}, 224),
+    ("resnet18", {}, 224),
+    ("resnet18_improved", {}, 224),
+    ("resnet20", {}, 32),
+)
+TITLES = NETWORKS | {"alexnet_2012": "AlexNet 2012", "googlenet_2014": "GoogLeNet 2014"}
+DASH = "--"
+
+
+@cache
+def form(name: str) -> dict[str, Any]:
+    """Sides of the maps, parameters and multiply-adds of a form as published and here (ten classes, 64 pixels)."""
+    options, side = next((options, side) for key, options, side in FORMS if key == name)
+    there = models.blueprint(name, 10 if name == "resnet20" else 1000, **options)
+    here = models.blueprint(name, **options)
+    return {
+        "side": side,
+        "published_maps": _sides(there, side),
+        "published": models.count_parameters(there),
+        "published_macs": models.multiply_adds(there, side),
+        "maps": _sides(here, 64),
+        "parameters": models.count_parameters(here),
+        "gray": models.count_parameters(models.blueprint(name, in_channels=1, **options)),
+        "macs": models.multiply_adds(here, 64),
+    }
+
+
+def _sides(network: models.Network, size: int) -> str:
+    """The sides of the maps for images of `size`, each once, from the first convolution to the head."""
+    shapes = [step["shape"] for step in models.trace(network, size)]
+    return " ".join(str(side) for side, _ in groupby(shape[-1] for shape in shapes if len(shape) == 3))
+
+
+def networks_table(_runs: Sequence[Run]) -> str:
+    """What each network is as published and what is left of it at 64x64: maps, parameters, multiply-adds."""
+    rows = []
+    for name, _, side in FORMS:
+        found = form(name)
+        there = [str(side), found["published_maps"], f"{found['published'] / 1e6:.2f}", f"{found['published_macs'] / 1e9:.2f}"]
+        rows.append([TITLES[name], *there, found["maps"], f"{found['parameters'] / 1e6:.2f}", f"{found['macs'] / 1e6:,.1f}"])
+    return _booktabs(
+        "lrlrrlrr",
+        [
+            r"& \multicolumn{4}{c}{as published} & \multicolumn{3}{c}{here: 64 pixels, 10 classes, RGB}",
+            "\\cmidrule(lr){2-5}\\cmidrule(lr){6-8}\n"
+            r"network & side & sides of the maps & par.\ M & mult-adds G & sides of the maps & par.\ M & mult-adds M",
+        ],
+        rows,
+    )
+
+
+def vgg_table(_runs: Sequence[Run]) -> str:
+    """VGG's configurations: the number and the width of the 3x3 convolutions of each block."""
+    rows = [
+        [str(block + 1), *(rf"${len(widths[block])}\times{widths[block][0]}$" for widths in CONFIGURATIONS.values())]
+        for block in range(5)
+    ]
+    names = " & ".join(f"{letter} ({depth})" for letter, depth in zip("ABDE", CONFIGURATIONS, strict=True))
+    return _booktabs("lrrrr", [f"block & {names}"], rows)
+
+
+def inception_table(_runs: Sequence[Run]) -> str:
+    """The widths of the nine Inception modules and the channels that each gives."""
+    rows = [[name, *map(str, (*widths, widths[1] + widths[3] + widths[5] + widths[6]))] for name, widths in INCEPTION.items()]
+    head = r"& in & $1\!\times\!1$ & r & $3\!\times\!3$ & r & $5\!\times\!5$ & pool & out"
+    return _booktabs("lrrrrrrrr", [head], rows)
+
+
+def resnet_table(_runs: Sequence[Run]) -> str:
+    """The stages of the residual networks: blocks of two 3x3 convolutions, and their width."""
+    columns = []
+    for name in ("resnet18", "resnet34", "resnet20"):
+        network = models.blueprint(name)
+        stages = [(stage, getattr(network.stages, stage)) for stage, _ in network.stages.named_children() if "_x" in stage]
+        shapes = {step["name"]: step["shape"] for step in models.trace(network, 64)}
+        columns.append({stage: rf"${len(blocks)}\times{shapes[stage][0]}$" for stage, blocks in stages})
+    stems = [[r"conv1", *([r"$7\times7$, 64, /2"] * 2), r"$3\times3$, 16"], ["pool1", *([r"$3\times3$, /2"] * 2), DASH]]
+    rows = [[f"conv{n}", *(column.get(f"conv{n}_x", DASH) for column in columns)] for n in (2, 3, 4, 5)]
+    return _booktabs("lrrr", ["stage & 18 & 34 & 20 (CIFAR)"], [*stems, *rows])
+
+
+def recipes_table(runs: Sequence[Run]) -> str:
+    """What the two recipes have in them, from the runs' own records."""
+    by_name = {name: [run.info["recipe"] for run in runs if run.info["recipe"]["name"] == name] for name in (PLAIN, TUNED)}
+    shown: dict[str, Callable[[Any], str]] = {
+        "momentum": str, "nesterov": _yes, "weight_decay": lambda x: f"{x:g}", "label_smoothing": lambda x: f"{x:g}",
+        "schedule": str, "warmup": lambda x: f"{100 * x:g}\\,\\%", "clip": lambda x: f"{x:g}" if x else "no", "augment": _yes,
+    }  # fmt: skip
+    names = {
+        "weight_decay": "weight decay", "label_smoothing": "label smoothing", "warmup": "warm-up", "nesterov": "Nesterov",
+        "clip": "gradient norm at most", "augment": "augmentation",
+    }  # fmt: skip
+    rows = [
+        [names.get(key, key), *(_one(text(recipe[key]) for recipe in recipes) for recipes in by_name.values())]
+        for key, text in shown.items()
+    ]
+    return _booktabs("lrr", [r"& \texttt{plain} & \texttt{tuned}"], rows)
+
+
+def rates_table(runs: Sequence[Run]) -> str:
+    """The learning rate of each network, the same in both recipes."""
+    rates: dict[str, list[str]] = {}
+    for name, title in NETWORKS.items():
+        found = {f"{run.info['recipe']['learning_rate']:g}" for run in runs if run.label == name}
+        for rate in found:
+            rates.setdefault(rate, []).append(title)
+    rows = [[rate, ", ".join(titles)] for rate, titles in sorted(rates.items(), key=lambda item: float(item[0]))]
+    return _booktabs("rl", ["rate & networks"], rows)
+
+
+def results_table(runs: Sequence[Run]) -> str:
+    """Test accuracy of every network under both recipes on both datasets, with intervals."""
+    cells = _cells(runs)
+    rows = []
+    for name, title in NETWORKS.items():
+        row = [title]
+        for dataset in DATASETS:
+            for recipe in (PLAIN, TUNED):
+                cell = cells.get((dataset, name, recipe))
+                row += [DASH, ""] if cell is None else [percent(cell["accuracy"]), _between(cell)]
+        rows.append(row)
+    heads = [rf"\multicolumn{{4}}{{c}}{{{_title(runs, dataset)}}}" for dataset in DATASETS]
+    recipes = " & ".join(rf"\multicolumn{{2}}{{c}}{{\texttt{{{recipe}}}}}" for _ in DATASETS for recipe in (PLAIN, TUNED))
+    rules = r"\cmidrule(lr){2-5}\cmidrule(lr){6-9}"
+    return _booktabs("l" + "r@{\\enspace}l" * 4, ["& " + " & ".join(heads), f"{rules}\nnetwork & {recipes}"], rows)
+
+
+def effects_table(runs: Sequence[Run]) -> str:
+    """The comparison fixed beforehand, with its tests, and architecture against recipe: a row a family, a block a dataset."""
+    declared, crossed = _index(analysis.primary(runs), runs), _index(analysis.two_by_two(runs), runs)
+    rows = []
+    for dataset in DATASETS:
+        for improved, original in ORIGINALS.items():
+            row = [NETWORKS[original], *[DASH] * 4]
+            primary = declared.get((dataset, improved, f"over {original}"))
+            if primary is not None:
+                verdict = analysis.verdict(primary["low"], primary["high"], primary["p_holm"])
+                row[1:] = [_with_half(primary), p_value(primary["p"]), p_value(primary["p_holm"]), verdict]
+            found = [crossed.get((dataset, improved, effect)) for effect in EFFECTS]
+            rows.append(row + [DASH if effect is None else _with_half(effect) for effect in found])
+    head = [
+        r"& \multicolumn{4}{c}{improved minus original under \texttt{tuned}} & \multicolumn{3}{c}{two by two}",
+        "\\cmidrule(lr){2-5}\\cmidrule(lr){6-8}\n"
+        r"family & difference & $p$ & Holm's $p$ & verdict & architecture & recipe & interaction",
+    ]
+    titles = [_title(runs, dataset) for dataset in DATASETS]
+    return _booktabs("lrrrlrrr", head, rows, groups=len(ORIGINALS), titles=titles)
+
+
+def quality_table(runs: Sequence[Run]) -> str:
+    """Calibration, and accuracy on corrupted images, of every network under both recipes on both datasets."""
+    cells = _cells(runs)
+    rows = []
+    for name, title in NETWORKS.items():
+        row = [title]
+        for dataset, recipe in product(DATASETS, (PLAIN, TUNED)):
+            cell = cells.get((dataset, name, recipe))
+            row += [DASH] * 5 if cell is None else [f"{cell[key]:.3f}".lstrip("0") for key in analysis.MEANS[:4]]
+            row += [] if cell is None else [f"{100 * cell['corrupted']:.1f}"]
+        rows.append(row)
+    pairs = list(product(DATASETS, (PLAIN, TUNED)))
+    heads = [rf"\multicolumn{{5}}{{c}}{{{DATASETS[dataset]}, \texttt{{{recipe}}}}}" for dataset, recipe in pairs]
+    rules = "".join(rf"\cmidrule(lr){{{5 * k + 2}-{5 * k + 6}}}" for k in range(4))
+    names = " & ".join(["NLL", "Brier", "ECE", r"ECE$_T$", "corr."] * 4)
+    return _booktabs("l" + 4 * r"@{\hspace{8pt}}rrrrr", ["& " + " & ".join(heads), f"{rules}\nnetwork & {names}"], rows)
+
+
+def cost_table(runs: Sequence[Run]) -> str:
+    """What a training costs, on the first dataset there is: multiply-adds of an image, time, speed, and accuracy bought."""
+    cells = _cells(runs)
+    dataset = next(dataset for dataset in DATASETS if any(key[0] == dataset for key in cells))
+    rows = []
+    for name, title in NETWORKS.items():
+        cell = cells.get((dataset, name, TUNED))
+        if cell is None:
+            rows.append([title, *[DASH] * 5])
+            continue
+        counts = f"{cell['parameters'] / 1e6:.2f}", f"{cell['macs'] / 1e6:,.1f}", f"{cell['train_seconds']:,.0f}"
+        rows.append([title, *counts, f"{cell['images_per_second']:.0f}", percent(cell["accuracy"])])
+    return _booktabs("lrrrrr", [r"network & param.\ M & mult-adds M & seconds & images/s & acc.\ \%"], rows)
+
+
+def changes_table(runs: Sequence[Run]) -> str:
+    """What single changes are worth under `tuned` on the first dataset, with Holm's p over the changes of one network."""
+    rows: list[list[str]] = []
+    found = _index(analysis.changes(runs), runs)
+    first = min(found, key=lambda key: list(DATASETS).index(key[0]))[0] if found else ""
+    for (dataset, network, effect), row in found.items():
+        if dataset == first:
+            name = NETWORKS[network]
+            cells = [CHANGES.get(effect, escape(effect)), _with_half(row), p_value(row["p_holm"])]
+            rows.append(["" if any(name == above[0] for above in rows) else name, *cells])
+    return _booktabs("llrr", [r"network & change & worth & Holm's $p$"], rows or [[DASH] * 4])
+
+
+TABLES: dict[str, Callable[[Sequence[Run]], str]] = {
+    "networks": networks_table, "vgg": vgg_table, "inception": inception_table, "resnet": resnet_table,
+    "recipes": recipes_table, "rates": rates_table, "results": results_table, "effects": effects_table,
+    "quality": quality_table, "cost": cost_table, "changes": changes_table,
+}  # fmt: skip
+
+
+def _booktabs(
+    columns: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, groups: int = 0, titles: Sequence[str] = ()
+) -> str:
+    """A tabular of rows below the lines of its head, with space after every so many rows and a title above each such group."""
+    lines = [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule", *(rf"{line} \\" for line in head), r"\midrule"]
+    for number, row in enumerate(rows):
+        if groups and number and number % groups == 0:
+            lines.append(r"\addlinespace")
+        if titles and number % groups == 0:
+            lines.append(rf"\multicolumn{{{len(row)}}}{{@{{}}l}}{{\emph{{{titles[number // groups]}}}}} \\")
+        lines.append(rf"{' & '.join(row)} \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _cells(runs: Sequence[Run]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """The rows of `analysis.accuracies` by dataset, network and recipe."""
+    keys = {run.info["dataset_title"]: run.info["dataset"] for run in runs}
+    rows = cast(list[dict[str, Any]], analysis.accuracies(runs).to_dict("records"))
+    return {(keys[row["dataset"]], row["network"], row["recipe"]): row for row in rows}
+
+
+def _index(table: pd.DataFrame, runs: Sequence[Run]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Rows of effects by dataset, network and effect."""
+    keys = {run.info["dataset_title"]: run.info["dataset"] for run in runs}
+    rows = cast(list[dict[str, Any]], table.to_dict("records"))
+    return {(keys[row["dataset"]], row["network"], row["effect"]): row for row in rows}
+
+
+def _title(runs: Sequence[Run], dataset: str) -> str:
+    """As the runs call it, or the usual name."""
+    titles = [run.info["dataset_title"] for run in runs if run.info["dataset"] == dataset]
+    return escape(titles[0]) if titles else DATASETS[dataset]
+
+
+def percent(share: float) -> str:
+    """With two decimals, without the sign."""
+    return f"{100 * share:.2f}"
+
+
+def signed(share: float) -> str:
+    """In points, with a sign that is as long as it should be; nothing is `-0.00`."""
+    text = f"{100 * share:+.2f}"
+    text = "0.00" if text in ("+0.00", "-0.00") else text
+    return text.replace("-", "$-$").replace("+", "$+$")
+
+
+def _between(row: dict[str, Any]) -> str:
+    return f"[{percent(row['low'])}, {percent(row['high'])}]"
+
+
+def _with_half(row: Any) -> str:
+    """An effect and half the width of its interval, which is symmetric; bold if that leaves out zero."""
+    value, half = signed(row["value"]), f"{50 * (row['high'] - row['low']):.2f}"
+    value = value if row["low"] <= 0 <= row["high"] else rf"\textbf{{{value}}}"
+    return rf"{value}\,$\pm$\,{half}"
+
+
+def p_value(p: float) -> str:
+    """Two significant digits; a power of ten below a thousandth."""
+    if p > 0.995:
+        return "1"
+    if p >= 0.001:
+        return f"{p:#.2g}"
+    if p < 1e-10:
+        return r"$<10^{-10}$"
+    digits, power = f"{p:.1e}".split("e")
+    return rf"${digits}\cdot10^{{{int(power)}}}$"
+
+
+def _one(texts: Iterable[str]) -> str:
+    """What all say."""
+    return " or ".join(sorted(set(texts))) or DASH
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX writes it."""
+    return re.sub(r"([&%$#_{}])", r"\\\1", text)

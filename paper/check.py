@@ -1,0 +1,51 @@
+"""Is the paper fit to be read? Looks at what LaTeX said and at the PDF: python check.py BUILD_FOLDER [PAGES]."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+WIDEST, HIGHEST = 2.0, 12.0  # points by which a line may stick out, and a page: less than a line
+
+
+def complaints(log: str) -> list[str]:
+    """What is wrong according to LaTeX's log."""
+    log = re.sub(r"(?<=.{79})\n", "", log)  # TeX breaks its lines there
+    found = re.findall(r"LaTeX Warning: ((?:Reference|Citation) .*? undefined)", log)
+    found += re.findall(r"Package natbib Warning: (Citation .*? undefined)", log)
+    found += re.findall(r"LaTeX Warning: (Label .*? multiply defined)", log)
+    for kind, points, where in re.findall(r"Overfull \\([hv]box) \(([\d.]+)pt too \w+\) (.*)", log):
+        if float(points) > (WIDEST if kind == "hbox" else HIGHEST):
+            found.append(f"{kind} {points} pt too large {where}")
+    return found
+
+
+def faults(pdf: Path, pages: int) -> list[str]:
+    """What is wrong with the PDF itself: its number of pages, its fonts, marks of what LaTeX did not find."""
+    if not pdf.exists():
+        return [f"there is no {pdf}: its log says why"]
+    found = []
+    count = re.search(r"^Pages:\s+(\d+)", _say("pdfinfo", str(pdf)), re.M)
+    if not count or int(count[1]) != pages:
+        found.append(f"{count[1] if count else 'no'} pages, not {pages}")
+    found += [f"font {line.split()[0]} is Type 3" for line in _say("pdffonts", str(pdf)).splitlines() if " Type 3 " in line]
+    if "??" in _say("pdftotext", str(pdf), "-"):
+        found.append("?? in the text")
+    return found
+
+
+def _say(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def main(folder: str, pages: str = "6") -> int:
+    """Print what is wrong; 0 if nothing is."""
+    build = Path(folder)
+    found = complaints((build / "main.log").read_text(errors="replace")) + faults(build / "main.pdf", int(pages))
+    for line in found:
+        print(f"paper: {line}", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))

@@ -1,0 +1,76 @@
+"""What must hold of the runs for the paper's comparing sentences to be true, by the name that `\\claim` gives them.
+
+Each function takes the runs of the paper's tier; the sentence may stay as it is while it returns True.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from deepnets import analysis
+from deepnets.paper_figures import NETWORKS, networks_of
+
+CLAIMS: dict[str, Callable[[list], bool]] = {}
+
+
+def claim(function):
+    """Enter a function under its own name."""
+    CLAIMS[function.__name__] = function
+    return function
+
+
+def tuned(runs, dataset="cifar10"):
+    """The runs under `tuned` of the networks themselves, without the single changes."""
+    chosen = [run for run in runs if run.info["dataset"] == dataset and run.info["recipe"]["name"] == analysis.TUNED]
+    return [run for run in chosen if run.label in NETWORKS]
+
+
+@claim
+def residual_ahead(runs):
+    by_network = {run.label: run.accuracy for run in networks_of(tuned(runs), analysis.TUNED)}
+    forms = [[by_network.get(name) for name in (family, f"{family}_improved")] for family in ("resnet18", "googlenet")]
+    if None in forms[0] + forms[1]:
+        return True  # the sentence is there with the runs
+    return min(forms[0]) > max(forms[1])
+
+
+@claim
+def vehicles(runs):
+    best = max(networks_of(tuned(runs), analysis.TUNED), key=lambda run: run.accuracy)
+    names = np.array(best.info["classes"])[best.test["labels"]]
+    drives = np.isin(names, ["airplane", "automobile", "ship", "truck"])
+    return best.correct[drives].mean() > best.correct[~drives].mean()
+
+
+@claim
+def slow_start(runs):
+    return all(0.1 < run.accuracy < 0.25 for run in tuned(runs) if run.label == "alexnet")
+
+
+@claim
+def still_rising(runs):
+    others = [run for run in tuned(runs) if run.label != "alexnet"]
+    return all(run.history["val_accuracy"].idxmax() == run.history.index[-1] for run in others)
+
+
+@claim
+def same_mistakes(runs):
+    first = networks_of(tuned(runs), analysis.TUNED)
+    wrong = np.stack([~run.correct for run in first])
+    return wrong.all(0).mean() > 1.5 * wrong.mean(1).prod()
+
+
+@claim
+def too_modest(runs):
+    return all(run.test["probabilities"].max(1).mean() < run.accuracy and run.info["temperature"] < 1 for run in tuned(runs))
+
+
+@claim
+def temperature_helps(runs):
+    return all(run.info["test_ece_calibrated"] < run.info["test_ece"] for run in tuned(runs))
+
+
+@claim
+def contrast_hurts(runs):
+    counts = [run.info["robustness"] for run in tuned(runs)]
+    return all(count["contrast"] < min(count["blur"], count["noise"]) for count in counts)

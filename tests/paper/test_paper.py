@@ -1,0 +1,152 @@
+"""The paper says what the runs say: no number is typed, no macro is missing, and comparing sentences hold."""
+
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from claims import CLAIMS
+
+from deepnets import latex, runs
+
+ROOT = Path(__file__).parent.parent.parent
+PAPER = ROOT / "paper"
+TEX = re.sub(r"(?<!\\)%.*", "", (PAPER / "main.tex").read_text())
+RUNS = ROOT / "results" / "small"
+needs_runs = pytest.mark.skipif(not RUNS.is_dir(), reason="the runs of the paper's tier are not there: results/small")
+
+# Numbers that are no results, and what they are.
+CONSTANTS = {
+    "0.05": "level of the tests",
+    "1,000": "classes of ImageNet",
+    "95": "percent, of intervals",
+    "3.3": "percent of near-duplicates (Barz and Denzler 2020)",
+}
+
+
+def typed_results(tex: str) -> list[str]:
+    """Decimal numbers, numbers of thousands, percentages and points in the text, unless they are `CONSTANTS`."""
+    text = tex[tex.index(r"\begin{abstract}") : tex.index(r"\bibliographystyle")]
+    text = re.sub(
+        r"\\(?:res|ifres|effect|cell|claim|cite\w*|ref|label|path|texttt|generated|includegraphics)\{[^{}]*\}", " ", text
+    )
+    text = re.sub(r"\d*\.?\d+\s*(?:in|pt|em|ex|\\(?:text|line|column)width)\b", " ", text)
+    number = r"\d+(?:,\d{3})*(?:\.\d+)?"
+    found = re.findall(rf"{number}(?=\s*(?:\\,|~)?\s*(?:\\%|percent|points))", text)
+    found += re.findall(r"\d+\.\d+", text) + re.findall(r"\d{1,3}(?:,\d{3})+", text)
+    return [value for value in found if value not in CONSTANTS]
+
+
+def arguments(tex: str, start: int, count: int) -> tuple[list[str], int]:
+    """The texts of so many braces from `start` on, and where they end."""
+    found = []
+    for _ in range(count):
+        depth, end = 1, start + 1
+        while depth:
+            depth += {"{": 1, "}": -1}.get(tex[end], 0)
+            end += 1
+        found.append(tex[start + 1 : end - 1])
+        start = end
+    return found, start
+
+
+def decided(tex: str, defined: set[str]) -> str:
+    """The text with every `\\ifres` replaced by what it gives."""
+    while (place := tex.find(r"\ifres{")) >= 0:
+        (key, there, missing), end = arguments(tex, place + len(r"\ifres"), 3)
+        tex = tex[:place] + (there if key in defined else missing) + tex[end:]
+    return tex
+
+
+def keys_used(tex: str, defined: set[str]) -> set[str]:
+    """The macros that the text names, those of `\\effect` and `\\cell` written out."""
+    body = decided(tex[tex.index(r"\begin{document}") :], defined)
+    found = set(re.findall(r"\\res\{([^}]+)\}", body))
+    found |= {f"{key}/{part}" for key in re.findall(r"\\effect\{([^}]+)\}", body) for part in ("value", "low", "high")}
+    return found | {f"{key}/accuracy" for key in re.findall(r"\\cell\{([^}]+)\}", body)}
+
+
+def test_no_result_is_typed():
+    assert not typed_results(TEX)
+
+
+@pytest.mark.parametrize("typed", ["76.12", "81\\,\\%", "4 points", "5,000", "3.4~points"])
+def test_a_typed_result_is_found(typed):
+    assert typed_results(TEX.replace(r"\end{abstract}", typed + r" \end{abstract}"))
+
+
+def test_every_macro_of_the_text_is_there():
+    defined = set(re.findall(r"\\resdef\{([^}]+)\}", (PAPER / "generated" / "numbers.tex").read_text()))
+    assert not keys_used(TEX, defined) - defined
+    assert keys_used(
+        TEX.replace(r"\section{Results}", r"\res{cifar10/none} \ifres{none}{\res{a}}{\res{b}}"), defined
+    ) - defined == {"cifar10/none", "b"}
+
+
+def test_every_citation_has_its_entry_and_every_entry_is_cited():
+    cited = {key.strip() for keys in re.findall(r"\\cite[a-z]*\{([^}]+)\}", TEX) for key in keys.split(",")}
+    assert cited == set(re.findall(r"^@\w+\{([^,]+),", (PAPER / "references.bib").read_text(), re.M))
+
+
+def test_every_claim_has_its_condition_and_every_condition_its_sentence():
+    named = re.findall(r"\\claim\{([^}]+)\}", TEX)
+    assert sorted(named) == sorted(CLAIMS)
+
+
+@needs_runs
+@pytest.mark.parametrize("name", sorted(CLAIMS))
+def test_the_sentence_holds(name):
+    assert CLAIMS[name](runs.find(RUNS)), f"the sentence of \\claim{{{name}}} in paper/main.tex is no longer true"
+
+
+def swap(root: Path, first: str, second: str) -> None:
+    """Exchange what two runs got right."""
+    folders = [root / first, root / second]
+    infos = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    tests = [(folder / "test.npz").read_bytes() for folder in folders]
+    for folder, info, other, test in zip(folders, infos, infos[::-1], tests[::-1], strict=True):
+        measured = {key: value for key, value in other.items() if key.startswith("test_") or key == "robustness"}
+        (folder / "run.json").write_text(json.dumps(info | measured))
+        (folder / "test.npz").write_bytes(test)
+
+
+@needs_runs
+@pytest.mark.parametrize("form", ["", "_improved"])
+def test_a_flipped_run_makes_a_sentence_fail(tmp_path, form):
+    places = [f"cifar10/{family}{form}/tuned/seed0" for family in ("resnet18", "googlenet")]
+    if not all((RUNS / place).is_dir() for place in places):
+        pytest.skip("those runs are not there")
+    shutil.copytree(RUNS, tmp_path / "small", ignore=shutil.ignore_patterns("*.npy", "*.safetensors", "*.partial"))
+    swap(tmp_path / "small", *places)
+    flipped = runs.find(tmp_path / "small")
+    assert not all(condition(flipped) for condition in CLAIMS.values())
+
+
+@needs_runs
+def test_the_committed_numbers_and_tables_are_made_from_the_committed_runs(tmp_path):
+    for path in latex.write(runs.find(RUNS), tmp_path):
+        if path.suffix == ".tex":
+            assert path.read_text() == (PAPER / "generated" / path.name).read_text(), f"{path.name}: run 'make paper'"
+
+
+def check():
+    spec = importlib.util.spec_from_file_location("check", PAPER / "check.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("log", "fit"),
+    [
+        ("Output written on main.pdf (6 pages).", True),
+        ("Overfull \\hbox (1.5pt too wide) in paragraph at lines 5--9", True),
+        ("Overfull \\hbox (2.5pt too wide) in paragraph at lines 5--9", False),
+        ("LaTeX Warning: Reference `tab:x' on page 1 undefined on input line 3.", False),
+        ("Package natbib Warning: Citation `he' on page 1 undefined on input line 7.", False),
+    ],
+)
+def test_the_checker_reads_latexs_log(log, fit):
+    assert (not check().complaints(log)) == fit

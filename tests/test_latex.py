@@ -1,0 +1,133 @@
+"""What the paper reads: every number is the run's, cells without a run are dashes, and figures fit their column."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deepnets import latex, metrics, paper_figures, runs, tables
+from deepnets.errors import UserError
+from deepnets.runs import Run
+
+IMAGES, CLASSES = 500, ("cat", "dog", "f_x")
+
+
+def made(model, recipe, accuracy, seed=0, dataset="cifar10", tier="small", **changes):
+    """A run that is right on exactly that share of its test images."""
+    generator = np.random.default_rng([*f"{model} {recipe}".encode(), seed])
+    labels = np.arange(IMAGES) % len(CLASSES)
+    predicted = labels.copy()
+    wrong = generator.permutation(IMAGES)[round(accuracy * IMAGES) :]
+    predicted[wrong] = (labels[wrong] + 1) % len(CLASSES)
+    probabilities = np.full((IMAGES, len(CLASSES)), 0.1)
+    probabilities[np.arange(IMAGES), predicted] = 0.8
+    summary = metrics.summary(np.log(probabilities), labels, 1.0)
+    info = {
+        "tier": tier, "model": model, "options": {}, "dataset": dataset, "dataset_title": f"{dataset} (JPEG copy)",
+        "data_sha256": dataset, "classes": CLASSES, "seed": seed, "epochs": 2, "train_images": 100, "validation_images": 20,
+        "recipe": {
+            "name": recipe, "batch_size": 32, "learning_rate": 0.1, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0005,
+            "label_smoothing": 0.1, "schedule": "steps", "warmup": 0.05, "clip": 0.0, "augment": True,
+        },
+        "input_size": 64, "parameters": 10**6, "macs": 10**8, "train_seconds": 90.0, "images_per_second": 5.0, "threads": 2,
+        "device": "any", "precision": "fp32", "versions": {"torch": "2.10.0"}, "warnings": [],
+        "robustness": {"images": 100, "clean": 90, "noise": 50, "blur": 70, "contrast": 60},
+    }  # fmt: skip
+    run = Run(Path(f"{tier}-{dataset}-{model}-{recipe}-{seed}"), info | summary | changes)
+    run.__dict__["test"] = {"labels": labels, "predicted": predicted, "probabilities": probabilities}
+    run.__dict__["history"] = pd.DataFrame({"epoch": [1, 2], "val_accuracy": [0.3, accuracy]})
+    return run
+
+
+@pytest.fixture(scope="module")
+def few():
+    """One family, complete, and one network under one recipe; one dataset."""
+    family = [
+        made(model, recipe, 0.5 + 0.2 * (model != "resnet18") + 0.1 * (recipe == "tuned"))
+        for model in ("resnet18", "resnet18_improved")
+        for recipe in ("plain", "tuned")
+    ]
+    return [*family, made("alexnet", "plain", 0.4)]
+
+
+@pytest.fixture(scope="module")
+def written(few, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generated")
+    latex.write(few, folder)
+    return folder
+
+
+def test_numbers_are_those_of_the_runs(few):
+    found = latex.numbers(few)
+    assert found["cifar10/resnet18_improved/tuned/accuracy"] == "80.00"
+    assert found["cifar10/resnet18_improved/primary/value"] == "$+$20.00"
+    assert found["cifar10/resnet18_improved/primary/verdict"] == "better"
+    assert found["cifar10/resnet18_improved/primary/relation"] == "better than"
+    assert found["cifar10/resnet18_improved/primary/holm"].startswith("$p")
+    assert found["cifar10/resnet18_improved/recipe/value"] == "$+$10.00"
+    assert found["cifar10/resnet18_improved/interaction/value"] == "0.00"
+    assert found["cifar10/resnet18_improved/interaction/verdict"] == "not distinguishable"
+    assert found["cifar10/alexnet/plain/corrupted"] == "60.00"
+    assert found["models/vgg16/published"] == "138,357,544"
+    assert found["models/resnet18/macs"] == "148.1"
+    assert found["study/steps"] == "8"  # two epochs of 100 images in four batches
+    assert (found["cifar10/mistakes/true"], found["cifar10/mistakes/said"]) in {
+        ("cat", "dog"),
+        ("dog", r"f\_x"),
+        (r"f\_x", "cat"),
+    }
+    assert not [key for key in found if key.startswith("mnist")]
+
+
+def test_images_that_no_network_gets_right_are_counted(few):
+    tuned = [run for run in few if run.info["recipe"]["name"] == "tuned"]
+    both = sum(1 for a, b in zip(*(run.correct for run in tuned), strict=True) if not a and not b)
+    assert latex.numbers(few)["cifar10/mistakes/all_wrong"] == str(both)
+
+
+def test_every_row_of_a_table_has_all_columns_and_missing_runs_are_dashes(written):
+    for path in written.glob("*.tex"):
+        rows = [line for line in path.read_text().splitlines() if line.endswith(r"\\")]
+        widths = {1 + row.count("&") + sum(int(n) - 1 for n in re.findall(r"multicolumn\{(\d+)\}", row)) for row in rows}
+        assert len(widths) <= 1, path.name
+    lines = (written / "results.tex").read_text().splitlines()
+    row = next(line for line in lines if line.startswith("AlexNet"))
+    assert row.startswith("AlexNet & 40.00 & [35.")
+    assert row.endswith(r"& -- &  & -- &  & -- &  \\")
+
+
+def test_the_same_runs_give_the_same_bytes_and_figures_that_publishers_take(few, written, tmp_path):
+    again = {path.name: path.read_bytes() for path in latex.write(few, tmp_path)}
+    assert again == {path.name: path.read_bytes() for path in written.iterdir()}
+    for name in paper_figures.FIGURES:
+        content = again[f"{name}.pdf"]
+        assert b"/Type3" not in content
+        width = float(re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", content)[1]) / 72
+        assert width == pytest.approx(paper_figures.COLUMN) or width == pytest.approx(paper_figures.PAGE)
+
+
+def test_letters_in_figures_are_at_least_six_points(few):
+    for name, draw in paper_figures.FIGURES.items():
+        figure = draw(few)
+        figure.canvas.draw()
+        sizes = [text.get_fontsize() for text in figure.findobj(lambda a: hasattr(a, "get_fontsize")) if text.get_text()]
+        assert min(sizes) >= 6, name
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(1.0, "1"), (0.5, "0.50"), (0.0312, "0.031"), (0.001, "0.0010"), (3.14e-5, r"$3.1\cdot10^{-5}$"), (0, r"$<10^{-10}$")],
+)
+def test_p_values_have_two_digits(p, text):
+    assert tables.p_value(p) == text
+
+
+def test_runs_that_do_not_belong_together_are_refused(few):
+    with pytest.raises(UserError, match="tier"):
+        latex.numbers(latex._alike([*few, made("alexnet", "plain", 0.4, tier="full")]))
+    with pytest.raises(UserError, match="differ"):
+        latex._alike([*few, made("alexnet", "tuned", 0.4, epochs=3)])
+    with pytest.raises(UserError, match="none"):
+        latex._alike(runs.find(Path(__file__).parent.parent / "results" / "demo"))
