@@ -27,7 +27,7 @@ STYLE: dict[Any, Any] = {
 
 
 def save(figure: Figure, file: Path | BinaryIO, dpi: int = 150) -> None:
-    """Write a picture, as PNG or as the file's suffix says; the same data gives the same bytes, so no date goes in."""
+    """Write a `figure` at `dpi` dots an inch to a `file`, as its suffix says or as PNG: no date, so the same bytes each time."""
     kind = file.suffix[1:] if isinstance(file, Path) else "png"
     with rc_context(STYLE):
         figure.savefig(file, format=kind, dpi=dpi, metadata={"Software" if kind == "png" else "CreationDate": None})
