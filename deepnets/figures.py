@@ -27,7 +27,7 @@ STYLE: dict[Any, Any] = {
 
 
 def save(figure: Figure, file: Path | BinaryIO, dpi: int = 150) -> None:
-    """Write a `figure` at `dpi` dots an inch to a `file`, as its suffix says or as PNG: no date, so the same bytes each time."""
+    """Write a `figure` at `dpi` dots an inch to a `file`, as its suffix says or as PNG: no date, hence the same bytes."""
     kind = file.suffix[1:] if isinstance(file, Path) else "png"
     with rc_context(STYLE):
         figure.savefig(file, format=kind, dpi=dpi, metadata={"Software" if kind == "png" else "CreationDate": None})
