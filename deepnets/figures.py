@@ -194,7 +194,7 @@ def gallery(run: Run, images: np.ndarray, chosen: Sequence[int], title: str = ""
 def pictures(
     rows: Sequence[Sequence[np.ndarray]], columns: Sequence[str] = (), names: Sequence[str] = (), title: str = ""
 ) -> Figure:
-    """A table of images (C, H, W), uint8, under the names of its `columns`, beside the `names` of its `rows`."""
+    """A table of images (C, H, W), uint8, under a `title` and the names of its `columns`, beside the `names` of its `rows`."""
     with rc_context(STYLE):
         figure = Figure(
             figsize=(max(map(len, rows)), len(rows) + 0.3 * bool(columns) + 0.3 * bool(title)), layout="constrained"
