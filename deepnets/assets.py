@@ -9,12 +9,9 @@ from matplotlib.figure import Figure
 from . import analysis, data, figures, models
 from .data import Dataset
 from .errors import UserError
+from .paper_figures import NETWORKS
 from .runs import Run
 
-NETWORKS = (
-    "alexnet", "vgg11", "vgg16", "vgg16_improved", "resnet20", "resnet18", "resnet18_improved", "googlenet",
-    "googlenet_improved",
-)  # fmt: skip
 DATASETS = ("digits", "mnist", "cifar10")
 
 

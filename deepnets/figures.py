@@ -317,12 +317,8 @@ def reliability(runs: list[Run], bins: int = 15) -> Figure:
         ax = figure.subplots()
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
         for run in runs:
-            confidence = run.test["probabilities"].max(1)
-            index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-            totals = np.bincount(index, minlength=bins)
-            shown = totals >= 20  # fewer say nothing
-            means = [np.bincount(index, values, bins)[shown] / totals[shown] for values in (confidence, run.correct)]
-            ax.plot(*means, marker="o", markersize=3, label=f"{name_of(run)}, ECE {run.info['test_ece']:.3f}")
+            points = metrics.reliability(run.test["probabilities"].max(1), run.correct, bins)
+            ax.plot(*points, marker="o", markersize=3, label=f"{name_of(run)}, ECE {run.info['test_ece']:.3f}")
         ax.set(xlabel="confidence", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
         ax.legend(frameon=False, fontsize=6)
     return figure

@@ -39,9 +39,21 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     Bins are closed above; a confidence of 0 falls into the first, of 1 into the last.
     """
     confidence, predicted = probabilities.max(1), probabilities.argmax(1)
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(index, (predicted == labels) - confidence, minlength=bins)
+    gap = np.bincount(_bin(confidence, bins), (predicted == labels) - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(labels))
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> tuple[np.ndarray, np.ndarray]:
+    """Mean `confidence` (N,) and share `correct` (N,) in each of the `bins` that hold at least 20 images; fewer say nothing."""
+    index = _bin(confidence, bins)
+    totals = np.bincount(index, minlength=bins)
+    full = totals >= 20
+    means, shares = (np.bincount(index, values, bins)[full] / totals[full] for values in (confidence, correct))
+    return means, shares
+
+
+def _bin(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

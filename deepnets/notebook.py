@@ -67,15 +67,8 @@ def run(
         version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]  # other settings, another run
         os.environ.setdefault("DEEPNETS_DATA", str(ROOT / "data"))
         return fit(job, ROOT / "runs/notebooks" / version)
-    folder = (
-        ROOT
-        / "results"
-        / ("demo" if dataset == "digits" else TIER)
-        / dataset
-        / runs.model_label(model, options)
-        / recipe
-        / f"seed{seed}"
-    )
+    part = "demo" if dataset == "digits" else TIER
+    folder = ROOT / "results" / part / dataset / runs.model_label(model, options) / recipe / f"seed{seed}"
     if not folder.is_dir():
         raise UserError(f"there is no committed run in {folder.relative_to(ROOT)}; train=True makes one")
     return Run.load(folder)

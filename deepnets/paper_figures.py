@@ -135,8 +135,8 @@ def _heatmap(ax: Axes, shares: np.ndarray, text: np.ndarray, columns: Sequence[s
     ax.tick_params(axis="y", rotation=0)
 
 
-def reliability(runs: Sequence[Run], bins: int = 15) -> Figure:
-    """How often predictions of a confidence are right, a panel a recipe, a line a network, over so many `bins`."""
+def reliability(runs: Sequence[Run]) -> Figure:
+    """How often predictions of a confidence are right, a panel a recipe, a line a network."""
     shown = first_dataset(runs)
     with rc_context(STYLE | {"axes.grid": True}):
         figure = Figure(figsize=(COLUMN, 1.85), layout="constrained")
@@ -145,15 +145,11 @@ def reliability(runs: Sequence[Run], bins: int = 15) -> Figure:
         for ax, recipe in zip(axes, recipes, strict=False):
             ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
             for run in networks_of(shown, recipe):
-                confidence = run.test["probabilities"].max(1)
-                index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-                totals = np.bincount(index, minlength=bins)
-                full = totals >= 20  # fewer say nothing
-                means = [np.bincount(index, values, bins)[full] / totals[full] for values in (confidence, run.correct)]
+                points = metrics.reliability(run.test["probabilities"].max(1), run.correct)
                 family = ORIGINALS.get(run.label, run.label)
                 colour = COLOURS[[name for name in NETWORKS if name not in ORIGINALS].index(family)]
                 line = "--" if run.label in ORIGINALS else "-"
-                ax.plot(*means, line, marker="o", markersize=1.5, color=colour, label=NETWORKS[run.label])
+                ax.plot(*points, line, marker="o", markersize=1.5, color=colour, label=NETWORKS[run.label])
             ax.set(title=recipe, xlabel="confidence", xlim=(0, 1), ylim=(0, 1))
         axes[0].set_ylabel("share right")
         handles = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}

@@ -39,7 +39,7 @@ ARROWS = {
     "paper_figures": {"analysis", "figures", "metrics", "runs"},
     "tables": {"analysis", "models", "paper_figures", "runs"},
     "latex": {"analysis", "errors", "figures", "metrics", "paper_figures", "runs", "tables"},
-    "assets": {"analysis", "data", "errors", "figures", "models", "runs"},
+    "assets": {"analysis", "data", "errors", "figures", "models", "paper_figures", "runs"},
     "catalogue": {"models"},
     "bench": {"data", "environment", "errors", "models", "recipes", "training", "transforms"},
     "notebook": {"analysis", "data", "errors", "figures", "models", "recipes", "report", "runs", "training"},
