@@ -6,7 +6,7 @@ RUNS ?= results/small
 
 .PHONY: demo report notebooks paper bench test lock clean
 
-demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (about twelve minutes)
+demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (four to twelve minutes)
 	$(DEEPNETS) study studies/demo.toml --out runs/demo
 	$(DEEPNETS) compare runs/demo
 	$(DEEPNETS) report runs/demo --out runs/demo

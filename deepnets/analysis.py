@@ -64,6 +64,11 @@ def groups(runs: Sequence[Run]) -> Iterator[tuple[Where, dict[Cell, dict[int, Ru
         yield dict(zip(SHARED, shared, strict=False)), dict(cells)
 
 
+def unchanged(runs: Sequence[Run]) -> list[Run]:
+    """The runs of networks and recipes as they are, without those of single changes (`studies/ablation.toml`)."""
+    return [run for run in runs if run.label == run.info["model"] and "-" not in run.info["recipe"]["name"]]
+
+
 def contrast(cells: dict[Cell, dict[int, Run]], weights: dict[Cell, float]) -> np.ndarray | None:
     """The weighted sum of whether each cell's networks were right (seeds, images), for the seeds that all cells have.
 

@@ -143,8 +143,8 @@ def runs_table(runs: list[Run]) -> str:
 
 
 def study_table(runs: list[Run]) -> str:
-    """The runs of a study's tier in Markdown, a table a dataset, and what they say."""
-    table = analysis.accuracies(runs)
+    """The runs of a study's tier in Markdown, a table a dataset without the single changes, and what all of them say."""
+    table = analysis.accuracies(analysis.unchanged(runs))
     shown, lines = readable(table), []
     kept = ["network", "recipe", "seeds", "accuracy %", "95 % interval", "corrupted %", "ECE", "mult-adds M", "seconds"]
     for (tier, dataset, images, epochs), part in table.groupby(["tier", "dataset", "train_images", "epochs"], sort=False):
