@@ -124,7 +124,9 @@ def together(runs: list[Run]) -> Figure:
         for ax, title in zip(axes, ("loss (nats)", "accuracy", "learning rate at the epoch's end"), strict=True):
             ax.set(title=title, xlabel="epoch")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes[0].set_yscale("log")
+        losses = np.concatenate([run.history[["train_loss", "val_loss"]].to_numpy().ravel() for run in runs])
+        if losses.max() > 5 * losses.min():
+            axes[0].set_yscale("log")
         axes[1].legend(frameon=False, fontsize=7)
     return figure
 

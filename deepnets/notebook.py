@@ -127,7 +127,7 @@ def costs(names: list[str]) -> pd.DataFrame:
         "parameters, gray": [models.count_parameters(network) for network in gray],
         "multiply-adds, 64x64 colour": [models.multiply_adds(network, 64) for network in colour],
     }
-    return pd.DataFrame(columns, index=pd.Index(names, name="network"))
+    return pd.DataFrame(columns, index=pd.Index(names, name="network")).map("{:,}".format)
 
 
 def results(found: list[Run]) -> pd.DataFrame:
