@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from . import analysis, data, figures, models
 from .data import Dataset
 from .errors import UserError
-from .paper_figures import NETWORKS, networks_of
+from .paper_figures import NETWORKS
 from .runs import Run
 
 DATASETS = ("digits", "mnist", "cifar10")
@@ -38,11 +38,12 @@ def _pictures(runs: list[Run]) -> Iterator[tuple[str, Figure]]:
         yield "datasets", overview(list(sets.values()))
     for dataset in dict.fromkeys(run.info["dataset"] for run in runs):
         tuned = [r for r in runs if (r.info["dataset"], r.info["recipe"]["name"]) == (dataset, analysis.TUNED)]
-        group = networks_of(tuned, analysis.TUNED)
+        tuned = analysis.unchanged(tuned)
+        group = [r for r in tuned if r.info["seed"] == 0]
         if not group:
             continue
         yield f"{dataset}-curves", figures.together(group)
-        yield f"{dataset}-accuracy", figures.trade_off(analysis.accuracies(analysis.unchanged(tuned)))
+        yield f"{dataset}-accuracy", figures.trade_off(analysis.accuracies(tuned))
         best = max(group, key=lambda run: run.accuracy)
         yield f"{dataset}-confusion", figures.confusion(best)
         test = sets[dataset].test if dataset in sets else None

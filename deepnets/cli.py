@@ -136,7 +136,12 @@ def _compare(args: argparse.Namespace) -> None:
     found = runs.find(args.dir)
     if args.json:
         rows = analysis.accuracies(found).to_dict("records")
-        print(json.dumps({"runs": rows, "pairs": report.pairwise(found), "findings": report.findings(found)}, indent=1))
+        print(
+            json.dumps(
+                {"runs": rows, "pairs": report.pairwise(found), "findings": report.findings(found) + report.limits(found)},
+                indent=1,
+            )
+        )
     else:
         print(report.comparison_text(found))
 

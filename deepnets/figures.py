@@ -234,6 +234,7 @@ def representation(run: Run) -> Figure:
         share = run.views["pca_share"]
         ax.set(xlabel=f"first component, {100 * share[0]:.0f} % of the variance", title=name_of(run))
         ax.set(ylabel=f"second component, {100 * share[1]:.0f} %")
+        ax.locator_params(nbins=5)  # small components have long numbers
         ax.legend(
             frameon=False, fontsize=7, markerscale=3 if len(points) > 2000 else 1.5, loc="center left", bbox_to_anchor=(1, 0.5)
         )

@@ -13,7 +13,7 @@ from .analysis import PLAIN, TUNED
 from .errors import UserError
 from .paper_figures import NETWORKS, networks_of
 from .runs import Run
-from .tables import DATASETS, EFFECTS, FORMS, TABLES, TITLES, escape, form, p_value, percent, signed
+from .tables import DATASETS, EFFECTS, FORMS, TABLES, TITLES, dataset_names, escape, form, p_value, percent, signed
 
 WORK = {"better": "helps", "worse": "hurts", "not distinguishable": "makes no distinguishable difference"}
 CORRUPTED = ("clean", "noise", "blur", "contrast")
@@ -62,30 +62,30 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
     Accuracies and effects are in percent and points with two decimals, p-values have two significant digits.
     """
     found = _circumstances(runs) | _counts()
-    keys = {run.info["dataset_title"]: run.info["dataset"] for run in runs}
+    names = dataset_names(runs)
     for _, row in analysis.accuracies(runs).iterrows():
-        cell = f"{keys[row['dataset']]}/{row['network']}/{row['recipe']}"
+        cell = f"{names[row['dataset']]}/{row['network']}/{row['recipe']}"
         found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", "low", "high", "corrupted")}
-        found |= {f"{cell}/{name[5:]}": f"{row[name]:.3f}" for name in analysis.MEANS[:4]}
+        found |= {f"{cell}/{name[5:]}": f"{row[name]:.3f}" for name in analysis.QUALITY}
         found |= {f"{cell}/seconds": f"{row['train_seconds']:,.0f}", f"{cell}/speed": f"{row['images_per_second']:.0f}"}
         found[f"{cell}/seeds"] = str(row["seeds"])
     for cell, entries in _robustness(runs).items():
         found |= {f"{cell}/{name}": percent(entries[name].sum() / entries["images"].sum()) for name in CORRUPTED}
     for _, row in analysis.primary(runs).iterrows():
-        key = f"{keys[row['dataset']]}/{row['network']}/primary"
+        key = f"{names[row['dataset']]}/{row['network']}/primary"
         verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
         found |= _effect(key, row) | {f"{key}/holm": _equation(row["p_holm"])}
         found |= {f"{key}/verdict": verdict, f"{key}/relation": RELATIONS[verdict]}
     for _, row in analysis.two_by_two(runs).iterrows():
         if row["effect"] in EFFECTS:
-            key = f"{keys[row['dataset']]}/{row['network']}/{row['effect']}"
+            key = f"{names[row['dataset']]}/{row['network']}/{row['effect']}"
             verdict = analysis.verdict(row["low"], row["high"])
             found |= _effect(key, row) | {f"{key}/verdict": verdict, f"{key}/does": WORK[verdict], "study/crossed": "yes"}
     if any(run.label not in NETWORKS or run.info["recipe"]["name"] not in (PLAIN, TUNED) for run in runs):
         found["study/changes"] = "yes"  # else the one change there is, a stem, is in the table of effects already
     for _, row in analysis.changes(runs).iterrows():
-        found |= _effect(f"{keys[row['dataset']]}/{row['network']}/{row['effect']}", row)
-    for dataset in keys.values():
+        found |= _effect(f"{names[row['dataset']]}/{row['network']}/{row['effect']}", row)
+    for dataset in names.values():
         found |= _mistakes([run for run in runs if run.info["dataset"] == dataset], dataset)
     return found
 

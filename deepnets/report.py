@@ -44,7 +44,7 @@ def comparison_text(runs: list[Run]) -> str:
     for group, part in table.groupby(["tier", "dataset"], sort=False):
         lines += [_heading(*cast(tuple[str, str], group)), shown.loc[part.index].to_string(index=False), ""]
     lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
-    lines += findings(runs)
+    lines += findings(runs) + limits(runs)
     pairs = pairwise(runs)
     apart = [pair for pair in pairs if pair["p_holm"] < 0.05]
     lines.append(
@@ -88,6 +88,30 @@ def findings(runs: list[Run]) -> list[str]:
         what = "undone one at a time, what each gave" if network in analysis.ORIGINALS else "made one at a time"
         said = "; ".join(f"{row['effect']} {_points(row)}, p = {row['p_holm']:.2g}, {_seeds(row)}" for row in ranked)
         lines.append(f"{_heading(tier, dataset)}, {network}, changes {what}: {said}.")
+        if len(group) > 1:
+            apart = [row for row in ranked if analysis.verdict(row["low"], row["high"], row["p_holm"]) != "not distinguishable"]
+            most = f"{apart[0]['effect']} matters most" if apart else "none can be told from no change"
+            rest = ", ".join(row["effect"] for row in ranked if row not in apart)
+            others = f"; not told from no change: {rest}" if apart and rest else ""
+            lines.append(f"{_heading(tier, dataset)}, {network}, of these {len(group)} changes: {most}{others}.")
+    return lines
+
+
+def limits(runs: list[Run]) -> list[str]:
+    """What the runs of a tier cannot say, in sentences: about longer training, and about other seeds."""
+    lines = []
+    for group, part in analysis.accuracies(runs).groupby(["tier", "dataset", "train_images", "epochs"], sort=False):
+        tier, dataset, images, epochs = cast(tuple[str, str, int, int], group)
+        said = f"{images:,} training images and {epochs} epochs tell nothing of longer training on more"
+        once, several = part[part["seeds"] == 1], part[part["seeds"] > 1]
+        if len(once):
+            said += f"; {len(once)} of {len(part)} cells have one seed, and what is said of them holds for these trainings only"
+        if len(several):
+            apart = several["points"].map(lambda points: max(points) - min(points))
+            where = several.loc[apart.idxmax()]
+            said += f"; trainings that differ in the seed alone lie up to {100 * apart.max():.2f} points apart "
+            said += f"({where['network']}, {where['recipe']}), {100 * apart.median():.2f} in the median cell"
+        lines.append(f"{_heading(tier, dataset)}, what this cannot say: {said}.")
     return lines
 
 
@@ -150,7 +174,7 @@ def study_table(runs: list[Run]) -> str:
     for (tier, dataset, images, epochs), part in table.groupby(["tier", "dataset", "train_images", "epochs"], sort=False):
         what = f"**{_heading(tier, dataset)}**: {images:,} training images, {epochs} epochs"
         lines += [f"{what}, {part['device'].iloc[0]}", "", _markdown(shown.loc[part.index, kept]), ""]
-    return "\n".join([*lines, *(f"- {line}" for line in findings(runs))])
+    return "\n".join([*lines, *(f"- {line}" for line in findings(runs) + limits(runs))])
 
 
 def bench_table(results: dict[str, Any]) -> str:

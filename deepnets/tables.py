@@ -146,7 +146,7 @@ def rates_table(runs: Sequence[Run]) -> str:
 
 def results_table(runs: Sequence[Run]) -> str:
     """Test accuracy of every network under both recipes on both datasets, with intervals."""
-    cells = _cells(runs)
+    cells = _index(analysis.accuracies(runs), runs, "recipe")
     rows = []
     for name, title in NETWORKS.items():
         row = [title]
@@ -185,13 +185,13 @@ def effects_table(runs: Sequence[Run]) -> str:
 
 def quality_table(runs: Sequence[Run]) -> str:
     """Calibration, and accuracy on corrupted images, of every network under both recipes on both datasets."""
-    cells = _cells(runs)
+    cells = _index(analysis.accuracies(runs), runs, "recipe")
     rows = []
     for name, title in NETWORKS.items():
         row = [title]
         for dataset, recipe in product(DATASETS, (PLAIN, TUNED)):
             cell = cells.get((dataset, name, recipe))
-            row += [DASH] * 5 if cell is None else [f"{cell[key]:.3f}".lstrip("0") for key in analysis.MEANS[:4]]
+            row += [DASH] * 5 if cell is None else [f"{cell[key]:.3f}".lstrip("0") for key in analysis.QUALITY]
             row += [] if cell is None else [f"{100 * cell['corrupted']:.1f}"]
         rows.append(row)
     pairs = list(product(DATASETS, (PLAIN, TUNED)))
@@ -203,7 +203,7 @@ def quality_table(runs: Sequence[Run]) -> str:
 
 def cost_table(runs: Sequence[Run]) -> str:
     """What a training costs, on the first dataset there is: multiply-adds of an image, time, speed, and accuracy bought."""
-    cells = _cells(runs)
+    cells = _index(analysis.accuracies(runs), runs, "recipe")
     dataset = next(dataset for dataset in DATASETS if any(key[0] == dataset for key in cells))
     rows = []
     for name, title in NETWORKS.items():
@@ -250,18 +250,16 @@ def _booktabs(
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def _cells(runs: Sequence[Run]) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """The rows of `analysis.accuracies` by dataset, network and recipe."""
-    keys = {run.info["dataset_title"]: run.info["dataset"] for run in runs}
-    rows = cast(list[dict[str, Any]], analysis.accuracies(runs).to_dict("records"))
-    return {(keys[row["dataset"]], row["network"], row["recipe"]): row for row in rows}
-
-
-def _index(table: pd.DataFrame, runs: Sequence[Run]) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """Rows of effects by dataset, network and effect."""
-    keys = {run.info["dataset_title"]: run.info["dataset"] for run in runs}
+def _index(table: pd.DataFrame, runs: Sequence[Run], column: str = "effect") -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Rows of a table of `analysis` by dataset, network and what is in the `column`."""
+    names = dataset_names(runs)
     rows = cast(list[dict[str, Any]], table.to_dict("records"))
-    return {(keys[row["dataset"]], row["network"], row["effect"]): row for row in rows}
+    return {(names[row["dataset"]], row["network"], row[column]): row for row in rows}
+
+
+def dataset_names(runs: Sequence[Run]) -> dict[str, str]:
+    """Datasets by the titles that the tables of `analysis` have."""
+    return {run.info["dataset_title"]: run.info["dataset"] for run in runs}
 
 
 def _title(runs: Sequence[Run], dataset: str) -> str:

@@ -162,8 +162,28 @@ def test_sentences_follow_the_intervals(square):
     assert "includes zero" in text
     assert "one seed (the interval is over test images only)" in text
     assert "original, plain 60.10 % -> original, tuned 69.10 % -> improved, tuned 74.10 %" in text
-    assert all(line in report.comparison_text(square) for line in report.findings(square))
+    assert all(line in report.comparison_text(square) for line in report.findings(square) + report.limits(square))
     assert report.findings(equal[:1]) == []
+
+
+def test_the_single_change_that_matters_most_is_named(square):
+    single = [
+        made("resnet18_improved", "tuned", 0.60, options={"stem": "7x7"}),
+        made("resnet18_improved", "tuned", 0.7405, options={"dropout": 0.0}),
+    ]
+    text = "\n".join(report.findings(square + single))
+    assert "of these 2 changes: stem=7x7 matters most; not told from no change: dropout=0.0." in text
+    same = [made("resnet18_improved", "tuned", 0.7401, options={"dropout": value}) for value in (0.0, 0.1)]
+    assert "of these 2 changes: none can be told from no change." in "\n".join(report.findings(square + same))
+
+
+def test_what_runs_cannot_say_follows_their_seeds(square):
+    (several,) = report.limits(square)
+    assert "50 training images and 2 epochs tell nothing of longer training" in several
+    assert "lie up to 0.20 points apart" in several
+    assert "one seed" not in several
+    (both,) = report.limits([*square, made("alexnet", "tuned", 0.5)])
+    assert "1 of 5 cells have one seed" in both
 
 
 def test_the_same_training_twice_is_refused(square):
