@@ -109,6 +109,12 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     return table.sort_values(order, ascending=[True, True, False, True], ignore_index=True)
 
 
+def between_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `accuracies` that have several seeds, with `apart`: the highest accuracy minus the lowest (share)."""
+    several = table[table["seeds"] > 1]
+    return several.assign(apart=several["points"].map(lambda points: max(points) - min(points)))
+
+
 def two_by_two(runs: Sequence[Run]) -> pd.DataFrame:
     """Architecture by recipe: a row for each family, dataset and effect, in shares of the test images.
 

@@ -11,7 +11,7 @@ import pandas as pd
 from . import analysis, figures, metrics, paper_figures
 from .analysis import PLAIN, TUNED
 from .errors import UserError
-from .paper_figures import NETWORKS, networks_of
+from .paper_figures import NETWORKS, best_of, mean_accuracy, networks_of
 from .runs import Run
 from .tables import DATASETS, EFFECTS, FORMS, TABLES, TITLES, dataset_names, escape, form, p_value, percent, signed
 
@@ -63,7 +63,12 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
     """
     found = _circumstances(runs) | _counts()
     names = dataset_names(runs)
-    for _, row in analysis.accuracies(runs).iterrows():
+    table = analysis.accuracies(runs)
+    for title, part in analysis.between_seeds(table).groupby("dataset"):
+        key, most = f"{names[title]}/spread", part.loc[part["apart"].idxmax()]
+        found |= {f"{key}/network": TITLES.get(most["network"], escape(most["network"])), f"{key}/recipe": most["recipe"]}
+        found |= {f"{key}/most": percent(most["apart"]), f"{key}/median": percent(part["apart"].median())}
+    for _, row in table.iterrows():
         cell = f"{names[row['dataset']]}/{row['network']}/{row['recipe']}"
         found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", "low", "high", "corrupted")}
         found |= {f"{cell}/{name[5:]}": f"{row[name]:.3f}" for name in analysis.QUALITY}
@@ -151,7 +156,7 @@ def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
         return {}
     right = np.stack([run.correct for run in first])
     labels, classes = first[0].test["labels"], first[0].info["classes"]
-    best = max(first, key=lambda run: run.accuracy)
+    best = best_of(runs, TUNED)
     by_class = [best.correct[labels == k].mean() for k in range(len(classes))]
     confused = sum(metrics.confusion(labels, run.test["predicted"], len(classes)) for run in first)
     confused = confused * (1 - np.eye(len(classes)))
@@ -159,7 +164,7 @@ def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
     key = f"{dataset}/mistakes"
     return {
         f"{dataset}/best": TITLES[best.label],
-        f"{dataset}/best/accuracy": percent(best.accuracy),
+        f"{dataset}/best/accuracy": percent(mean_accuracy(runs, best.label, TUNED)),
         f"{dataset}/best/class": escape(classes[int(np.argmax(by_class))]),
         f"{dataset}/best/class/accuracy": percent(max(by_class)),
         f"{dataset}/worst/class": escape(classes[int(np.argmin(by_class))]),

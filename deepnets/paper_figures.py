@@ -38,6 +38,16 @@ def networks_of(runs: Sequence[Run], recipe: str) -> list[Run]:
     return [chosen[name] for name in NETWORKS if name in chosen]
 
 
+def best_of(runs: Sequence[Run], recipe: str) -> Run:
+    """The first seed's run of the network with the highest accuracy under a recipe, the mean over seeds."""
+    return max(networks_of(runs, recipe), key=lambda run: mean_accuracy(runs, run.label, recipe))
+
+
+def mean_accuracy(runs: Sequence[Run], network: str, recipe: str) -> float:
+    """Of a network under a recipe, over the seeds that there are."""
+    return float(np.mean([run.accuracy for run in _seeds(runs, network, recipe)]))
+
+
 def first_dataset(runs: Sequence[Run]) -> list[Run]:
     """The runs on CIFAR-10 or, without any, on the dataset that there is."""
     name = min(run.info["dataset"] for run in runs)
@@ -101,7 +111,8 @@ def effects(runs: Sequence[Run]) -> Figure:
 
 def confusion(runs: Sequence[Run]) -> Figure:
     """The confusion matrix, in counts, of the best network under `tuned`."""
-    best = max(networks_of(first_dataset(runs), TUNED) or runs, key=lambda run: run.accuracy)
+    shown = first_dataset(runs)
+    best = best_of(shown, TUNED) if networks_of(shown, TUNED) else shown[0]
     classes = best.info["classes"]
     counts = metrics.confusion(best.test["labels"], best.test["predicted"], len(classes))
     with rc_context(STYLE):

@@ -103,14 +103,13 @@ def limits(runs: list[Run]) -> list[str]:
     for group, part in analysis.accuracies(runs).groupby(["tier", "dataset", "train_images", "epochs"], sort=False):
         tier, dataset, images, epochs = cast(tuple[str, str, int, int], group)
         said = f"{images:,} training images and {epochs} epochs tell nothing of longer training on more"
-        once, several = part[part["seeds"] == 1], part[part["seeds"] > 1]
-        if len(once):
-            said += f"; {len(once)} of {len(part)} cells have one seed, and what is said of them holds for these trainings only"
+        several = analysis.between_seeds(part)
+        if once := len(part) - len(several):
+            said += f"; {once} of {len(part)} cells have one seed, and what is said of them holds for these trainings only"
         if len(several):
-            apart = several["points"].map(lambda points: max(points) - min(points))
-            where = several.loc[apart.idxmax()]
-            said += f"; trainings that differ in the seed alone lie up to {100 * apart.max():.2f} points apart "
-            said += f"({where['network']}, {where['recipe']}), {100 * apart.median():.2f} in the median cell"
+            most = several.loc[several["apart"].idxmax()]
+            said += f"; trainings that differ in the seed alone lie up to {100 * most['apart']:.2f} points apart "
+            said += f"({most['network']}, {most['recipe']}), {100 * several['apart'].median():.2f} in the median cell"
         lines.append(f"{_heading(tier, dataset)}, what this cannot say: {said}.")
     return lines
 

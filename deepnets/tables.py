@@ -153,7 +153,7 @@ def results_table(runs: Sequence[Run]) -> str:
         for dataset in DATASETS:
             for recipe in (PLAIN, TUNED):
                 cell = cells.get((dataset, name, recipe))
-                row += [DASH, ""] if cell is None else [percent(cell["accuracy"]), _between(cell)]
+                row += [DASH, ""] if cell is None else [percent(cell["accuracy"]), _between(cell) + _star(cell)]
         rows.append(row)
     heads = [rf"\multicolumn{{4}}{{c}}{{{_title(runs, dataset)}}}" for dataset in DATASETS]
     recipes = " & ".join(rf"\multicolumn{{2}}{{c}}{{\texttt{{{recipe}}}}}" for _ in DATASETS for recipe in (PLAIN, TUNED))
@@ -285,10 +285,15 @@ def _between(row: dict[str, Any]) -> str:
 
 
 def _with_half(row: Any) -> str:
-    """An effect and half the width of its interval, which is symmetric; bold if that leaves out zero."""
+    """An effect and half the width of its interval, which is symmetric; bold if that leaves out zero; a star for one seed."""
     value, half = signed(row["value"]), f"{50 * (row['high'] - row['low']):.2f}"
     value = value if row["low"] <= 0 <= row["high"] else rf"\textbf{{{value}}}"
-    return rf"{value}\,$\pm$\,{half}"
+    return rf"{value}\,$\pm$\,{half}{_star(row)}"
+
+
+def _star(row: Any) -> str:
+    """After what one seed gave; it takes no room, so that columns stay in line."""
+    return r"\rlap{$^\ast$}" if row["seeds"] == 1 else ""
 
 
 def p_value(p: float) -> str:

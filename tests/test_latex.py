@@ -81,6 +81,17 @@ def test_numbers_are_those_of_the_runs(few):
     assert not [key for key in found if key.startswith("mnist")]
 
 
+def test_seeds_are_averaged_their_spread_is_told_and_single_ones_are_marked(few):
+    more = [*few, made("alexnet", "plain", 0.46, seed=1), made("resnet18", "tuned", 0.99, seed=1)]
+    found = latex.numbers(more)
+    assert (found["cifar10/best"], found["cifar10/best/accuracy"]) == ("ResNet18+", "80.00"), "not the one with one lucky seed"
+    assert found["cifar10/resnet18/tuned/accuracy"] == "79.50"
+    assert (found["cifar10/spread/network"], found["cifar10/spread/most"]) == ("ResNet18", "39.00")
+    assert found["cifar10/spread/median"] == "22.50"
+    rows = {line.split(" &")[0]: line.count("ast") for line in tables.results_table(more).splitlines() if " & " in line}
+    assert (rows["AlexNet"], rows["ResNet18"], rows["ResNet18+"]) == (0, 1, 2)
+
+
 def test_images_that_no_network_gets_right_are_counted(few):
     tuned = [run for run in few if run.info["recipe"]["name"] == "tuned"]
     both = sum(1 for a, b in zip(*(run.correct for run in tuned), strict=True) if not a and not b)
