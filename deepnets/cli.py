@@ -59,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
     predict.add_argument("images", metavar="IMAGE", nargs="+", type=Path)
 
+    evaluate = commands.add_parser("evaluate", help="test a run's stored weights again, and hold it against what the run says")
+    evaluate.set_defaults(command=_evaluate)
+    evaluate.add_argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
+
     report = commands.add_parser("report", help="everything that is made from runs")
     report.set_defaults(command=_report)
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
@@ -75,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--seconds", type=_seconds, default=10.0, metavar="TIME", help="a repeat of one loop (default 10s)")
     bench.add_argument("--batch", type=int, default=128, help="images a step (default %(default)s)")
 
-    for command in (train, study, bench):
+    for command in (train, study, evaluate, bench):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16 (default %(default)s)")
     for command in (compare, report):
@@ -153,6 +157,17 @@ def _predict(args: argparse.Namespace) -> None:
         print(f"{file}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in classes))
         for what in done:
             print(f"  {what}")
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from . import predict, runs
+
+    run = runs.Run.load(args.run)
+    predicted = predict.evaluate(run, device=args.device, precision=args.precision)
+    share, same = (predicted == run.test["labels"]).mean(), (predicted == run.test["predicted"]).sum()
+    print(f"{run.path}: {100 * share:.2f} % of {len(predicted)} test images; the run says {100 * run.accuracy:.2f} %")
+    print(f"  {same} of {len(predicted)} predictions are those of the run")
+    return 0 if same >= 0.99 * len(predicted) else 1  # another machine or precision rounds otherwise, and little more
 
 
 def _report(args: argparse.Namespace) -> None:

@@ -39,12 +39,12 @@ def networks_of(runs: Sequence[Run], recipe: str) -> list[Run]:
 
 
 def best_of(runs: Sequence[Run], recipe: str) -> Run:
-    """The first seed's run of the network with the highest accuracy under a recipe, the mean over seeds."""
+    """Of the `runs` the first seed's one of the network with the highest mean accuracy under a `recipe`."""
     return max(networks_of(runs, recipe), key=lambda run: mean_accuracy(runs, run.label, recipe))
 
 
 def mean_accuracy(runs: Sequence[Run], network: str, recipe: str) -> float:
-    """Of a network under a recipe, over the seeds that there are."""
+    """Of a `network` under a `recipe`, over the seeds that there are among the `runs`; a share."""
     return float(np.mean([run.accuracy for run in _seeds(runs, network, recipe)]))
 
 

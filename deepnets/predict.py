@@ -1,5 +1,6 @@
-"""A person's own picture, through a trained network."""
+"""A trained network at work again: on the test set it was measured by, and on a person's own pictures."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,13 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
-from . import models
+from . import data, models
 from .data import read_image
+from .environment import hardware
 from .errors import UserError
 from .models import Network
 from .runs import Run
-from .transforms import Transform
+from .transforms import POLICIES, Transform
 
 # Digits are bright on black and fill this share of their image's side.
 DIGIT_SHARE = {"mnist": 20 / 28, "digits": 1.0}
@@ -22,18 +24,48 @@ def load_network(run: Run) -> Network:
     """The trained network of a run, in evaluation mode, on the CPU.
 
     Raises:
-        UserError: the weights were not kept, or are damaged.
+        UserError: the weights were not kept, are damaged, or are not those that the run was measured with.
     """
     info = run.info
     path = run.path / "model.safetensors"
     if not path.is_file():
         raise UserError(f"{run.path} has no weights (model.safetensors); train it again with another --out")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != info.get("weights_sha256"):
+        raise UserError(f"{path} is damaged, or another network's: its hash is not the one in run.json")
     network = models.create(info["model"], len(info["classes"]), info["in_channels"], **info["options"])
-    try:
-        network.load_state_dict(load_file(path))
-    except Exception:  # the file can be wrong in many ways
-        raise UserError(f"{path} is damaged, or another network's") from None
+    network.load_state_dict(load_file(path))
     return network.eval()
+
+
+@torch.inference_mode()
+def evaluate(run: Run, *, device: str = "auto", precision: str = "auto") -> np.ndarray:
+    """What a run's network says of the test images, computed anew: predicted classes (N,).
+
+    Args:
+        run: with weights; its dataset must be on this machine.
+        device: see `training.fit`.
+        precision: `fp32`, `bf16`, or `auto` for the run's own, if this machine multiplies it.
+
+    Raises:
+        UserError: no weights, no dataset, or another copy of it than the one that the run saw.
+    """
+    info = run.info
+    dataset = data.load(info["dataset"])
+    if dataset.sha256 != info["data_sha256"]:
+        raise UserError(f"{dataset.title} is another copy than the one that {run.path} saw")
+    target, able = hardware(device, precision)
+    kind = "fp32" if precision == "auto" and info["precision"] == "fp32" else able
+    network = load_network(run).to(device=target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    transform = Transform(info["input_size"], tuple(info["mean"]), tuple(info["std"]))
+    mirrored = info["recipe"]["flip_test"] and POLICIES.get(info["dataset"], POLICIES["folder"]).flip
+    predicted = []
+    for images in dataset.test.images.split(256):
+        x = transform(images.to(target)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(target.type, torch.bfloat16, enabled=kind == "bf16"):
+            logits = network(x).float()
+            logits = logits + network(x.flip(-1)).float() if mirrored else logits
+        predicted.append(logits.argmax(1).cpu())
+    return torch.cat(predicted).numpy()
 
 
 def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:

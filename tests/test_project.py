@@ -32,7 +32,7 @@ ARROWS = {
         "views",
     },
     "study": {"data", "environment", "errors", "models", "recipes", "report", "runs", "training"},
-    "predict": {"data", "errors", "models", "runs", "transforms"},
+    "predict": {"data", "environment", "errors", "models", "runs", "transforms"},
     "figures": {"metrics", "runs"},
     "analysis": {"errors", "metrics", "runs"},
     "report": {"analysis", "errors", "figures", "metrics", "runs"},

@@ -154,6 +154,24 @@ def test_a_stored_test_image_is_predicted_as_in_the_run(trained, tmp_path):
     assert sum(share for _, share in predict.classify(run, [tmp_path / "d.png"], top=10)[0][1]) == pytest.approx(1)
 
 
+def test_stored_weights_give_the_stored_predictions_again(trained, tmp_path, capsys):
+    from deepnets.cli import main
+
+    for run in runs.find(trained):
+        np.testing.assert_array_equal(predict.evaluate(run), run.test["predicted"])
+        assert (predict.evaluate(run, precision="fp32") == run.test["predicted"]).mean() > 0.97
+    assert main(["evaluate", str(run.path)]) == 0
+    assert f"{100 * run.accuracy:.2f} % of 360 test images; the run says {100 * run.accuracy:.2f} %" in capsys.readouterr().out
+    shutil.copytree(run.path, tmp_path / "run")
+    stored = dict(np.load(tmp_path / "run" / "test.npz"))
+    np.savez(tmp_path / "run" / "test.npz", **stored | {"predicted": (stored["predicted"] + 1) % 10})
+    assert main(["evaluate", str(tmp_path / "run")]) == 1, "other predictions than those stored"
+    info = json.loads((run.path / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps(info | {"data_sha256": "0"}))
+    assert main(["evaluate", str(tmp_path / "run")]) == 2
+    assert "another copy" in capsys.readouterr().err
+
+
 def draw_seven(path, ink, paper, mode):
     image = Image.new("RGB", (300, 200), paper)
     ImageDraw.Draw(image).line([(100, 40), (180, 40), (130, 170)], fill=ink, width=18)
