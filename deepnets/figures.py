@@ -127,7 +127,10 @@ def together(runs: list[Run]) -> Figure:
         losses = np.concatenate([run.history[["train_loss", "val_loss"]].to_numpy().ravel() for run in runs])
         if losses.max() > 5 * losses.min():
             axes[0].set_yscale("log")
-        axes[1].legend(frameon=False, fontsize=7)
+            axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes[0].yaxis.set_major_formatter("{x:g}")
+            axes[0].yaxis.set_minor_formatter(NullFormatter())
+        figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=7)
     return figure
 
 

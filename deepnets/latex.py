@@ -1,7 +1,7 @@
 """What the paper's text reads: number macros, tables and figures, made from the runs of one tier."""
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,9 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
         "study/precision": " and ".join(sorted({i["precision"] for i in infos})),
         "study/torch": " and ".join(sorted({i["versions"]["torch"].split("+")[0] for i in infos})),
     }
+    wanted = product(NETWORKS, (PLAIN, TUNED), DATASETS)
+    if not set(wanted) <= {(run.label, run.info["recipe"]["name"], run.info["dataset"]) for run in runs}:
+        found["study/missing"] = "yes"
     for info in infos:
         found[f"{info['dataset']}/title"] = escape(info["dataset_title"])
         if "JPEG" in info["dataset_title"]:
