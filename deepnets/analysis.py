@@ -83,7 +83,8 @@ def contrast(cells: dict[Cell, dict[int, Run]], weights: dict[Cell, float]) -> n
 def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a cell, the best first: mean accuracy with its interval and all points, calibration, robustness and cost.
 
-    Figures are means over seeds. The interval of a single run is Wilson's, which keeps below 100 %.
+    Figures are means over seeds; `core_seconds` is time by threads; `stuck` says that a run has a warning. The interval of a
+    single run is Wilson's; no interval leaves 0 to 1.
     """
     rows = []
     for where, cells in groups(runs):
@@ -92,6 +93,7 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
             mean, low, high = interval(np.stack([run.correct for run in by_seed.values()]))
             if len(by_seed) == 1:
                 low, high = metrics.accuracy_interval(int(info["test_correct"].iloc[0]), int(info["test_total"].iloc[0]))
+            low, high = max(low, 0.0), min(high, 1.0)  # Student's interval of two seeds can be wider than there is room
             corrupted = [
                 np.mean([count for name, count in entry.items() if name not in ("images", "clean")]) / entry["images"]
                 for entry in info["robustness"]
@@ -103,6 +105,8 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
                 | info[[*QUALITY, "train_seconds", "images_per_second"]].mean().to_dict()
                 | {"corrupted": float(np.mean(corrupted))}
                 | info[["parameters", "macs", "device"]].iloc[0].to_dict()
+                | {"core_seconds": float((info["train_seconds"] * info["threads"]).mean())}
+                | {"stuck": any(info["warnings"].map(len))}
             )
     table = pd.DataFrame(rows)
     order = ["tier", "dataset", "accuracy", "network"]
@@ -189,21 +193,30 @@ def primary(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def ladder(runs: Sequence[Run]) -> pd.DataFrame:
-    """From each original under `plain` to its improved form under `tuned`: accuracy of every step that there are runs of."""
+    """From each original under `plain`, over it under `tuned`, to its improved form under `tuned`: the accuracy of every step
+    that there are runs of, over the seeds that these steps share.
+    """
     rows = []
     for where, cells in groups(runs):
         for improved, original in ORIGINALS.items():
-            changed = [cell for cell in sorted(cells) if cell[1] == TUNED and _variation(original, cell)]
             steps = {
                 "original, plain": (original, PLAIN),
                 "original, tuned": (original, TUNED),
-                **{f"original with {_variation(original, cell)}, tuned": cell for cell in changed},
                 "improved, tuned": (improved, TUNED),
             }
-            for effect, cell in steps.items():
-                if cell in cells:
-                    rows.append(_row(where, improved, effect, np.stack([r.correct for r in cells[cell].values()])))
+            there = {effect: cell for effect, cell in steps.items() if cell in cells}
+            seeds = set.intersection(*(set(cells[cell]) for cell in there.values())) if there else set()
+            for effect, cell in there.items() if seeds else ():
+                rows.append(_row(where, improved, effect, np.stack([cells[cell][seed].correct for seed in sorted(seeds)])))
     return pd.DataFrame(rows)
+
+
+def best(runs: Sequence[Run]) -> Run:
+    """Of the runs of one dataset and recipe, the first seed's one of the network with the highest mean accuracy."""
+    by_network: dict[str, list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: run.info["seed"]):
+        by_network[run.label].append(run)
+    return max(by_network.values(), key=lambda seeds: np.mean([run.accuracy for run in seeds]))[0]
 
 
 def mistakes(run: Run, classes: Sequence[int] | None = None) -> np.ndarray:

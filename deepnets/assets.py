@@ -44,7 +44,7 @@ def _pictures(runs: list[Run]) -> Iterator[tuple[str, Figure]]:
             continue
         yield f"{dataset}-curves", figures.together(group)
         yield f"{dataset}-accuracy", figures.trade_off(analysis.accuracies(tuned))
-        best = max(group, key=lambda run: run.accuracy)
+        best = analysis.best(tuned)
         yield f"{dataset}-confusion", figures.confusion(best)
         test = sets[dataset].test if dataset in sets else None
         if test and np.array_equal(test.labels.numpy(), best.test["labels"]):  # another copy may have another order

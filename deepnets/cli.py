@@ -142,7 +142,12 @@ def _compare(args: argparse.Namespace) -> None:
         rows = analysis.accuracies(found).to_dict("records")
         print(
             json.dumps(
-                {"runs": rows, "pairs": report.pairwise(found), "findings": report.findings(found) + report.limits(found)},
+                {
+                    "runs": rows,
+                    "pairs": report.pairwise(found),
+                    "findings": report.findings(found),
+                    "limits": report.limits(found),
+                },
                 indent=1,
             )
         )
@@ -167,7 +172,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     share, same = (predicted == run.test["labels"]).mean(), (predicted == run.test["predicted"]).sum()
     print(f"{run.path}: {100 * share:.2f} % of {len(predicted)} test images; the run says {100 * run.accuracy:.2f} %")
     print(f"  {same} of {len(predicted)} predictions are those of the run")
-    return 0 if same >= 0.99 * len(predicted) else 1  # another machine or precision rounds otherwise, and little more
+    return 0 if same >= 0.97 * len(predicted) else 1  # another machine or precision rounds otherwise, and little more
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -212,7 +217,9 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 for a study that is not finished, 2 for a mistake, 130 for Ctrl-C."""
+    """Run a command; returns the exit code: 0; 1 for a study that is not finished, or a run whose weights do not confirm it;
+    2 for a mistake; 130 for Ctrl-C.
+    """
     try:
         args = _parser().parse_args(arguments)
         return args.command(args) or 0

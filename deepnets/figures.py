@@ -297,7 +297,11 @@ def trade_off(table: pd.DataFrame) -> Figure:
     with rc_context(STYLE | {"axes.grid": True}):
         figure = Figure(figsize=(11, 3.2), layout="constrained")
         axes = figure.subplots(1, 3, sharey=True)
-        costs = {"parameters": "parameters", "macs": "multiply-adds an image", "train_seconds": "seconds of training"}
+        costs = {
+            "parameters": "parameters",
+            "macs": "multiply-adds an image",
+            "core_seconds": "seconds of training times cores",
+        }
         for ax, (column, label) in zip(axes, costs.items(), strict=True):
             for (network, row), colour in zip(_by(table, "network"), sns.color_palette("colorblind", 10), strict=False):
                 spread = np.abs(100 * row[["low", "high"]].to_numpy().T - 100 * row["accuracy"].to_numpy())

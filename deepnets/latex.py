@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from . import analysis, figures, metrics, paper_figures
-from .analysis import PLAIN, TUNED
+from .analysis import ORIGINALS, PLAIN, TUNED
 from .errors import UserError
-from .paper_figures import NETWORKS, best_of, mean_accuracy, networks_of
+from .paper_figures import NETWORKS, networks_of, of_networks
 from .runs import Run
 from .tables import DATASETS, EFFECTS, FORMS, TABLES, TITLES, dataset_names, escape, form, p_value, percent, signed
 
@@ -64,16 +64,16 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
     found = _circumstances(runs) | _counts()
     names = dataset_names(runs)
     table = analysis.accuracies(runs)
-    for title, part in analysis.between_seeds(table).groupby("dataset"):
-        key, most = f"{names[title]}/spread", part.loc[part["apart"].idxmax()]
-        found |= {f"{key}/network": TITLES.get(most["network"], escape(most["network"])), f"{key}/recipe": most["recipe"]}
-        found |= {f"{key}/most": percent(most["apart"]), f"{key}/median": percent(part["apart"].median())}
+    for title, part in analysis.between_seeds(table[table["recipe"] == TUNED]).groupby("dataset"):
+        found[f"{names[title]}/spread"] = percent(part.loc[part["network"].isin(list(NETWORKS)), "apart"].max())
     for _, row in table.iterrows():
         cell = f"{names[row['dataset']]}/{row['network']}/{row['recipe']}"
         found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", "low", "high", "corrupted")}
         found |= {f"{cell}/{name[5:]}": f"{row[name]:.3f}" for name in analysis.QUALITY}
         found |= {f"{cell}/seconds": f"{row['train_seconds']:,.0f}", f"{cell}/speed": f"{row['images_per_second']:.0f}"}
         found[f"{cell}/seeds"] = str(row["seeds"])
+        if row["stuck"]:
+            found[f"{cell}/stuck"] = "yes"
     for cell, entries in _robustness(runs).items():
         found |= {f"{cell}/{name}": percent(entries[name].sum() / entries["images"].sum()) for name in CORRUPTED}
     for _, row in analysis.primary(runs).iterrows():
@@ -86,7 +86,10 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
             key = f"{names[row['dataset']]}/{row['network']}/{row['effect']}"
             verdict = analysis.verdict(row["low"], row["high"])
             found |= _effect(key, row) | {f"{key}/verdict": verdict, f"{key}/does": WORK[verdict], "study/crossed": "yes"}
-    if any(run.label not in NETWORKS or run.info["recipe"]["name"] not in (PLAIN, TUNED) for run in runs):
+            corners = product((row["network"], ORIGINALS[row["network"]]), (PLAIN, TUNED))
+            if any(f"{names[row['dataset']]}/{network}/{recipe}/stuck" in found for network, recipe in corners):
+                found[f"{names[row['dataset']]}/{row['network']}/stuck"] = "yes"
+    if len(analysis.unchanged(runs)) < len(runs):
         found["study/changes"] = "yes"  # else the one change there is, a stem, is in the table of effects already
     for _, row in analysis.changes(runs).iterrows():
         found |= _effect(f"{names[row['dataset']]}/{row['network']}/{row['effect']}", row)
@@ -159,7 +162,8 @@ def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
         return {}
     right = np.stack([run.correct for run in first])
     labels, classes = first[0].test["labels"], first[0].info["classes"]
-    best = best_of(runs, TUNED)
+    tuned = of_networks(runs, TUNED)
+    best = analysis.best(tuned)
     by_class = [best.correct[labels == k].mean() for k in range(len(classes))]
     confused = sum(metrics.confusion(labels, run.test["predicted"], len(classes)) for run in first)
     confused = confused * (1 - np.eye(len(classes)))
@@ -167,7 +171,7 @@ def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
     key = f"{dataset}/mistakes"
     return {
         f"{dataset}/best": TITLES[best.label],
-        f"{dataset}/best/accuracy": percent(mean_accuracy(runs, best.label, TUNED)),
+        f"{dataset}/best/accuracy": percent(float(np.mean([run.accuracy for run in tuned if run.label == best.label]))),
         f"{dataset}/best/class": escape(classes[int(np.argmax(by_class))]),
         f"{dataset}/best/class/accuracy": percent(max(by_class)),
         f"{dataset}/worst/class": escape(classes[int(np.argmin(by_class))]),

@@ -133,7 +133,7 @@ def costs(names: list[str]) -> pd.DataFrame:
 def results(found: list[Run]) -> pd.DataFrame:
     """A row for each of the runs, the best first: what a page has room for of `report.readable`."""
     columns = ["network", "recipe", "seeds", "accuracy %", "95 % interval", "ECE", "corrupted %"]
-    columns += ["images", "epochs", "size", "seconds"]
+    columns += ["images", "epochs", "size", "core-seconds"]
     return report.readable(analysis.accuracies(found))[columns].set_index(["network", "recipe"])
 
 

@@ -38,14 +38,9 @@ def networks_of(runs: Sequence[Run], recipe: str) -> list[Run]:
     return [chosen[name] for name in NETWORKS if name in chosen]
 
 
-def best_of(runs: Sequence[Run], recipe: str) -> Run:
-    """Of the `runs` the first seed's one of the network with the highest mean accuracy under a `recipe`."""
-    return max(networks_of(runs, recipe), key=lambda run: mean_accuracy(runs, run.label, recipe))
-
-
-def mean_accuracy(runs: Sequence[Run], network: str, recipe: str) -> float:
-    """Of a `network` under a `recipe`, over the seeds that there are among the `runs`; a share."""
-    return float(np.mean([run.accuracy for run in _seeds(runs, network, recipe)]))
+def of_networks(runs: Sequence[Run], recipe: str) -> list[Run]:
+    """Of the `runs` those, of all seeds, of the paper's networks under a `recipe`, without single changes."""
+    return [run for run in analysis.unchanged(runs) if run.label in NETWORKS and run.info["recipe"]["name"] == recipe]
 
 
 def first_dataset(runs: Sequence[Run]) -> list[Run]:
@@ -112,7 +107,7 @@ def effects(runs: Sequence[Run]) -> Figure:
 def confusion(runs: Sequence[Run]) -> Figure:
     """The confusion matrix, in counts, of the best network under `tuned`."""
     shown = first_dataset(runs)
-    best = best_of(shown, TUNED) if networks_of(shown, TUNED) else shown[0]
+    best = analysis.best(of_networks(shown, TUNED) or shown)
     classes = best.info["classes"]
     counts = metrics.confusion(best.test["labels"], best.test["predicted"], len(classes))
     with rc_context(STYLE):

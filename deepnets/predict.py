@@ -1,6 +1,5 @@
 """A trained network at work again: on the test set it was measured by, and on a person's own pictures."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from .data import read_image
 from .environment import hardware
 from .errors import UserError
 from .models import Network
-from .runs import Run
+from .runs import Run, weights_sha256
 from .transforms import POLICIES, Transform
 
 # Digits are bright on black and fill this share of their image's side.
@@ -30,7 +29,7 @@ def load_network(run: Run) -> Network:
     path = run.path / "model.safetensors"
     if not path.is_file():
         raise UserError(f"{run.path} has no weights (model.safetensors); train it again with another --out")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != info.get("weights_sha256"):
+    if weights_sha256(run.path) != info.get("weights_sha256"):
         raise UserError(f"{path} is damaged, or another network's: its hash is not the one in run.json")
     network = models.create(info["model"], len(info["classes"]), info["in_channels"], **info["options"])
     network.load_state_dict(load_file(path))
@@ -50,7 +49,7 @@ def evaluate(run: Run, *, device: str = "auto", precision: str = "auto") -> np.n
         UserError: no weights, no dataset, or another copy of it than the one that the run saw.
     """
     info = run.info
-    dataset = data.load(info["dataset"])
+    dataset = data.load(info["dataset"], size=info["input_size"])
     if dataset.sha256 != info["data_sha256"]:
         raise UserError(f"{dataset.title} is another copy than the one that {run.path} saw")
     target, able = hardware(device, precision)

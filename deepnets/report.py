@@ -5,7 +5,9 @@ from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from . import analysis, figures, metrics
 from .errors import UserError
@@ -72,7 +74,7 @@ def findings(runs: list[Run]) -> list[str]:
         for row in group:
             verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
             said = f"{row['network']} {row['effect']}: {verdict}, {_points(row)}, p = {row['p_holm']:.2g}"
-            if row["seeds"] > 1:
+            if row["seeds"] > 2:
                 said += f", the better of a pair of trainings in {100 * row['better']:.0f} %"
             lines.append(f"{_heading(row['tier'], row['dataset'])}, tuned: {said}, {_seeds(row)}.")
     for group in (steps for steps in _by_network(analysis.ladder(runs)) if len(steps) > 1):
@@ -90,27 +92,36 @@ def findings(runs: list[Run]) -> list[str]:
         lines.append(f"{_heading(tier, dataset)}, {network}, changes {what}: {said}.")
         if len(group) > 1:
             apart = [row for row in ranked if analysis.verdict(row["low"], row["high"], row["p_holm"]) != "not distinguishable"]
-            most = f"{apart[0]['effect']} matters most" if apart else "none can be told from no change"
             rest = ", ".join(row["effect"] for row in ranked if row not in apart)
+            most = f"the largest effect is that of {apart[0]['effect']}" if apart else "none can be told from no change"
             others = f"; not told from no change: {rest}" if apart and rest else ""
             lines.append(f"{_heading(tier, dataset)}, {network}, of these {len(group)} changes: {most}{others}.")
     return lines
 
 
 def limits(runs: list[Run]) -> list[str]:
-    """What the runs of a tier cannot say, in sentences: about longer training, and about other seeds."""
+    """What the runs of a tier cannot say, in sentences: about longer training, about other seeds, about what never trained."""
     lines = []
-    for group, part in analysis.accuracies(runs).groupby(["tier", "dataset", "train_images", "epochs"], sort=False):
-        tier, dataset, images, epochs = cast(tuple[str, str, int, int], group)
-        said = f"{images:,} training images and {epochs} epochs tell nothing of longer training on more"
+    few = {run.info["tier"] for run in runs if run.info.get("limit")}
+    for group, part in analysis.accuracies(analysis.unchanged(runs) or runs).groupby([*analysis.SHARED], sort=False):
+        shared = dict(zip(analysis.SHARED, cast(tuple, group), strict=True))
+        said = []
+        if shared["tier"] in few:
+            said.append(
+                f"{shared['train_images']:,} images and {shared['epochs']} epochs tell nothing of long training on more"
+            )
         several = analysis.between_seeds(part)
         if once := len(part) - len(several):
-            said += f"; {once} of {len(part)} cells have one seed, and what is said of them holds for these trainings only"
+            said.append(f"{once} of {len(part)} cells have one seed, and what is said of them holds for these trainings only")
         if len(several):
             most = several.loc[several["apart"].idxmax()]
-            said += f"; trainings that differ in the seed alone lie up to {100 * most['apart']:.2f} points apart "
-            said += f"({most['network']}, {most['recipe']}), {100 * several['apart'].median():.2f} in the median cell"
-        lines.append(f"{_heading(tier, dataset)}, what this cannot say: {said}.")
+            where = f"{most['network']}, {most['recipe']}"
+            said.append(f"trainings that differ in the seed alone lie up to {100 * most['apart']:.2f} points apart ({where})")
+        if len(stuck := part[part["stuck"]]):
+            named = ", ".join(f"{row['network']} under {row['recipe']}" for _, row in stuck.iterrows())
+            said.append(f"what never left chance, {named}, decides the effects that it is part of")
+        if said:
+            lines.append(f"{_heading(shared['tier'], shared['dataset'])}, what this cannot say: {'; '.join(said)}.")
     return lines
 
 
@@ -152,6 +163,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "epochs": table["epochs"],
             "size": table["input_size"],
             "seconds": table["train_seconds"].map("{:.0f}".format),
+            "core-seconds": table["core_seconds"].map("{:.0f}".format),
             "images/s": table["images_per_second"].map("{:.0f}".format),
         }
     )
@@ -160,16 +172,16 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def runs_table(runs: list[Run]) -> str:
     """The comparison of runs of one recipe and seed in Markdown."""
     machines = sorted({f"{run.info['device']}, {run.info['precision']}, {run.info['threads']} threads" for run in runs})
-    left_out = ["recipe", "seeds", "points", "NLL", "ECE", "ECE after T", "corrupted %"]
+    left_out = ["recipe", "seeds", "points", "NLL", "ECE", "ECE after T", "corrupted %", "core-seconds"]
     shown = readable(analysis.accuracies(runs).sort_values("accuracy", ascending=False)).drop(columns=left_out)
     return f"{_markdown(shown)}\n\nTrained on: {'; '.join(machines)}."
 
 
 def study_table(runs: list[Run]) -> str:
     """The runs of a study's tier in Markdown, a table a dataset without the single changes, and what all of them say."""
-    table = analysis.accuracies(analysis.unchanged(runs))
+    table = analysis.accuracies(analysis.unchanged(runs) or runs)
     shown, lines = readable(table), []
-    kept = ["network", "recipe", "seeds", "accuracy %", "95 % interval", "corrupted %", "ECE", "mult-adds M", "seconds"]
+    kept = ["network", "recipe", "seeds", "accuracy %", "95 % interval", "corrupted %", "ECE", "mult-adds M", "core-seconds"]
     for (tier, dataset, images, epochs), part in table.groupby(["tier", "dataset", "train_images", "epochs"], sort=False):
         what = f"**{_heading(tier, dataset)}**: {images:,} training images, {epochs} epochs"
         lines += [f"{what}, {part['device'].iloc[0]}", "", _markdown(shown.loc[part.index, kept]), ""]
@@ -193,6 +205,18 @@ def bench_table(results: dict[str, Any]) -> str:
     )
     speeds = "Input alone: {ours:,.0f} images/s, the usual loader {usual:,.0f} ({ratio:.1f} times).".format(**results["input"])
     return f"{_markdown(pd.DataFrame(rows))}\n\n{about}{speeds}"
+
+
+def precision_sentence(fp32: list[Run], bf16: list[Run]) -> str:
+    """How the accuracies of the same jobs trained in `fp32` and in `bf16` differ, seed by seed."""
+    single, half = ({run.info["seed"]: 100 * run.accuracy for run in found} for found in (fp32, bf16))
+    differences = [half[seed] - single[seed] for seed in sorted(single)]
+    low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    return (
+        f"Over {len(differences)} seeds the mean accuracy is {np.mean(list(single.values())):.2f} % in fp32 and "
+        f"{np.mean(list(half.values())):.2f} % in bf16: {np.mean(differences):+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} "
+        f"(Student's, over pairs of a seed, which differ by up to {np.abs(differences).max():.2f})."
+    )
 
 
 def _markdown(table: pd.DataFrame) -> str:

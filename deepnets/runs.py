@@ -1,5 +1,6 @@
 """A run: what one training leaves on disk. Analysis reads runs and nothing else; no dataset and no GPU is needed."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -124,6 +125,12 @@ def find(root: str | Path) -> list[Run]:
 def model_label(model: str, options: dict[str, Any]) -> str:
     """A network's name with its changed options, as a run's folder is called: `resnet18-stem=3x3`."""
     return "-".join([model, *(f"{key}={value}" for key, value in sorted(options.items()))])
+
+
+def weights_sha256(folder: Path) -> str:
+    """The hash of the weights in a run's `folder`, in hexadecimal digits."""
+    with (folder / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def partial_folder(folder: Path) -> Path:

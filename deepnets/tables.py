@@ -209,11 +209,11 @@ def cost_table(runs: Sequence[Run]) -> str:
     for name, title in NETWORKS.items():
         cell = cells.get((dataset, name, TUNED))
         if cell is None:
-            rows.append([title, *[DASH] * 5])
+            rows.append([title, *[DASH] * 4])
             continue
-        counts = f"{cell['parameters'] / 1e6:.2f}", f"{cell['macs'] / 1e6:,.1f}", f"{cell['train_seconds']:,.0f}"
-        rows.append([title, *counts, f"{cell['images_per_second']:.0f}", percent(cell["accuracy"])])
-    return _booktabs("lrrrrr", [r"network & param.\ M & mult-adds M & seconds & images/s & acc.\ \%"], rows)
+        counts = f"{cell['parameters'] / 1e6:.2f}", f"{cell['macs'] / 1e6:,.1f}", f"{cell['core_seconds']:,.0f}"
+        rows.append([title, *counts, percent(cell["accuracy"])])
+    return _booktabs("lrrrr", [r"network & param.\ M & mult-adds M & core-seconds & acc.\ \%"], rows)
 
 
 def changes_table(runs: Sequence[Run]) -> str:

@@ -5,7 +5,6 @@ less, nor other uses of random numbers, nor an interruption changes what comes o
 """
 
 import copy
-import hashlib
 import math
 import sys
 import time
@@ -386,9 +385,12 @@ class Trainer:
         np.save(folder / "logits.npy", test_logits)
         weights = {name: value.cpu().contiguous() for name, value in self.evaluated.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
-        digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         temperature = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
-        info = self.info() | {"weights_sha256": digest} | metrics.summary(test_logits, labels.numpy(), temperature)
+        info = (
+            self.info()
+            | {"weights_sha256": runs.weights_sha256(folder)}
+            | metrics.summary(test_logits, labels.numpy(), temperature)
+        )
         info["robustness"] = self.robustness(test_logits, flip)
         runs.write(folder, info, self.history, labels.numpy(), softmax(test_logits, axis=1), seen)
 

@@ -21,6 +21,7 @@ def made(model, recipe, accuracy, seed=0, options=None, tier="small", dataset="C
         "test_correct": round(accuracy * images), "test_total": images, "test_nll": 0.5,
         "test_brier": 0.1, "test_ece": 0.05, "test_ece_calibrated": 0.01, "train_seconds": 10.0, "images_per_second": 5.0,
         "parameters": 100, "macs": 1000, "train_images": 50, "epochs": 2, "input_size": 64, "device": "any", "warnings": [],
+        "limit": 50, "threads": 2,
         "robustness": {"images": 100, "clean": 90, "noise": 50, "blur": 70, "contrast": 60},
     }  # fmt: skip
     key = [*f"{model} {recipe} {options}".encode(), seed]
@@ -172,18 +173,24 @@ def test_the_single_change_that_matters_most_is_named(square):
         made("resnet18_improved", "tuned", 0.7405, options={"dropout": 0.0}),
     ]
     text = "\n".join(report.findings(square + single))
-    assert "of these 2 changes: stem=7x7 matters most; not told from no change: dropout=0.0." in text
+    assert "of these 2 changes: the largest effect is that of stem=7x7; not told from no change: dropout=0.0." in text
     same = [made("resnet18_improved", "tuned", 0.7401, options={"dropout": value}) for value in (0.0, 0.1)]
     assert "of these 2 changes: none can be told from no change." in "\n".join(report.findings(square + same))
 
 
 def test_what_runs_cannot_say_follows_their_seeds(square):
     (several,) = report.limits(square)
-    assert "50 training images and 2 epochs tell nothing of longer training" in several
+    assert "50 images and 2 epochs tell nothing of long training" in several
     assert "lie up to 0.20 points apart" in several
     assert "one seed" not in several
     (both,) = report.limits([*square, made("alexnet", "tuned", 0.5)])
     assert "1 of 5 cells have one seed" in both
+    stuck = made("alexnet", "tuned", 0.1)
+    stuck.info["warnings"] = ["chance-level plateau"]
+    assert "what never left chance, alexnet under tuned, decides" in report.limits([*square, stuck])[0]
+    whole = made("alexnet", "tuned", 0.5)
+    whole.info["limit"] = None
+    assert "tell nothing" not in report.limits([whole])[0]
 
 
 def test_the_same_training_twice_is_refused(square):

@@ -154,6 +154,13 @@ def test_the_readmes_table_is_made_from_the_committed_runs(tmp_path):
     assert (tmp_path / "README.md").read_text() == (ROOT / "README.md").read_text()
 
 
+def test_what_the_benchmarks_say_is_what_was_measured():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    pair = (runs.find(ROOT / "results" / "precision" / name) for name in ("fp32", "bf16"))
+    assert report.precision_sentence(*pair) in text.replace("\n", " ")
+    assert report.bench_table(json.loads((ROOT / "benchmarks" / "cpu-without-bf16.json").read_text())) in text
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("run.json")), ids=lambda p: str(p.parent.relative_to(ROOT)))
 def test_committed_predictions_give_the_committed_figures(path):
     run = runs.Run.load(path.parent)

@@ -172,6 +172,21 @@ def test_stored_weights_give_the_stored_predictions_again(trained, tmp_path, cap
     assert "another copy" in capsys.readouterr().err
 
 
+def test_weights_are_tested_as_the_run_was_also_mirrored_and_on_a_folder(tmp_path):
+    from deepnets import recipes
+    from deepnets.training import Job
+
+    for number in range(60):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3)).astype(np.uint8)
+        pixels[:, : 24 if number % 2 else 12] //= 4
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    job = Job("resnet8", f"folder:{tmp_path / 'photos'}", recipes.get("best", "resnet8", epochs=2, batch_size=8), input_size=32)
+    run = fit(job, tmp_path / "runs", verbose=False)
+    np.testing.assert_array_equal(predict.evaluate(run), run.test["predicted"])
+
+
 def draw_seven(path, ink, paper, mode):
     image = Image.new("RGB", (300, 200), paper)
     ImageDraw.Draw(image).line([(100, 40), (180, 40), (130, 170)], fill=ink, width=18)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from deepnets import analysis
-from deepnets.paper_figures import NETWORKS, best_of, mean_accuracy, networks_of
+from deepnets.paper_figures import networks_of, of_networks
 
 CLAIMS: dict[str, Callable[[list], bool]] = {}
 
@@ -21,15 +21,18 @@ def claim(function):
 
 def tuned(runs, dataset="cifar10"):
     """The runs under `tuned` of the networks themselves, without the single changes."""
-    chosen = [run for run in runs if run.info["dataset"] == dataset and run.info["recipe"]["name"] == analysis.TUNED]
-    return [run for run in chosen if run.label in NETWORKS]
+    return of_networks([run for run in runs if run.info["dataset"] == dataset], analysis.TUNED)
+
+
+def mean(runs, network):
+    """Of a network's accuracies; None without a run of it."""
+    found = [run.accuracy for run in runs if run.label == network]
+    return np.mean(found) if found else None
 
 
 @claim
 def residual_ahead(runs):
-    found = tuned(runs)
-    by_network = {run.label: mean_accuracy(found, run.label, analysis.TUNED) for run in found}
-    forms = [[by_network.get(name) for name in (family, f"{family}_improved")] for family in ("resnet18", "googlenet")]
+    forms = [[mean(tuned(runs), name) for name in (family, f"{family}_improved")] for family in ("resnet18", "googlenet")]
     if None in forms[0] + forms[1]:
         return True  # the sentence is there with the runs
     return min(forms[0]) > max(forms[1])
@@ -37,7 +40,7 @@ def residual_ahead(runs):
 
 @claim
 def vehicles(runs):
-    best = best_of(tuned(runs), analysis.TUNED)
+    best = analysis.best(tuned(runs))
     names = np.array(best.info["classes"])[best.test["labels"]]
     drives = np.isin(names, ["airplane", "automobile", "ship", "truck"])
     return best.correct[drives].mean() > best.correct[~drives].mean()
