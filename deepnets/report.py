@@ -212,10 +212,10 @@ def precision_sentence(fp32: list[Run], bf16: list[Run]) -> str:
     single, half = ({run.info["seed"]: 100 * run.accuracy for run in found} for found in (fp32, bf16))
     differences = [half[seed] - single[seed] for seed in sorted(single)]
     low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    means = f"{np.mean(list(single.values())):.2f} % in fp32 and {np.mean(list(half.values())):.2f} % in bf16"
     return (
-        f"Over {len(differences)} seeds the mean accuracy is {np.mean(list(single.values())):.2f} % in fp32 and "
-        f"{np.mean(list(half.values())):.2f} % in bf16: {np.mean(differences):+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} "
-        f"(Student's, over pairs of a seed, which differ by up to {np.abs(differences).max():.2f})."
+        f"Over {len(differences)} seeds the mean accuracy is {means}: {np.mean(differences):+.2f} points, 95 % interval {low:+.2f} "
+        f"to {high:+.2f} (Student's, over pairs of a seed, which differ by up to {np.abs(differences).max():.2f})."
     )
 
 

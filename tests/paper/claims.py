@@ -78,3 +78,18 @@ def temperature_helps(runs):
 def contrast_hurts(runs):
     counts = [run.info["robustness"] for run in tuned(runs)]
     return all(count["contrast"] < min(count["blur"], count["noise"]) for count in counts)
+
+
+@claim
+def by_chance(runs):
+    """For some family, one seed puts the improved form ahead and another the original."""
+    by_seed = {(run.label, run.info["seed"]): run.accuracy for run in tuned(runs)}
+    ahead = {
+        improved: {
+            by_seed[improved, seed] > by_seed[original, seed]
+            for seed in range(3)
+            if {(improved, seed), (original, seed)} <= set(by_seed)
+        }
+        for improved, original in analysis.ORIGINALS.items()
+    }
+    return any(len(signs) == 2 for signs in ahead.values())
