@@ -214,8 +214,9 @@ def precision_sentence(fp32: list[Run], bf16: list[Run]) -> str:
     low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     means = f"{np.mean(list(single.values())):.2f} % in fp32 and {np.mean(list(half.values())):.2f} % in bf16"
     return (
-        f"Over {len(differences)} seeds the mean accuracy is {means}: {np.mean(differences):+.2f} points, 95 % interval {low:+.2f} "
-        f"to {high:+.2f} (Student's, over pairs of a seed, which differ by up to {np.abs(differences).max():.2f})."
+        f"Over {len(differences)} seeds the mean accuracy is {means}: {np.mean(differences):+.2f} points, "
+        f"95 % interval {low:+.2f} to {high:+.2f} (Student's, over pairs of a seed, which differ by up "
+        f"to {np.abs(differences).max():.2f})."
     )
 
 
