@@ -64,8 +64,9 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
     found = _circumstances(runs) | _counts()
     names = dataset_names(runs)
     table = analysis.accuracies(runs)
-    for title, part in analysis.between_seeds(table[table["recipe"] == TUNED]).groupby("dataset"):
-        found[f"{names[title]}/spread"] = percent(part.loc[part["network"].isin(list(NETWORKS)), "apart"].max())
+    several = analysis.between_seeds(table[table["network"].isin(list(NETWORKS))])
+    for (title, recipe), part in several.groupby(["dataset", "recipe"]):
+        found[f"{names[title]}/spread/{recipe}"] = percent(part["apart"].max())
     for _, row in table.iterrows():
         cell = f"{names[row['dataset']]}/{row['network']}/{row['recipe']}"
         found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", "low", "high", "corrupted")}

@@ -57,7 +57,7 @@ def curves(runs: Sequence[Run]) -> Figure:
     """Validation accuracy by epoch, mean over seeds: a row a dataset, a panel a family; plain dashed, tuned solid."""
     datasets = sorted({run.info["dataset"] for run in runs})
     with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(PAGE, 1.85), layout="constrained")
+        figure = Figure(figsize=(PAGE, 0.55 + 1.2 * len(datasets)), layout="constrained")
         families = [family for family in FAMILIES if any(run.label in family for run in runs)]
         grid = figure.subplots(len(datasets), len(families), squeeze=False, sharey="row")
         for row, dataset in zip(grid, datasets, strict=True):

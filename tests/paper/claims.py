@@ -52,9 +52,8 @@ def slow_start(runs):
 
 
 @claim
-def still_rising(runs):
-    others = [run for run in tuned(runs) if run.label != "alexnet"]
-    return all(run.history["val_accuracy"].idxmax() == run.history.index[-1] for run in others)
+def not_overfitted(runs):
+    return all(run.history["val_loss"].idxmin() == run.history.index[-1] for run in tuned(runs))
 
 
 @claim
@@ -71,7 +70,8 @@ def too_modest(runs):
 
 @claim
 def temperature_helps(runs):
-    return all(run.info["test_ece_calibrated"] < run.info["test_ece"] for run in tuned(runs))
+    others = [run for run in tuned(runs) if run.label != "alexnet"]
+    return all(run.info["test_ece_calibrated"] < run.info["test_ece"] for run in others)
 
 
 @claim
@@ -80,16 +80,41 @@ def contrast_hurts(runs):
     return all(count["contrast"] < min(count["blur"], count["noise"]) for count in counts)
 
 
+def ahead(runs, improved):
+    """Whether the improved form is ahead of its original, for each seed that both have."""
+    by_seed = {(run.label, run.info["seed"]): run.accuracy for run in tuned(runs)}
+    original = analysis.ORIGINALS[improved]
+    both = [seed for seed in range(3) if {(improved, seed), (original, seed)} <= set(by_seed)]
+    return [by_seed[improved, seed] > by_seed[original, seed] for seed in both]
+
+
 @claim
 def by_chance(runs):
-    """For some family, one seed puts the improved form ahead and another the original."""
-    by_seed = {(run.label, run.info["seed"]): run.accuracy for run in tuned(runs)}
-    ahead = {
-        improved: {
-            by_seed[improved, seed] > by_seed[original, seed]
-            for seed in range(3)
-            if {(improved, seed), (original, seed)} <= set(by_seed)
-        }
-        for improved, original in analysis.ORIGINALS.items()
-    }
-    return any(len(signs) == 2 for signs in ahead.values())
+    return any(len(set(ahead(runs, improved))) == 2 for improved in analysis.ORIGINALS)
+
+
+def declared(runs):
+    """The verdicts on CIFAR-10 and the adjusted p-values, by the improved network."""
+    rows = analysis.primary([run for run in runs if run.info["dataset"] == "cifar10"]).to_dict("records")
+    return {row["network"]: (analysis.verdict(row["low"], row["high"], row["p_holm"]), row["p_holm"]) for row in rows}
+
+
+@claim
+def seed_reverses(runs):
+    signs = ahead(runs, "googlenet_improved")
+    if len(signs) < 2:
+        return True  # the sentence is there with the seeds
+    verdict, p = declared(runs)["googlenet_improved"]
+    return signs[:2] == [False, True] and p < 0.05 and verdict == "not distinguishable"
+
+
+@claim
+def steadier(runs):
+    several = analysis.between_seeds(analysis.accuracies(analysis.unchanged(runs)))
+    apart = several[several["dataset"].str.startswith("CIFAR-10")].pivot(index="network", columns="recipe", values="apart")
+    return apart.empty or bool((apart["plain"] > apart["tuned"]).all())
+
+
+@claim
+def none_better(runs):
+    return all(verdict != "better" for verdict, _ in declared(runs).values())
