@@ -81,7 +81,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
         key = f"{names[row['dataset']]}/{row['network']}/primary"
         verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
         found |= _effect(key, row) | {f"{key}/holm": _equation(row["p_holm"])}
-        found |= {f"{key}/verdict": verdict, f"{key}/relation": RELATIONS[verdict]}
+        found |= {f"{key}/verdict": verdict, f"{key}/relation": RELATIONS[verdict], f"{key}/seeds": _seeds(row["seeds"])}
     for _, row in analysis.two_by_two(runs).iterrows():
         if row["effect"] in EFFECTS:
             key = f"{names[row['dataset']]}/{row['network']}/{row['effect']}"
@@ -118,7 +118,7 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
         "study/tier": infos[0]["tier"],
         "study/runs": str(len(runs)),
         "study/networks": str(cells["network"].isin(list(NETWORKS)).groupby(cells["network"]).any().sum()),
-        "study/seeds": "one seed" if seeds == "1" else f"{seeds} seeds",
+        "study/seeds": _seeds(seeds),
         "study/epochs": _span(i["epochs"] for i in infos),
         "study/batch": _span(i["recipe"]["batch_size"] for i in infos),
         "study/size": _span(i["input_size"] for i in infos),
@@ -191,6 +191,10 @@ def _effect(key: str, row: Any) -> dict[str, str]:
     """A row's effect and its interval, with signs, and its p-value if it has one."""
     found = {f"{key}/{name}": signed(row[name]) for name in ("value", "low", "high")}
     return found | ({f"{key}/p": _equation(row["p"])} if "p" in row else {})
+
+
+def _seeds(count: int | str) -> str:
+    return "one seed" if str(count) == "1" else f"{count} seeds"
 
 
 def _equation(p: float) -> str:
