@@ -57,7 +57,7 @@ def curves(runs: Sequence[Run]) -> Figure:
     """Validation accuracy by epoch, mean over seeds: a row a dataset, a panel a family; plain dashed, tuned solid."""
     datasets = sorted({run.info["dataset"] for run in runs})
     with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(PAGE, 0.55 + 1.2 * len(datasets)), layout="constrained")
+        figure = Figure(figsize=(PAGE, 0.55 + 0.95 * len(datasets)), layout="constrained")
         families = [family for family in FAMILIES if any(run.label in family for run in runs)]
         grid = figure.subplots(len(datasets), len(families), squeeze=False, sharey="row")
         for row, dataset in zip(grid, datasets, strict=True):
@@ -67,8 +67,8 @@ def curves(runs: Sequence[Run]) -> Figure:
                     for recipe, line in ((TUNED, "-"), (PLAIN, "--")):
                         _curve(ax, _seeds(shown, network, recipe), line, colour, NETWORKS[network])
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-                if ax.lines:
-                    ax.legend(frameon=False, loc="lower right")
+                if dataset == datasets[0] and ax.lines:
+                    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=0.8)
             row[0].set_ylabel(f"{shown[0].info['dataset_title'].split(' (')[0]}, %")
         for ax in grid[-1]:
             ax.set_xlabel("epoch")
