@@ -15,7 +15,6 @@ from .paper_figures import NETWORKS, networks_of, of_networks
 from .runs import Run
 from .tables import DATASETS, EFFECTS, FORMS, TABLES, TITLES, dataset_names, escape, form, p_value, percent, signed
 
-WORK = {"better": "helps", "worse": "hurts", "not distinguishable": "makes no distinguishable difference"}
 CORRUPTED = ("clean", "noise", "blur", "contrast")
 RELATIONS = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
 
@@ -77,16 +76,20 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
             found[f"{cell}/stuck"] = "yes"
     for cell, entries in _robustness(runs).items():
         found |= {f"{cell}/{name}": percent(entries[name].sum() / entries["images"].sum()) for name in CORRUPTED}
+    verdicts: list[str] = []
     for _, row in analysis.primary(runs).iterrows():
         key = f"{names[row['dataset']]}/{row['network']}/primary"
         verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
         found |= _effect(key, row) | {f"{key}/holm": _equation(row["p_holm"])}
         found |= {f"{key}/verdict": verdict, f"{key}/relation": RELATIONS[verdict], f"{key}/seeds": _seeds(row["seeds"])}
+        found |= {f"{key}/better": f"{row['better']:.2f}", f"{key}/half": percent((row["high"] - row["low"]) / 2)}
+        verdicts.append(verdict)
+    found |= {f"study/{verdict}": _word(verdicts.count(verdict)) for verdict in ("better", "worse", "not distinguishable")}
     for _, row in analysis.two_by_two(runs).iterrows():
         if row["effect"] in EFFECTS:
             key = f"{names[row['dataset']]}/{row['network']}/{row['effect']}"
             verdict = analysis.verdict(row["low"], row["high"])
-            found |= _effect(key, row) | {f"{key}/verdict": verdict, f"{key}/does": WORK[verdict], "study/crossed": "yes"}
+            found |= _effect(key, row) | {f"{key}/verdict": verdict, "study/crossed": "yes"}
             corners = product((row["network"], ORIGINALS[row["network"]]), (PLAIN, TUNED))
             if any(f"{names[row['dataset']]}/{network}/{recipe}/stuck" in found for network, recipe in corners):
                 found[f"{names[row['dataset']]}/{row['network']}/stuck"] = "yes"
@@ -165,22 +168,24 @@ def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
     labels, classes = first[0].test["labels"], first[0].info["classes"]
     tuned = of_networks(runs, TUNED)
     best = analysis.best(tuned)
-    by_class = [best.correct[labels == k].mean() for k in range(len(classes))]
+    by_class = {k: best.correct[labels == k].mean() for k in range(len(classes))}
     confused = sum(metrics.confusion(labels, run.test["predicted"], len(classes)) for run in first)
     confused = confused * (1 - np.eye(len(classes)))
     true, said = np.unravel_index(np.argmax(confused), confused.shape)
+    by_chance = [(1 - right[:, labels == k].mean(1)).prod() * (labels == k).sum() for k in by_class]
     key = f"{dataset}/mistakes"
     return {
         f"{dataset}/best": TITLES[best.label],
         f"{dataset}/best/accuracy": percent(float(np.mean([run.accuracy for run in tuned if run.label == best.label]))),
-        f"{dataset}/best/class": escape(classes[int(np.argmax(by_class))]),
-        f"{dataset}/best/class/accuracy": percent(max(by_class)),
-        f"{dataset}/worst/class": escape(classes[int(np.argmin(by_class))]),
-        f"{dataset}/worst/class/accuracy": percent(min(by_class)),
+        f"{dataset}/best/class": escape(classes[max(by_class, key=lambda k: by_class[k])]),
+        f"{dataset}/best/class/accuracy": percent(max(by_class.values())),
+        f"{dataset}/worst/class": escape(classes[min(by_class, key=lambda k: by_class[k])]),
+        f"{dataset}/worst/class/accuracy": percent(min(by_class.values())),
         f"{key}/networks": str(len(first)),
         f"{key}/all_wrong": f"{(~right).all(0).sum():,}",
         f"{key}/all_right": f"{right.all(0).sum():,}",
         f"{key}/expected": f"{(1 - right.mean(1)).prod() * right.shape[1]:,.0f}",
+        f"{key}/expected_by_class": f"{sum(by_chance):,.0f}",
         f"{key}/true": escape(classes[true]),
         f"{key}/said": escape(classes[said]),
         f"{key}/share": percent(confused[true, said] / ((~right).sum())),
@@ -191,6 +196,10 @@ def _effect(key: str, row: Any) -> dict[str, str]:
     """A row's effect and its interval, with signs, and its p-value if it has one."""
     found = {f"{key}/{name}": signed(row[name]) for name in ("value", "low", "high")}
     return found | ({f"{key}/p": _equation(row["p"])} if "p" in row else {})
+
+
+def _word(count: int) -> str:
+    return ("none", "one", "two", "three", "four", "five", "six")[count]
 
 
 def _seeds(count: int | str) -> str:

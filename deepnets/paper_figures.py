@@ -111,7 +111,7 @@ def confusion(runs: Sequence[Run]) -> Figure:
     classes = best.info["classes"]
     counts = metrics.confusion(best.test["labels"], best.test["predicted"], len(classes))
     with rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN, 2.4), layout="constrained")
+        figure = Figure(figsize=(COLUMN, 2.1), layout="constrained")
         ax = figure.subplots()
         _heatmap(ax, counts / counts.sum(1, keepdims=True), counts, classes, classes)
         ax.set(xlabel="predicted", ylabel="true")
@@ -137,33 +137,11 @@ def _heatmap(ax: Axes, shares: np.ndarray, text: np.ndarray, columns: Sequence[s
         yticklabels=rows, ax=ax,
     )  # fmt: skip
     ax.tick_params(length=0)
-    ax.tick_params(axis="x", rotation=45 if max(map(len, columns)) > 2 else 0)
+    if max(map(len, columns)) > 2:
+        ax.set_xticks(ax.get_xticks(), columns, rotation=45, ha="right", rotation_mode="anchor")
     ax.tick_params(axis="y", rotation=0)
-
-
-def reliability(runs: Sequence[Run]) -> Figure:
-    """How often predictions of a confidence are right, a panel a recipe, a line a network."""
-    shown = first_dataset(runs)
-    with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(COLUMN, 1.85), layout="constrained")
-        recipes = [recipe for recipe in (PLAIN, TUNED) if networks_of(shown, recipe)]
-        axes = figure.subplots(1, max(len(recipes), 1), squeeze=False, sharey=True)[0]
-        for ax, recipe in zip(axes, recipes, strict=False):
-            ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
-            for run in networks_of(shown, recipe):
-                points = metrics.reliability(run.test["probabilities"].max(1), run.correct)
-                family = ORIGINALS.get(run.label, run.label)
-                colour = COLOURS[[name for name in NETWORKS if name not in ORIGINALS].index(family)]
-                line = "--" if run.label in ORIGINALS else "-"
-                ax.plot(*points, line, marker="o", markersize=1.5, color=colour, label=NETWORKS[run.label])
-            ax.set(title=recipe, xlabel="confidence", xlim=(0, 1), ylim=(0, 1))
-        axes[0].set_ylabel("share right")
-        handles = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-        figure.legend(handles.values(), handles.keys(), frameon=False, loc="outside upper center", ncols=3)
-    return figure
 
 
 FIGURES: dict[str, Callable[[Sequence[Run]], Figure]] = {
     "curves": curves, "two-by-two": effects, "confusion": confusion, "per-class": per_class,
-    "reliability": reliability,
 }  # fmt: skip

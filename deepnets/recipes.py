@@ -59,7 +59,7 @@ class Recipe:
         return self.learning_rate
 
 
-# Period baseline: no augmentation, constant rate.
+# Bare: no weight decay, no augmentation, constant rate. No paper trained so; it is what `tuned` is held against.
 PLAIN = Recipe("plain")
 # What has become standard since: smoothing, decay, steps, augmentation.
 TUNED = Recipe(

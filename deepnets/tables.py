@@ -164,6 +164,7 @@ def results_table(runs: Sequence[Run]) -> str:
 def effects_table(runs: Sequence[Run]) -> str:
     """The comparison fixed beforehand, with its tests, and architecture against recipe: a row a family, a block a dataset."""
     declared, crossed = _index(analysis.primary(runs), runs), _index(analysis.two_by_two(runs), runs)
+    cells = _index(analysis.accuracies(runs), runs, "recipe")
     rows = []
     for dataset in DATASETS:
         for improved, original in ORIGINALS.items():
@@ -173,6 +174,9 @@ def effects_table(runs: Sequence[Run]) -> str:
                 verdict = analysis.verdict(primary["low"], primary["high"], primary["p_holm"])
                 row[1:] = [_with_half(primary), p_value(primary["p"]), p_value(primary["p_holm"]), verdict]
             found = [crossed.get((dataset, improved, effect)) for effect in EFFECTS]
+            corners = [cells.get((dataset, name, recipe)) for name in (improved, original) for recipe in (PLAIN, TUNED)]
+            if any(corner is not None and corner["stuck"] for corner in corners):
+                found = [effect and effect | {"stuck": True} for effect in found]
             rows.append(row + [DASH if effect is None else _with_half(effect) for effect in found])
     head = [
         r"& \multicolumn{4}{c}{improved minus original under \texttt{tuned}} & \multicolumn{3}{c}{two by two}",
@@ -287,13 +291,14 @@ def _between(row: dict[str, Any]) -> str:
 def _with_half(row: Any) -> str:
     """An effect and half the width of its interval, which is symmetric; bold if that leaves out zero; a star for one seed."""
     value, half = signed(row["value"]), f"{50 * (row['high'] - row['low']):.2f}"
-    value = value if row["low"] <= 0 <= row["high"] else rf"\textbf{{{value}}}"
+    value = value if row["low"] <= 0 <= row["high"] or row.get("stuck") else rf"\textbf{{{value}}}"
     return rf"{value}\,$\pm$\,{half}{_star(row)}"
 
 
 def _star(row: Any) -> str:
-    """After what one seed gave; it takes no room, so that columns stay in line."""
-    return r"\rlap{$^\ast$}" if row["seeds"] == 1 else ""
+    """After what one seed gave, and after what never left chance; it takes no room, so that columns stay in line."""
+    marks = (r"\ast" if row["seeds"] == 1 else "") + (r"\dagger" if row.get("stuck") else "")
+    return rf"\rlap{{$^{{{marks}}}$}}" if marks else ""
 
 
 def p_value(p: float) -> str:
