@@ -323,12 +323,12 @@ def _by(table: pd.DataFrame, column: str) -> list[tuple[Any, pd.DataFrame]]:
 def reliability(runs: list[Run], bins: int = 15) -> Figure:
     """How often predictions of a given confidence are right, a line a run, over so many `bins`; the diagonal is honest."""
     with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(3.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
         ax = figure.subplots()
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
         for run in runs:
             points = metrics.reliability(run.test["probabilities"].max(1), run.correct, bins)
             ax.plot(*points, marker="o", markersize=3, label=f"{name_of(run)}, ECE {run.info['test_ece']:.3f}")
         ax.set(xlabel="confidence", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
-        ax.legend(frameon=False, fontsize=6)
+        figure.legend(loc="outside right center", frameon=False, fontsize=7)
     return figure
