@@ -157,7 +157,7 @@ def confusion(run: Run) -> Figure:
 def per_class(runs: list[Run]) -> Figure:
     """Accuracy on each class with its 95 % interval, the runs beside each other."""
     with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(8, 2.8), layout="constrained")
+        figure = Figure(figsize=(10, 2.8), layout="constrained")
         ax = figure.subplots()
         classes = runs[0].info["classes"]
         for number, run in enumerate(runs):
@@ -169,7 +169,7 @@ def per_class(runs: list[Run]) -> Figure:
             ax.errorbar(place, shares, np.abs(ends.T - shares), fmt="o", markersize=3, linewidth=1, label=name_of(run))
         ax.set_xticks(range(len(classes)), classes)
         ax.set(ylabel="accuracy")
-        ax.legend(frameon=False, fontsize=7)
+        figure.legend(loc="outside right center", frameon=False, fontsize=7)
     return figure
 
 

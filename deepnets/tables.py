@@ -77,7 +77,7 @@ def networks_table(_runs: Sequence[Run]) -> str:
     return _booktabs(
         "lrlrrlrr",
         [
-            r"& \multicolumn{4}{c}{as published} & \multicolumn{3}{c}{here: 64 pixels, 10 classes, RGB}",
+            r"& \multicolumn{4}{c}{at the published size} & \multicolumn{3}{c}{here: 64 pixels, 10 classes, RGB}",
             "\\cmidrule(lr){2-5}\\cmidrule(lr){6-8}\n"
             r"network & side & sides of the maps & par.\ M & mult-adds G & sides of the maps & par.\ M & mult-adds M",
         ],
