@@ -118,9 +118,17 @@ def together(runs: list[Run]) -> Figure:
         for run, colour in zip(runs, sns.color_palette("colorblind", len(runs)), strict=True):
             epochs = run.history["epoch"]
             for ax, what in zip(axes, ("loss", "accuracy"), strict=False):
-                ax.plot(epochs, run.history[f"val_{what}"], color=colour, label=name_of(run))
-                ax.plot(epochs, run.history[f"train_{what}"], color=colour, linestyle="--", linewidth=0.9)
-            axes[2].plot(epochs, run.history["learning_rate"], color=colour)
+                ax.plot(epochs, run.history[f"val_{what}"], color=colour, marker="o", markersize=2.5, label=name_of(run))
+                ax.plot(
+                    epochs,
+                    run.history[f"train_{what}"],
+                    color=colour,
+                    linestyle="--",
+                    linewidth=0.9,
+                    marker="o",
+                    markersize=1.5,
+                )
+            axes[2].plot(epochs, run.history["learning_rate"], color=colour, marker="o", markersize=2.5)
         for ax, title in zip(axes, ("loss (nats)", "accuracy", "learning rate at the epoch's end"), strict=True):
             ax.set(title=title, xlabel="epoch")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
