@@ -87,7 +87,7 @@ def said_by_seed(runs, improved):
     """What each seed alone says of the improved form on CIFAR-10: better, worse or not distinguishable."""
     by_seed = {(run.label, run.info["seed"]): run for run in tuned(runs)}
     said = {}
-    for seed in range(3):
+    for seed in sorted({seed for _, seed in by_seed}):
         pair = [by_seed.get((name, seed)) for name in (improved, analysis.ORIGINALS[improved])]
         if None not in pair:
             p, sign = metrics.mcnemar(pair[0].correct, pair[1].correct), pair[0].accuracy - pair[1].accuracy
