@@ -11,7 +11,7 @@ from torchvision.models.googlenet import InceptionAux
 
 from deepnets import models
 from deepnets.errors import UserError
-from deepnets.models.layers import AdaptivePool, LocalResponseNorm
+from deepnets.models.layers import AdaptivePool, Conv2d, LocalResponseNorm
 from deepnets.models.resnet import PaddedShortcut
 
 PARAMETERS = [  # name, options, classes, channels, count
@@ -212,6 +212,24 @@ def test_local_response_norm_is_the_papers_formula():
     torch.testing.assert_close(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2)(a), b)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("kernel", "padding"), [(1, 0), (3, 0), (3, 1), (5, 2), (7, 3)])
+@pytest.mark.parametrize("sides", [(1, 1), (2, 2), (2, 3), (4, 1), (4, 4), (8, 8), (9, 9)])
+def test_a_convolution_by_matrix_product_is_pytorchs(sides, kernel, padding, stride):
+    layer = Conv2d(3, 4, kernel, stride, padding).double()
+    maps = torch.randn(2, 3, *sides, dtype=torch.double, requires_grad=True)
+    if min(sides) + 2 * padding < kernel:
+        with pytest.raises(RuntimeError, match="can't be greater than actual input size"):
+            layer(maps)
+        return
+    ours, theirs = layer(maps), F.conv2d(maps, layer.weight, layer.bias, stride, padding)
+    by_product = "Convolution" not in type(ours.grad_fn).__name__
+    assert by_product == (kernel**2 * ours[0, 0].numel() <= 64)
+    torch.testing.assert_close(ours, theirs)
+    inputs, seed = [maps, layer.weight, layer.bias], torch.randn_like(theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours, inputs, seed), torch.autograd.grad(theirs, inputs, seed))
+
+
 @pytest.mark.parametrize("kind", ["avg", "max"])
 @pytest.mark.parametrize("size", [1, 4, 5, 6, 7])
 @pytest.mark.parametrize("side", [1, 2, 3, 7, 8, 13])
@@ -307,7 +325,7 @@ def test_the_improved_stem_is_three_3x3_convolutions_64_wide_with_norm_between()
     for name in ("resnet18_improved", "googlenet_improved"):
         stem = models.blueprint(name).stages.conv1
         kinds = [type(m) for m in stem.modules() if not list(m.children())]
-        assert kinds == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 3
+        assert kinds == [Conv2d, nn.BatchNorm2d, nn.ReLU] * 3
         convolutions = [m for m in stem.modules() if isinstance(m, nn.Conv2d)]
         assert [(m.out_channels, m.kernel_size, m.stride) for m in convolutions] == [
             (64, (3, 3), (2, 2)), (64, (3, 3), (1, 1)), (64, (3, 3), (1, 1)),

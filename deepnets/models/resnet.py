@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import AdaptivePool, Network, conv, initialise, stem_conv
+from .layers import AdaptivePool, Conv2d, Network, conv, initialise, stem_conv
 
 
 class PaddedShortcut(nn.Module):
@@ -26,7 +26,7 @@ class PaddedShortcut(nn.Module):
 
 def projection_shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     """Option B (section 3.3): a 1x1 convolution with batch norm, from `inputs` to `outputs` channels at `stride`."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 class BasicBlock(nn.Module):
@@ -39,7 +39,7 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.residual = nn.Sequential(
             conv(inputs, outputs, 3, stride=stride, bias=False, batch_norm=True),
-            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            Conv2d(outputs, outputs, 3, padding=1, bias=False),
             nn.BatchNorm2d(outputs),
         )
         same = inputs == outputs and stride == 1
