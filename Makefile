@@ -13,7 +13,8 @@ demo: .venv/ready  ## train the nine networks on handwritten digits and compare 
 
 report: .venv/ready  ## make the pictures and the README's tables again from the committed runs and timings
 	.venv/bin/python -c 'from deepnets import catalogue; catalogue.write()'
-	$(DEEPNETS) report results/demo --study results/small --out assets --readme README.md --bench benchmarks/cpu.json
+	$(DEEPNETS) report results/demo --study results/small --control results/control --out assets \
+		--readme README.md --bench benchmarks/cpu.json
 
 notebooks: .venv/ready  ## execute every notebook from the committed runs, in place
 	.venv/bin/python -m deepnets.notebook

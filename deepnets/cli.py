@@ -67,9 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
     report.add_argument("--study", type=Path, metavar="DIR", help="runs of a study's tier, for pictures and a table of them")
+    report.add_argument("--control", type=Path, metavar="DIR", help="runs to hold against published ones, for that file")
     report.add_argument("--readme", type=Path, metavar="FILE", help="fill the tables of this Markdown file")
     report.add_argument("--bench", type=Path, metavar="FILE", help="what deepnets bench --json printed, for that file")
-
     report.add_argument("--paper", type=Path, metavar="DIR", help="write the paper's numbers, tables and figures there instead")
 
     bench = commands.add_parser("bench", help="training speed here, against the usual loop and against the hardware")
@@ -192,6 +192,8 @@ def _report(args: argparse.Namespace) -> None:
         blocks = {"demo": report.runs_table(found)}
         if study:
             blocks["study"] = report.study_table(study)
+        if args.control:
+            blocks["control"] = report.control_table(runs.find(args.control))
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))
         report.fill(args.readme, blocks)

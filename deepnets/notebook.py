@@ -74,9 +74,9 @@ def run(
     return Run.load(folder)
 
 
-def committed() -> list[Run]:
-    """All committed runs of the study, in both profiles: what is computed from them alone is the same in both."""
-    return runs.find(ROOT / "results" / TIER)
+def committed(tier: str = TIER) -> list[Run]:
+    """All committed runs of a study's `tier`, in both profiles: what is computed from them alone is the same in both."""
+    return runs.find(ROOT / "results" / tier)
 
 
 def by_dataset(found: list[Run]) -> dict[str, list[Run]]:
@@ -162,7 +162,7 @@ def digest(notebook: nbformat.NotebookNode) -> str:
     files = [*(ROOT / "deepnets").rglob("*.py")]
     files += [
         path
-        for part in ("demo", TIER)
+        for part in ("demo", TIER, "control")
         for kind in ("json", "csv", "npz")
         for path in (ROOT / "results" / part).rglob(f"*.{kind}")
     ]

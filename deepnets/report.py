@@ -13,6 +13,9 @@ from . import analysis, figures, metrics
 from .errors import UserError
 from .runs import Run
 
+# CIFAR-10 test accuracy in per cent of a network under its paper's recipe at 32x32: He et al. 2016, table 6.
+PUBLISHED = {"resnet20": 91.25}
+
 
 def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
     """Exact McNemar tests between networks with the same test images, recipe and seed: exploratory, a family a tier for Holm.
@@ -186,6 +189,19 @@ def study_table(runs: list[Run]) -> str:
         what = f"**{_heading(tier, dataset)}**: {images:,} training images, {epochs} epochs"
         lines += [f"{what}, {part['device'].iloc[0]}", "", _markdown(shown.loc[part.index, kept]), ""]
     return "\n".join([*lines, *(f"- {line}" for line in findings(runs) + limits(runs))])
+
+
+def control_table(runs: list[Run]) -> str:
+    """Trainings on all images beside what was published for them, in Markdown."""
+    table = analysis.accuracies(runs)
+    shown = readable(table)
+    shown["recipe"] = shown["recipe"].str.replace("-", ", ")
+    published = table["network"].map(PUBLISHED).where(table["recipe"].str.startswith("plain-") & (table["input_size"] == 32))
+    shown.insert(3, "published %", published.map("{:.2f}".format, na_action="ignore").fillna(""))
+    shown["core-hours"] = (table["core_seconds"] / 3600).map("{:.1f}".format)
+    kept = ["network", "recipe", "accuracy %", "published %", "95 % interval", "ECE after T", "corrupted %", "images", "epochs"]
+    about = ", ".join(dict.fromkeys(f"{run.info['dataset_title']} on {run.info['device']}" for run in runs))
+    return f"{_markdown(shown[[*kept, 'size', 'core-hours']])}\n\nTrained with {about}."
 
 
 def bench_table(results: dict[str, Any]) -> str:

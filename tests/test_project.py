@@ -148,6 +148,7 @@ def test_the_readmes_table_is_made_from_the_committed_runs(tmp_path):
     blocks = {
         "demo": report.runs_table(runs.find(ROOT / "results" / "demo")),
         "study": report.study_table(runs.find(ROOT / "results" / "small")),
+        "control": report.control_table(runs.find(ROOT / "results" / "control")),
         "bench": report.bench_table(timings),
     }
     report.fill(tmp_path / "README.md", blocks)
