@@ -68,7 +68,12 @@ def _heading(tier: str, dataset: str) -> str:
 
 
 def findings(runs: list[Run]) -> list[str]:
-    """What the runs say, in sentences: improved against original, architecture against recipe, and single changes.
+    """What the runs say, in sentences: improved against original, architecture against recipe, and single changes."""
+    return comparisons(runs) + effects(runs)
+
+
+def comparisons(runs: list[Run]) -> list[str]:
+    """Improved against original, in sentences.
 
     An improvement counts as one if the adjusted p is below 0.05 and the interval leaves out zero (studies/README.md).
     """
@@ -80,6 +85,12 @@ def findings(runs: list[Run]) -> list[str]:
             if row["seeds"] > 2:
                 said += f", the better of a pair of trainings in {100 * row['better']:.0f} %"
             lines.append(f"{_heading(row['tier'], row['dataset'])}, tuned: {said}, {_seeds(row)}.")
+    return lines
+
+
+def effects(runs: list[Run]) -> list[str]:
+    """The way to each improved network, architecture against recipe, and single changes, in sentences."""
+    lines = []
     for group in (steps for steps in _by_network(analysis.ladder(runs)) if len(steps) > 1):
         said = " -> ".join(f"{row['effect']} {100 * row['value']:.2f} %" for row in group)
         lines.append(f"{_heading(group[0]['tier'], group[0]['dataset'])}, {group[0]['network']}, the way there: {said}.")
@@ -188,7 +199,17 @@ def study_table(runs: list[Run]) -> str:
     for (tier, dataset, images, epochs), part in table.groupby(["tier", "dataset", "train_images", "epochs"], sort=False):
         what = f"**{_heading(tier, dataset)}**: {images:,} training images, {epochs} epochs"
         lines += [f"{what}, {part['device'].iloc[0]}", "", _markdown(shown.loc[part.index, kept]), ""]
-    return "\n".join([*lines, *(f"- {line}" for line in findings(runs) + limits(runs))])
+    said = [f"- {line}" for line in comparisons(runs) + limits(runs)]
+    if folded := [f"- {line}" for line in effects(runs)]:
+        said += [
+            "",
+            "<details><summary>Architecture against recipe, and every single change</summary>",
+            "",
+            *folded,
+            "",
+            "</details>",
+        ]
+    return "\n".join(lines + said)
 
 
 def control_table(runs: list[Run]) -> str:
