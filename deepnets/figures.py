@@ -138,7 +138,10 @@ def together(runs: list[Run]) -> Figure:
             axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes[0].yaxis.set_major_formatter("{x:g}")
             axes[0].yaxis.set_minor_formatter(NullFormatter())
-        figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=7)
+        if len(runs) == 1:
+            figure.suptitle(name_of(runs[0]), fontsize=8)
+        else:
+            figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=7)
     return figure
 
 
