@@ -22,7 +22,7 @@ QUALITY = ("test_nll", "test_brier", "test_ece", "test_ece_calibrated")
 PRIMARY_TESTS = 6  # of a tier: three families on two datasets, see studies/README.md
 ONE_CHANGE = {"googlenet_improved": "stem=7x7"}  # an improved network that is its original once that is undone
 
-SHARED = ("tier", "dataset", "train_images", "epochs", "input_size", "batch_size")
+SHARED = ("tier", "dataset", "train_images", "epochs", "input_size", "batch_size", "precision")
 
 Where = dict[str, Any]  # what a group of runs shares
 Cell = tuple[str, str]  # network with its changed options, recipe with its changed fields
@@ -43,7 +43,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def groups(runs: Sequence[Run]) -> Iterator[tuple[Where, dict[Cell, dict[int, Run]]]]:
-    """Runs that may be compared: of one tier, dataset, number of images and epochs, size and batch.
+    """Runs that may be compared: of one tier, dataset, number of images and epochs, size, batch and precision.
 
     Yields:
         What the runs share, by the names in `SHARED`, and the cells, each with a run for every seed.

@@ -176,6 +176,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "images": table["train_images"],
             "epochs": table["epochs"],
             "size": table["input_size"],
+            "precision": table["precision"],
             "seconds": table["train_seconds"].map("{:.0f}".format),
             "core-seconds": table["core_seconds"].map("{:.0f}".format),
             "images/s": table["images_per_second"].map("{:.0f}".format),
@@ -186,7 +187,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def runs_table(runs: list[Run]) -> str:
     """The comparison of runs of one recipe and seed in Markdown."""
     machines = sorted({f"{run.info['device']}, {run.info['precision']}, {run.info['threads']} threads" for run in runs})
-    left_out = ["recipe", "seeds", "points", "NLL", "ECE", "ECE after T", "corrupted %", "core-seconds"]
+    left_out = ["recipe", "seeds", "points", "NLL", "ECE", "ECE after T", "corrupted %", "precision", "core-seconds"]
     shown = readable(analysis.accuracies(runs).sort_values("accuracy", ascending=False)).drop(columns=left_out)
     return f"{_markdown(shown)}\n\nTrained on: {'; '.join(machines)}."
 

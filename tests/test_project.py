@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deepnets import models, report, runs
+from deepnets import analysis, models, report, runs
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "deepnets").rglob("*.py"))
@@ -153,6 +153,12 @@ def test_the_readmes_table_is_made_from_the_committed_runs(tmp_path):
     }
     report.fill(tmp_path / "README.md", blocks)
     assert (tmp_path / "README.md").read_text() == (ROOT / "README.md").read_text()
+
+
+def test_all_committed_runs_can_be_compared():
+    table = analysis.accuracies(runs.find(ROOT / "results"))
+    assert table["seeds"].sum() == len([*(ROOT / "results").rglob("run.json")])
+    assert set(table.query("tier == '' and train_images == 5000")["precision"]) == {"fp32", "bf16"}
 
 
 def test_what_the_benchmarks_say_is_what_was_measured():
