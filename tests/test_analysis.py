@@ -21,7 +21,7 @@ def made(model, recipe, accuracy, seed=0, options=None, tier="small", dataset="C
         "test_correct": round(accuracy * images), "test_total": images, "test_nll": 0.5,
         "test_brier": 0.1, "test_ece": 0.05, "test_ece_calibrated": 0.01, "train_seconds": 10.0, "images_per_second": 5.0,
         "parameters": 100, "macs": 1000, "train_images": 50, "epochs": 2, "input_size": 64, "device": "any", "warnings": [],
-        "limit": 50, "threads": 2,
+        "limit": 50, "threads": 2, "precision": "fp32",
         "robustness": {"images": 100, "clean": 90, "noise": 50, "blur": 70, "contrast": 60},
     }  # fmt: skip
     key = [*f"{model} {recipe} {options}".encode(), seed]
