@@ -34,7 +34,7 @@ def plan(path: str | Path, tier: str | None = None) -> list[Job]:
     table called like a network for that network alone. `variants` is one more axis, of tables of changed options of the
     network and fields of the recipe, which the run's folder names; it has one empty table by default. `[defaults]` holds what
     every grid has unless it says otherwise. `[tiers.NAME]` holds what a tier of the study has whatever else is said: how many
-    images and epochs.
+    images and epochs; a table in it that is called like a dataset holds for that dataset alone.
 
     Args:
         path: of the file.
@@ -86,8 +86,12 @@ def _cross(grid: dict[str, Any], tier: dict[str, Any]) -> Iterator[Job]:
         if name not in grid["networks"]:
             raise UserError(f"[grid.{name}]: {name!r} is not one of the grid's networks")
     common = {key: value for key, value in grid.items() if key not in AXES and key not in tables}
+    per_dataset = {key: value for key, value in tier.items() if isinstance(value, dict) and key != "options"}
+    for name in (*grid["datasets"], *per_dataset):
+        data.check_name(name)
+    tier = {key: value for key, value in tier.items() if key not in per_dataset}
     for seed, dataset, name, network, variant in product(*(grid[axis] for axis in AXES)):
-        values = common | tables.get(network, {}) | tier
+        values = common | tables.get(network, {}) | tier | per_dataset.get(dataset, {})
         settings = {key: values.pop(key) for key in SETTINGS if key in values}
         fields = {key: value for key, value in variant.items() if key in recipes.FIELDS}
         options = {key: value for key, value in variant.items() if key not in recipes.FIELDS}
@@ -96,7 +100,6 @@ def _cross(grid: dict[str, Any], tier: dict[str, Any]) -> Iterator[Job]:
         recipe = recipes.get(name, network, **(values | fields))
         recipe = replace(recipe, name=model_label(name, {key: getattr(recipe, key) for key in fields}))
         job = Job(network, dataset, recipe, seed, **settings)
-        data.check_name(dataset)
         _multiply_adds(job, 3)  # raises if the network cannot be built or the images are too small for it
         yield job
 

@@ -110,6 +110,14 @@ def test_a_tier_overrides_everything_and_keeps_to_a_folder_of_its_own(tmp_path):
         study.plan(path, "huge")
 
 
+def test_a_tier_may_treat_one_dataset_otherwise(tmp_path):
+    path = tmp_path / "study.toml"
+    grid = GRID.replace('["digits"]', '["cifar10", "mnist"]').replace("input_size = 16", "input_size = 32")
+    path.write_text(grid + "[tiers.full]\nepochs = 3\n[tiers.full.mnist]\nepochs = 2\nlimit = 70")
+    seen = {(job.dataset, job.recipe.epochs, job.limit) for job in study.plan(path)}
+    assert seen == {("cifar10", 3, 60), ("mnist", 2, 70)}
+
+
 @pytest.mark.parametrize("path", sorted(Path("studies").glob("*.toml")), ids=lambda path: path.stem)
 def test_the_projects_own_studies_are_well_formed(path):
     for tier in tomllib.loads(path.read_text()).get("tiers", {None: {}}):
@@ -262,6 +270,7 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
         (GRID.replace("seeds = [0, 1]", "seeds = [0]\nvariants = [{ hue = 1 }]"), "no option 'hue'"),
         ("tiers = 3\n" + GRID, "tiers are tables"),
         (GRID + "[tiers.small]\nlimits = 3", "no field 'limits'"),
+        (GRID + "[tiers.small.colours]\nepochs = 3", "no dataset is called 'colours'"),
     ],
 )
 def test_a_malformed_study_is_one_line(tmp_path, text, says):
