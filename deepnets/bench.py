@@ -50,7 +50,7 @@ def measure(
     Args:
         networks: by name; those that torchvision has too are compared.
         repeats: of each comparison; a first, untimed one comes before.
-        seconds: about how long a repeat of one loop takes, two steps at least.
+        seconds: about how long a repeat of the slower loop takes, four steps at least.
         batch_size: images a step.
         device: see `training.fit`.
         precision: of our loop, see `training.fit`; the usual loop keeps to fp32.
@@ -62,8 +62,9 @@ def measure(
     """
     if not 1 <= repeats <= 100:
         raise UserError(f"repeats {repeats}: must be from 1 to 100")
-    blueprints = {name: models.blueprint(name) for name in networks}
-    recipes.get("tuned", "", batch_size=batch_size)  # a mistake is reported before anything is measured
+    for name in networks:  # a mistake is reported before anything is measured
+        models.blueprint(name)
+    recipes.get("tuned", "", batch_size=batch_size)
     target, kind = environment.hardware(device, precision)
     peak = {name: matrix_products(target, dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
     tell("matrix products: " + ", ".join(f"{name} {value:.3g} GFLOP/s" for name, value in peak.items()))
@@ -71,10 +72,8 @@ def measure(
     results["input"] = input_pipelines(target, batch_size, repeats, min(seconds, 3))
     tell("input alone: {ours:.0f} images/s, the usual loader {usual:.0f}, ratio {ratio:.1f}".format(**results["input"]))
     results["networks"] = []
-    for name, network in blueprints.items():
-        expected = 0.4 * peak[kind] * 1e9 / (6 * models.multiply_adds(network, SIZE))  # images/s
-        steps = max(2, math.ceil(10 / batch_size), round(seconds * expected / batch_size))
-        results["networks"].append(loops(name, target, kind, batch_size, repeats, steps, peak[kind]))
+    for name in networks:
+        results["networks"].append(loops(name, target, kind, batch_size, repeats, seconds, peak[kind]))
         tell(_network_line(results["networks"][-1]))
     results["growth"] = growth(target, kind, max(batch_size // 4, 3))
     for line in _growth_lines(results["growth"]):
@@ -131,7 +130,7 @@ def input_pipelines(device: torch.device, batch_size: int, repeats: int, seconds
 
 
 def loops(
-    name: str, device: torch.device, precision: str, batch_size: int, repeats: int, steps: int, peak: float
+    name: str, device: torch.device, precision: str, batch_size: int, repeats: int, seconds: float, peak: float
 ) -> dict[str, Any]:
     """Train a network by our loop and by the usual one, in turns.
 
@@ -141,7 +140,7 @@ def loops(
         precision: of our loop.
         batch_size: images a step.
         repeats: turns; one more comes first and is not counted.
-        steps: of each loop in a turn.
+        seconds: about how long the slower loop takes in a turn; both make the same steps.
         peak: GFLOP/s of matrix products in that precision.
 
     Returns:
@@ -151,6 +150,13 @@ def loops(
     network = usual_network(name)
     if network:
         network.to(device)
+    few = max(4, math.ceil(10 / batch_size))
+    with our_trainer(name, device, precision, batch_size, few) as trainer:
+        slower = _timed(device, trainer.train_epoch)
+    if network:
+        with usual_settings():
+            slower = max(slower, usual_loop(network, device, batch_size, few))
+    steps = max(few, round(seconds * few / slower))
     with our_trainer(name, device, precision, batch_size, steps) as trainer:
         speeds: dict[str, list[float]] = {"ours": [], "usual": []}
         for repeat in range(repeats + 1):  # the first is not counted
