@@ -3,7 +3,8 @@
 `python studies/compress_again.py data/cifar10 data/cifar10-twice` takes the JPEG copy of CIFAR-10 and gives the folder that
 `studies/compression.toml` trains on. The copy went through JPEG at quality 75 with colours at half the resolution. The same
 again on the same grid of blocks would change next to nothing, so the grid is moved by three pixels, an odd number because
-colours are averaged over blocks of two.
+colours are averaged over blocks of two. What the second compression costs only suggests what the first one did: most of the
+detail of colours is gone by then, and cannot be lost twice.
 """
 
 import io
@@ -42,4 +43,6 @@ def main(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    if len(sys.argv) != 3:
+        sys.exit("usage: compress_again.py FROM TO (folders)")
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
