@@ -1,6 +1,6 @@
 """The pictures that the README shows: the images, the networks, and what the committed runs look like."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +15,21 @@ from .runs import Run
 DATASETS = ("digits", "mnist", "cifar10")
 
 
-def write(runs: list[Run], out: Path) -> list[Path]:
+def write(runs: list[Run], out: Path, full: Sequence[Run] = ()) -> list[Path]:
     """Write the pictures of the networks, the images, and the `runs` of a study as PNG to `out`; returns their paths.
 
-    Pictures of images need these; where a dataset is missing, what shows it is left as it is.
+    The names of pictures of the runs on all images, `full`, begin with that. Pictures of images need these; where a dataset is
+    missing, what shows it is left as it is.
     """
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, figure in _pictures(runs):
+    for name, figure in _pictures(runs, full):
         written.append(out / f"{name}.png")
         figures.save(figure, written[-1], dpi=110)
     return written
 
 
-def _pictures(runs: list[Run]) -> Iterator[tuple[str, Figure]]:
+def _pictures(runs: Sequence[Run], full: Sequence[Run]) -> Iterator[tuple[str, Figure]]:
     """Names and figures."""
     for name in NETWORKS:
         network = models.blueprint(name)
@@ -36,19 +37,24 @@ def _pictures(runs: list[Run]) -> Iterator[tuple[str, Figure]]:
     sets = {name: loaded for name in DATASETS if (loaded := _load(name))}
     if len(sets) == len(DATASETS):
         yield "datasets", overview(list(sets.values()))
-    for dataset in dict.fromkeys(run.info["dataset"] for run in runs):
-        tuned = [r for r in runs if (r.info["dataset"], r.info["recipe"]["name"]) == (dataset, analysis.TUNED)]
-        tuned = analysis.unchanged(tuned)
-        group = [r for r in tuned if r.info["seed"] == 0]
-        if not group:
-            continue
-        yield f"{dataset}-curves", figures.together(group)
-        yield f"{dataset}-accuracy", figures.trade_off(analysis.accuracies(tuned))
-        best = analysis.best(tuned)
-        yield f"{dataset}-confusion", figures.confusion(best)
-        test = sets[dataset].test if dataset in sets else None
-        if test and np.array_equal(test.labels.numpy(), best.test["labels"]):  # another copy may have another order
-            yield f"{dataset}-predictions", figures.gallery(best, test.images.numpy(), analysis.spread(best))
+    for prefix, part in (("", runs), ("full-", full)):
+        for dataset in dict.fromkeys(run.info["dataset"] for run in part):
+            group = [run for run in part if run.info["dataset"] == dataset]
+            yield from ((f"{prefix}{dataset}-{name}", figure) for name, figure in _of_dataset(group, sets.get(dataset)))
+
+
+def _of_dataset(runs: list[Run], images: Dataset | None) -> Iterator[tuple[str, Figure]]:
+    """Names and figures of the runs of one dataset under `tuned`, with its `images`, if they are here."""
+    tuned = analysis.unchanged([run for run in runs if run.info["recipe"]["name"] == analysis.TUNED])
+    first = [run for run in tuned if run.info["seed"] == 0]
+    if not first:
+        return
+    yield "curves", figures.together(first)
+    yield "accuracy", figures.trade_off(analysis.accuracies(tuned))
+    best = analysis.best(tuned)
+    yield "confusion", figures.confusion(best)
+    if images and np.array_equal(images.test.labels.numpy(), best.test["labels"]):  # another copy may have another order
+        yield "predictions", figures.gallery(best, images.test.images.numpy(), analysis.spread(best))
 
 
 def _load(name: str) -> Dataset | None:

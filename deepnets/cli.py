@@ -67,7 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
     report.add_argument("--study", type=Path, metavar="DIR", help="runs of a study's tier, for pictures and a table of them")
-    report.add_argument("--control", type=Path, metavar="DIR", help="runs to hold against published ones, for that file")
+    report.add_argument("--full", type=Path, metavar="DIR", help="runs of its full tier, likewise and for the paper")
+    report.add_argument(
+        "--control", type=Path, metavar="DIR", help="more runs to hold against what others report, for that file"
+    )
     report.add_argument("--readme", type=Path, metavar="FILE", help="fill the tables of this Markdown file")
     report.add_argument("--bench", type=Path, metavar="FILE", help="what deepnets bench --json printed, for that file")
     report.add_argument("--paper", type=Path, metavar="DIR", help="write the paper's numbers, tables and figures there instead")
@@ -76,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.set_defaults(command=_bench)
     bench.add_argument("--networks", default="", metavar="A,B", help="these only")
     bench.add_argument("--repeats", type=int, default=3, help="of every comparison (default %(default)s)")
-    bench.add_argument("--seconds", type=_seconds, default=10.0, metavar="TIME", help="a repeat of one loop (default 10s)")
+    bench.add_argument(
+        "--seconds", type=_seconds, default=10.0, metavar="TIME", help="a repeat of the slower loop (default 10s)"
+    )
     bench.add_argument("--batch", type=int, default=128, help="images a step (default %(default)s)")
 
     for command in (train, study, evaluate, bench):
@@ -178,22 +183,25 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> None:
     from . import assets, report, runs
 
-    found = runs.find(args.dir)
+    found, study, full, control = (
+        runs.find(folder) if folder else [] for folder in (args.dir, args.study, args.full, args.control)
+    )
     if args.paper:
         from . import latex
 
-        print(f"{args.paper}: {len(latex.write(found, args.paper))} files from {len(found)} runs")
+        print(f"{args.paper}: {len(latex.write(found, args.paper, full))} files from {len(found) + len(full)} runs")
         return
-    study = runs.find(args.study) if args.study else []
-    written = report.write_pictures(found, args.out) + (assets.write(study, args.out) if study else [])
+    written = report.write_pictures(found, args.out) + (assets.write(study, args.out, full) if study else [])
     for path in written:
         print(path)
     if args.readme:
         blocks = {"demo": report.runs_table(found)}
         if study:
             blocks["study"] = report.study_table(study)
-        if args.control:
-            blocks["control"] = report.control_table(runs.find(args.control))
+        if full:
+            blocks["full"] = report.study_table(full)
+        if full or control:
+            blocks["reported"] = report.reported_table(full + control)
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))
         report.fill(args.readme, blocks)

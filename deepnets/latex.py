@@ -13,22 +13,30 @@ from .analysis import ORIGINALS, PLAIN, TUNED
 from .errors import UserError
 from .paper_figures import NETWORKS, networks_of, of_networks
 from .runs import Run
-from .tables import DATASETS, EFFECTS, FORMS, TABLES, TITLES, dataset_names, escape, form, p_value, percent, signed
+from .tables import DATASETS, EFFECTS, FORMS, TABLES, TITLES, dataset_names, escape, form, full_table, p_value, percent, signed
 
 CORRUPTED = ("clean", "noise", "blur", "contrast")
 RELATIONS = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
 
 
-def write(runs: Sequence[Run], out: Path) -> list[Path]:
+def write(runs: Sequence[Run], out: Path, full: Sequence[Run] = ()) -> list[Path]:
     """Write `numbers.tex`, a file for every table and a PDF for every figure into the folder `out`.
+
+    Args:
+        runs: of the tier that the paper is about.
+        out: folder.
+        full: of the tier of all images, which has a table and a section of its own; its numbers' keys begin with `full/`.
 
     Raises:
         UserError: the runs are of several tiers or settings, or of no dataset that the paper speaks of.
     """
-    runs = _alike(runs)
+    runs, full = _alike(runs), _alike(full) if full else []
     out.mkdir(parents=True, exist_ok=True)
-    macros = "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in sorted(numbers(runs).items()))
-    texts = {"numbers": macros} | {name: table(runs) for name, table in TABLES.items()}
+    found = numbers(runs)
+    if full:
+        found |= {f"full/{key}": value for key, value in numbers(full).items() if not key.startswith("models/")}
+    macros = "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in sorted(found.items()))
+    texts = {"numbers": macros} | {name: table(runs) for name, table in TABLES.items()} | {"full": full_table(full)}
     paths = []
     for name, text in texts.items():
         paths.append(out / f"{name}.tex")
@@ -50,7 +58,7 @@ def _alike(runs: Sequence[Run]) -> list[Run]:
     for title, groups in groupby(analysis.groups(chosen), key=lambda group: group[0]["dataset"]):
         if len(list(groups)) > 1:
             raise UserError(
-                f"the runs on {title} differ in images, epochs, size or batches: the paper cannot show them together"
+                f"the runs on {title} differ in images, epochs, size, batches or precision: the paper cannot show them together"
             )
     return chosen
 
@@ -141,6 +149,9 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
         found["study/missing"] = "yes"
     for info in infos:
         found[f"{info['dataset']}/title"] = escape(info["dataset_title"])
+        found |= {
+            f"{info['dataset']}/{what}": f"{info[key]:,}" for what, key in (("images", "train_images"), ("epochs", "epochs"))
+        }
         if "JPEG" in info["dataset_title"]:
             found[f"{info['dataset']}/jpeg"] = "yes"
     return found

@@ -162,7 +162,7 @@ def digest(notebook: nbformat.NotebookNode) -> str:
     files = [*(ROOT / "deepnets").rglob("*.py")]
     files += [
         path
-        for part in ("demo", TIER, "control")
+        for part in ("demo", TIER, "full", "control")
         for kind in ("json", "csv", "npz")
         for path in (ROOT / "results" / part).rglob(f"*.{kind}")
     ]

@@ -205,19 +205,21 @@ def quality_table(runs: Sequence[Run]) -> str:
     return _booktabs("l" + 4 * r"@{\hspace{8pt}}rrrrr", ["& " + " & ".join(heads), f"{rules}\nnetwork & {names}"], rows)
 
 
-def cost_table(runs: Sequence[Run]) -> str:
-    """What a training costs, on the first dataset there is: multiply-adds of an image, time, speed, and accuracy bought."""
-    cells = _index(analysis.accuracies(runs), runs, "recipe")
-    dataset = next(dataset for dataset in DATASETS if any(key[0] == dataset for key in cells))
+def full_table(runs: Sequence[Run]) -> str:
+    """Test accuracy of the networks that were trained on all images, under both recipes on both datasets, and what it took."""
+    cells = _index(analysis.accuracies(runs), runs, "recipe") if runs else {}
     rows = []
     for name, title in NETWORKS.items():
-        cell = cells.get((dataset, name, TUNED))
-        if cell is None:
-            rows.append([title, *[DASH] * 4])
-            continue
-        counts = f"{cell['parameters'] / 1e6:.2f}", f"{cell['macs'] / 1e6:,.1f}", f"{cell['core_seconds']:,.0f}"
-        rows.append([title, *counts, percent(cell["accuracy"])])
-    return _booktabs("lrrrr", [r"network & param.\ M & mult-adds M & core-seconds & acc.\ \%"], rows)
+        found = [cells.get((dataset, name, recipe)) for dataset in DATASETS for recipe in (PLAIN, TUNED)]
+        hours = sum(cell["core_seconds"] * cell["seeds"] for cell in found if cell) / 3600
+        accuracies = [percent(cell["accuracy"]) + _mark(r"\dagger" * cell["stuck"]) if cell else DASH for cell in found]
+        if any(found):
+            rows.append([title, *accuracies, f"{hours:.1f}"])
+    heads = [rf"\multicolumn{{2}}{{c}}{{{_title(runs, dataset)}}}" for dataset in DATASETS]
+    recipes = " & ".join(rf"\texttt{{{recipe}}}" for _ in DATASETS for recipe in (PLAIN, TUNED))
+    rules = r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}"
+    head = ["& " + " & ".join(heads) + " & core-", f"{rules}\nnetwork & {recipes} & hours"]
+    return _booktabs("lrrrrr", head, rows or [[DASH] * 6])
 
 
 def changes_table(runs: Sequence[Run]) -> str:
@@ -236,7 +238,7 @@ def changes_table(runs: Sequence[Run]) -> str:
 TABLES: dict[str, Callable[[Sequence[Run]], str]] = {
     "networks": networks_table, "vgg": vgg_table, "inception": inception_table, "resnet": resnet_table,
     "recipes": recipes_table, "rates": rates_table, "results": results_table, "effects": effects_table,
-    "quality": quality_table, "cost": cost_table, "changes": changes_table,
+    "quality": quality_table, "changes": changes_table,
 }  # fmt: skip
 
 
@@ -297,7 +299,10 @@ def _with_half(row: Any) -> str:
 
 def _star(row: Any) -> str:
     """After what one seed gave, and after what never left chance; it takes no room, so that columns stay in line."""
-    marks = (r"\ast" if row["seeds"] == 1 else "") + (r"\dagger" if row.get("stuck") else "")
+    return _mark((r"\ast" if row["seeds"] == 1 else "") + (r"\dagger" if row.get("stuck") else ""))
+
+
+def _mark(marks: str) -> str:
     return rf"\rlap{{$^{{{marks}}}$}}" if marks else ""
 
 

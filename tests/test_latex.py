@@ -126,6 +126,19 @@ def test_letters_in_figures_are_at_least_six_points(few):
         assert min(sizes) >= 6, name
 
 
+def test_runs_on_all_images_have_numbers_and_a_table_of_their_own(few, tmp_path):
+    full = [made("resnet18", "tuned", 0.9, tier="full"), made("alexnet", "plain", 0.7, tier="full")]
+    latex.write(few, tmp_path, full)
+    found = (tmp_path / "numbers.tex").read_text()
+    assert r"\resdef{cifar10/alexnet/plain/accuracy}{40.00}" in found
+    assert r"\resdef{full/cifar10/alexnet/plain/accuracy}{70.00}" in found
+    assert r"\resdef{full/study/tier}{full}" in found
+    rows = [line for line in (tmp_path / "full.tex").read_text().splitlines() if line.endswith(r"\\")]
+    assert rows[-2:] == [r"AlexNet & 70.00 & -- & -- & -- & 0.1 \\", r"ResNet18 & -- & 90.00 & -- & -- & 0.1 \\"]
+    with pytest.raises(UserError, match="one tier"):
+        latex.write(few, tmp_path, [*full, few[0]])
+
+
 @pytest.mark.parametrize(
     ("p", "text"),
     [(1.0, "1"), (0.5, "0.50"), (0.0312, "0.031"), (0.001, "0.0010"), (3.14e-5, r"$3.1\cdot10^{-5}$"), (0, r"$<10^{-10}$")],
