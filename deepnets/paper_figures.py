@@ -118,19 +118,6 @@ def confusion(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def per_class(runs: Sequence[Run]) -> Figure:
-    """Accuracy in percent on every class, a row a network under `tuned`."""
-    shown = networks_of(first_dataset(runs), TUNED)
-    with rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN, 1.85), layout="constrained")
-        ax = figure.subplots()
-        if shown:
-            classes, labels = shown[0].info["classes"], shown[0].test["labels"]
-            shares = np.array([[run.correct[labels == k].mean() for k in range(len(classes))] for run in shown])
-            _heatmap(ax, shares, np.round(100 * shares).astype(int), classes, [NETWORKS[run.label] for run in shown])
-    return figure
-
-
 def _heatmap(ax: Axes, shares: np.ndarray, text: np.ndarray, columns: Sequence[str], rows: Sequence[str]) -> None:
     sns.heatmap(
         shares, vmin=0, vmax=1, cmap="Blues", cbar=False, annot=text, fmt="", annot_kws={"fontsize": 6}, xticklabels=columns,
@@ -143,5 +130,5 @@ def _heatmap(ax: Axes, shares: np.ndarray, text: np.ndarray, columns: Sequence[s
 
 
 FIGURES: dict[str, Callable[[Sequence[Run]], Figure]] = {
-    "curves": curves, "two-by-two": effects, "confusion": confusion, "per-class": per_class,
+    "curves": curves, "two-by-two": effects, "confusion": confusion,
 }  # fmt: skip
