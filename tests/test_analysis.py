@@ -223,3 +223,18 @@ def test_the_readmes_table_has_every_cell_and_sentence(square):
     assert "**CIFAR-10, small tier**: 50 training images, 2 epochs" in text
     assert sum(line.startswith("| resnet18") for line in text.splitlines()) == 4
     assert all(f"- {line}" in text for line in report.findings(square))
+
+
+def test_what_others_report_stands_beside_runs_that_it_can_be_held_against():
+    found = [made("resnet18", "plain", 0.7, tier="full"), made("resnet18", "tuned", 0.8, tier="full")]
+    found += [made("resnet20", "plain-augment=True", 0.9, tier="control"), made("resnet8", "tuned", 0.5, tier="control")]
+    for run in found:
+        run.info["dataset"] = "cifar10"
+    head, _, *rows = (line.strip("| ").split(" | ") for line in report.reported_table(found).splitlines() if "|" in line)
+    columns = [head.index(name) for name in ("network", "tier", "recipe", "accuracy %", "others at 64", "others at 32")]
+    assert [[row[i].strip() for i in columns] for row in rows] == [
+        ["resnet20", "control", "plain, augment=True", "90.00", "", "91.25"],
+        ["resnet8", "control", "tuned", "50.00", "", ""],
+        ["resnet18", "full", "tuned", "80.00", "65.53", "93.0 to 96.0"],
+        ["resnet18", "full", "plain", "70.00", "65.53", ""],
+    ]
