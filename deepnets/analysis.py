@@ -14,13 +14,14 @@ from scipy.stats import norm, t
 
 from . import metrics
 from .errors import UserError
-from .runs import Run
+from .runs import CORRUPTIONS, Run
 
 ORIGINALS = {"vgg16_improved": "vgg16", "resnet18_improved": "resnet18", "googlenet_improved": "googlenet"}
 PLAIN, TUNED = "plain", "tuned"
 QUALITY = ("test_nll", "test_brier", "test_ece", "test_ece_calibrated")
 PRIMARY_TESTS = 6  # of a tier: three families on two datasets, see studies/README.md
 ONE_CHANGE = {"googlenet_improved": "stem=7x7"}  # an improved network that is its original once that is undone
+HARDLY = 0.1  # of the way from guessing to all right: below it, a network has hardly left guessing
 
 SHARED = ("tier", "dataset", "train_images", "epochs", "input_size", "batch_size", "precision")
 
@@ -49,22 +50,28 @@ def groups(runs: Sequence[Run]) -> Iterator[tuple[Where, dict[Cell, dict[int, Ru
         What the runs share, by the names in `SHARED`, and the cells, each with a run for every seed.
 
     Raises:
-        UserError: the same training is there twice.
+        UserError: the same training is there twice, or seeds of a cell had different recipes.
     """
     found: dict[tuple[Any, ...], dict[Cell, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in sorted(runs, key=lambda run: run.info["seed"]):
         info = run.info | {"dataset": run.info["dataset_title"], "batch_size": run.info["recipe"]["batch_size"]}
         cell = found[*(info[name] for name in SHARED), info["data_sha256"]][run.label, info["recipe"]["name"]]
+        first = next(iter(cell.values()), run)
         if info["seed"] in cell:
             raise UserError(f"{run.path} and {cell[info['seed']].path} are the same training; compare one of them")
+        if info["recipe"] != first.info["recipe"]:
+            raise UserError(f"{run.path} and {first.path} differ in their recipes, not in the seed alone; compare one of them")
         cell[info["seed"]] = run
     for shared, cells in sorted(found.items()):
         yield dict(zip(SHARED, shared, strict=False)), dict(cells)
 
 
 def unchanged(runs: Sequence[Run]) -> list[Run]:
-    """The runs of networks and recipes as they are, without those of single changes (`studies/ablation.toml`)."""
-    return [run for run in runs if run.label == run.info["model"] and "-" not in run.info["recipe"]["name"]]
+    """The runs of networks and recipes as they are, without those of single changes (`studies/ablation.toml`); all of the
+    `runs`, if there are only such.
+    """
+    kept = [run for run in runs if run.label == run.info["model"] and "-" not in run.info["recipe"]["name"]]
+    return kept or list(runs)
 
 
 def contrast(cells: dict[Cell, dict[int, Run]], weights: dict[Cell, float]) -> np.ndarray | None:
@@ -83,8 +90,9 @@ def contrast(cells: dict[Cell, dict[int, Run]], weights: dict[Cell, float]) -> n
 def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a cell, the best first: mean accuracy with its interval and all points, calibration, robustness and cost.
 
-    Figures are means over seeds; `core_seconds` is time by threads; `stuck` says that a run has a warning. The interval of a
-    single run is Wilson's; no interval leaves 0 to 1.
+    Figures are means over seeds; `core_seconds` is time by threads; `stuck` says that the network hardly left the accuracy of
+    guessing. Of the corrupted images there are the accuracy under each corruption, of the same images as they are (`clean`),
+    and `corrupted`, the mean over the corruptions. The interval of a single run is Wilson's; no interval leaves 0 to 1.
     """
     rows = []
     for where, cells in groups(runs):
@@ -94,19 +102,18 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
             if len(by_seed) == 1:
                 low, high = metrics.accuracy_interval(int(info["test_correct"].iloc[0]), int(info["test_total"].iloc[0]))
             low, high = max(low, 0.0), min(high, 1.0)  # Student's interval of two seeds can be wider than there is room
-            corrupted = [
-                np.mean([count for name, count in entry.items() if name not in ("images", "clean")]) / entry["images"]
-                for entry in info["robustness"]
-            ]
+            right = pd.DataFrame(info["robustness"].to_list())
+            robustness = right[["clean", *CORRUPTIONS]].div(right["images"], axis=0).mean()
             rows.append(
                 where
                 | {"network": network, "recipe": recipe, "seeds": len(by_seed)}
                 | {"accuracy": mean, "low": low, "high": high, "points": [run.accuracy for run in by_seed.values()]}
                 | info[[*QUALITY, "train_seconds", "images_per_second"]].mean().to_dict()
-                | {"corrupted": float(np.mean(corrupted))}
+                | robustness.to_dict()
+                | {"corrupted": robustness[[*CORRUPTIONS]].mean()}
                 | info[["parameters", "macs", "device"]].iloc[0].to_dict()
                 | {"core_seconds": float((info["train_seconds"] * info["threads"]).mean())}
-                | {"stuck": any(info["warnings"].map(len))}
+                | {"stuck": _stuck(by_seed)}
             )
     table = pd.DataFrame(rows)
     order = ["tier", "dataset", "accuracy", "network"]
@@ -123,7 +130,8 @@ def two_by_two(runs: Sequence[Run]) -> pd.DataFrame:
     """Architecture by recipe: a row for each family, dataset and effect, in shares of the test images.
 
     `architecture` is improved minus original, the mean over both recipes; `recipe` is tuned minus plain, the mean over both
-    networks; `interaction` is how much more the recipe helps the improved network than the original one.
+    networks; `interaction` is how much more the recipe helps the improved network than the original one. `stuck` says that one
+    of the four cells hardly left the accuracy of guessing, which the three effects then measure.
     """
     rows = []
     for where, cells in groups(runs):
@@ -141,8 +149,8 @@ def two_by_two(runs: Sequence[Run]) -> pd.DataFrame:
             for effect, weights in effects.items():
                 values = contrast(cells, dict(zip(corners, weights, strict=True)))
                 if values is not None:
-                    rows.append(_row(where, improved, effect, values))
-    return pd.DataFrame(rows, columns=[*SHARED, "network", "effect", "seeds", "value", "low", "high"])
+                    rows.append(_row(where, improved, effect, values) | {"stuck": any(_stuck(cells[c]) for c in corners)})
+    return pd.DataFrame(rows, columns=[*SHARED, "network", "effect", "seeds", "value", "low", "high", "stuck"])
 
 
 def changes(runs: Sequence[Run]) -> pd.DataFrame:
@@ -258,6 +266,12 @@ def _variation(base: str, cell: Cell) -> str:
         if whole != name and not whole.startswith(f"{name}-"):
             return ""
     return ", ".join(filter(None, (network[len(base) + 1 :], recipe[len(TUNED) + 1 :])))
+
+
+def _stuck(by_seed: dict[int, Run]) -> bool:
+    """Whether the mean accuracy of a cell is hardly above that of guessing."""
+    guessing = 1 / len(next(iter(by_seed.values())).info["classes"])
+    return bool(np.mean([run.accuracy for run in by_seed.values()]) < guessing + HARDLY * (1 - guessing))
 
 
 def _row(where: Where, network: str, effect: str, values: np.ndarray) -> dict[str, Any]:

@@ -49,7 +49,6 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (train, study):
         command.add_argument("--out", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
-        command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
 
     compare = commands.add_parser("compare", help="accuracy with intervals, cost, and tests between networks")
     compare.set_defaults(command=_compare)
@@ -84,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--batch", type=int, default=128, help="images a step (default %(default)s)")
 
+    for command in (train, study, evaluate):
+        command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
     for command in (train, study, evaluate, bench):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16 (default %(default)s)")
@@ -173,7 +174,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from . import predict, runs
 
     run = runs.Run.load(args.run)
-    predicted = predict.evaluate(run, device=args.device, precision=args.precision)
+    predicted = predict.evaluate(run, download=args.download, device=args.device, precision=args.precision)
     share, same = (predicted == run.test["labels"]).mean(), (predicted == run.test["predicted"]).sum()
     print(f"{run.path}: {100 * share:.2f} % of {len(predicted)} test images; the run says {100 * run.accuracy:.2f} %")
     print(f"  {same} of {len(predicted)} predictions are those of the run")
@@ -191,7 +192,7 @@ def _report(args: argparse.Namespace) -> None:
 
         print(f"{args.paper}: {len(latex.write(found, args.paper, full))} files from {len(found) + len(full)} runs")
         return
-    written = report.write_pictures(found, args.out) + (assets.write(study, args.out, full) if study else [])
+    written = report.write_pictures(found, args.out) + (assets.write(study, args.out, full) if study or full else [])
     for path in written:
         print(path)
     if args.readme:
@@ -210,9 +211,12 @@ def _report(args: argparse.Namespace) -> None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except ValueError:
         raise UserError(f"{path} is not JSON") from None
+    if not isinstance(found, dict) or not {"networks", "machine", "peak", "input"} <= found.keys():
+        raise UserError(f"{path} is not what 'deepnets bench --json' prints")
+    return found
 
 
 def _bench(args: argparse.Namespace) -> None:

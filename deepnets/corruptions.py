@@ -4,7 +4,6 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Generator, Tensor
 
-NAMES = ("noise", "blur", "contrast")
 NOISE = 0.1  # deviation, of the range of brightness
 BLUR = 1 / 32  # deviation, of the side: one pixel of CIFAR-10
 CONTRAST = 0.4  # of what it was
@@ -26,5 +25,5 @@ def corrupt(images: Tensor, name: str) -> Tensor:
 
 
 def sample(count: int, size: int = 1000) -> Tensor:
-    """Which of `count` test images are corrupted: a fifth, `size` at most, the same in every run."""
-    return torch.randperm(count, generator=Generator().manual_seed(0))[: min(size, count // 5)]
+    """Which of `count` test images are corrupted: a fifth, `size` at most and one at least, the same in every run."""
+    return torch.randperm(count, generator=Generator().manual_seed(0))[: min(size, max(1, count // 5))]

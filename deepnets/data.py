@@ -96,6 +96,11 @@ def check_name(name: str) -> None:
         raise UserError(f"no dataset is called {name!r}; choose from digits, mnist, cifar10, folder:PATH")
 
 
+def expand(path: str) -> Path:
+    """The path with a home directory for `~`, if there is such a one."""
+    return Path(os.path.expanduser(path))  # pathlib's raises where there is none
+
+
 def load(name: str, root: Path | None = None, *, download: bool = False, size: int = 64) -> Dataset:
     """Load a dataset.
 
@@ -117,7 +122,7 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
     elif name == "cifar10":
         title, classes, train, test = _cifar10(root, download, size)
     else:
-        title, classes, train, test = _folder(Path(name.removeprefix("folder:")).expanduser(), root, size)
+        title, classes, train, test = _folder(expand(name.removeprefix("folder:")), root, size)
     digest = hashlib.sha256(repr(classes).encode())
     for part in (train, test):
         digest.update(repr(tuple(part.images.shape)).encode())

@@ -240,7 +240,8 @@ def representation(run: Run) -> Figure:
     with rc_context(STYLE):
         figure = Figure(figsize=(5, 3.6), layout="constrained")
         ax = figure.subplots()
-        for k, (name, colour) in enumerate(zip(run.info["classes"], sns.color_palette("colorblind", 10), strict=False)):
+        classes = run.info["classes"]
+        for k, (name, colour) in enumerate(zip(classes, sns.color_palette("colorblind", len(classes)), strict=True)):
             x, y = points[labels == k].T
             ax.scatter(
                 x, y, s=3 if len(points) > 2000 else 10, linewidths=0, alpha=0.6, color=colour, label=name, rasterized=True
@@ -313,8 +314,9 @@ def trade_off(table: pd.DataFrame) -> Figure:
             "macs": "multiply-adds an image",
             "core_seconds": "seconds of training times cores",
         }
+        parts = table.groupby("network", sort=False)
         for ax, (column, label) in zip(axes, costs.items(), strict=True):
-            for (network, row), colour in zip(_by(table, "network"), sns.color_palette("colorblind", 10), strict=False):
+            for (network, row), colour in zip(parts, sns.color_palette("colorblind", len(parts)), strict=True):
                 spread = np.abs(100 * row[["low", "high"]].to_numpy().T - 100 * row["accuracy"].to_numpy())
                 ax.errorbar(row[column], 100 * row["accuracy"], spread, fmt="o", color=colour, markersize=4, label=network)
             ax.set(xscale="log", xlabel=label)
@@ -324,11 +326,6 @@ def trade_off(table: pd.DataFrame) -> Figure:
         axes[0].set(ylabel="accuracy %")
         axes[2].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
-
-
-def _by(table: pd.DataFrame, column: str) -> list[tuple[Any, pd.DataFrame]]:
-    """The parts of a table, in the order in which they come."""
-    return list(table.groupby(column, sort=False))
 
 
 def reliability(runs: list[Run], bins: int = 15) -> Figure:

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from . import analysis, figures, metrics, paper_figures
-from .analysis import ORIGINALS, PLAIN, TUNED
+from .analysis import PLAIN, TUNED
 from .errors import UserError
-from .paper_figures import NETWORKS, networks_of, of_networks
-from .runs import Run
+from .paper_figures import NETWORKS, of_networks
+from .runs import CORRUPTIONS, Run
 from .tables import DATASETS, EFFECTS, FORMS, TABLES, TITLES, dataset_names, escape, form, full_table, p_value, percent, signed
 
-CORRUPTED = ("clean", "noise", "blur", "contrast")
+CORRUPTED = ("clean", *CORRUPTIONS, "corrupted")
 RELATIONS = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
 
 
@@ -76,14 +75,12 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
         found[f"{names[title]}/spread/{recipe}"] = percent(part["apart"].max())
     for _, row in table.iterrows():
         cell = f"{names[row['dataset']]}/{row['network']}/{row['recipe']}"
-        found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", "low", "high", "corrupted")}
+        found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", "low", "high", *CORRUPTED)}
         found |= {f"{cell}/{name[5:]}": f"{row[name]:.3f}" for name in analysis.QUALITY}
         found |= {f"{cell}/seconds": f"{row['train_seconds']:,.0f}", f"{cell}/speed": f"{row['images_per_second']:.0f}"}
         found[f"{cell}/seeds"] = str(row["seeds"])
         if row["stuck"]:
             found[f"{cell}/stuck"] = "yes"
-    for cell, entries in _robustness(runs).items():
-        found |= {f"{cell}/{name}": percent(entries[name].sum() / entries["images"].sum()) for name in CORRUPTED}
     verdicts: list[str] = []
     for _, row in analysis.primary(runs).iterrows():
         key = f"{names[row['dataset']]}/{row['network']}/primary"
@@ -98,8 +95,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
             key = f"{names[row['dataset']]}/{row['network']}/{row['effect']}"
             verdict = analysis.verdict(row["low"], row["high"])
             found |= _effect(key, row) | {f"{key}/verdict": verdict, "study/crossed": "yes"}
-            corners = product((row["network"], ORIGINALS[row["network"]]), (PLAIN, TUNED))
-            if any(f"{names[row['dataset']]}/{network}/{recipe}/stuck" in found for network, recipe in corners):
+            if row["stuck"]:
                 found[f"{names[row['dataset']]}/{row['network']}/stuck"] = "yes"
     if len(analysis.unchanged(runs)) < len(runs):
         found["study/changes"] = "yes"  # else the one change there is, a stem, is in the table of effects already
@@ -108,15 +104,6 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
     for dataset in names.values():
         found |= _mistakes([run for run in runs if run.info["dataset"] == dataset], dataset)
     return found
-
-
-def _robustness(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
-    """By cell, a row a seed: how many of so many images were right, as they are and corrupted."""
-    found: dict[str, list[dict[str, int]]] = {}
-    for run in runs:
-        info = run.info
-        found.setdefault(f"{info['dataset']}/{run.label}/{info['recipe']['name']}", []).append(info["robustness"])
-    return {cell: pd.DataFrame(entries) for cell, entries in found.items()}
 
 
 def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
@@ -128,7 +115,7 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
     found = {
         "study/tier": infos[0]["tier"],
         "study/runs": str(len(runs)),
-        "study/networks": str(cells["network"].isin(list(NETWORKS)).groupby(cells["network"]).any().sum()),
+        "study/networks": str(len(set(cells["network"]) & set(NETWORKS))),
         "study/seeds": _seeds(seeds),
         "study/epochs": _span(i["epochs"] for i in infos),
         "study/batch": _span(i["recipe"]["batch_size"] for i in infos),
@@ -172,13 +159,13 @@ def _counts() -> dict[str, str]:
 
 def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
     """The best network, and the test images that all networks get wrong, under `tuned`, each network's first seed."""
-    first = networks_of(runs, TUNED)
-    if not first:
+    tuned = of_networks(runs, TUNED)
+    if not tuned:
         return {}
+    first = [seeds[0] for seeds in tuned.values()]
     right = np.stack([run.correct for run in first])
     labels, classes = first[0].test["labels"], first[0].info["classes"]
-    tuned = of_networks(runs, TUNED)
-    best = analysis.best(tuned)
+    best = analysis.best([run for seeds in tuned.values() for run in seeds])
     by_class = {k: best.correct[labels == k].mean() for k in range(len(classes))}
     confused = sum(metrics.confusion(labels, run.test["predicted"], len(classes)) for run in first)
     confused = confused * (1 - np.eye(len(classes)))
@@ -187,7 +174,7 @@ def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
     key = f"{dataset}/mistakes"
     return {
         f"{dataset}/best": TITLES[best.label],
-        f"{dataset}/best/accuracy": percent(float(np.mean([run.accuracy for run in tuned if run.label == best.label]))),
+        f"{dataset}/best/accuracy": percent(float(np.mean([run.accuracy for run in tuned[best.label]]))),
         f"{dataset}/best/class": escape(classes[max(by_class, key=lambda k: by_class[k])]),
         f"{dataset}/best/class/accuracy": percent(max(by_class.values())),
         f"{dataset}/worst/class": escape(classes[min(by_class, key=lambda k: by_class[k])]),

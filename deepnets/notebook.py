@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 
 from . import analysis, data, figures, models, recipes, report, runs
 from .errors import UserError
-from .runs import Run
+from .runs import CORRUPTIONS, Run
 from .training import Job, fit
 
 SMOKE = os.environ.get("DEEPNETS_PROFILE", "full") == "smoke"
@@ -132,8 +132,8 @@ def costs(names: list[str]) -> pd.DataFrame:
 
 def results(found: list[Run]) -> pd.DataFrame:
     """A row for each of the runs, the best first: what a page has room for of `report.readable`."""
-    columns = ["network", "recipe", "seeds", "accuracy %", "95 % interval", "ECE", "corrupted %"]
-    columns += ["images", "epochs", "size", "core-seconds"]
+    columns = ["network", "recipe", "seeds", "accuracy %", "95 % interval", "ECE"]
+    columns += [*(f"{name} %" for name in CORRUPTIONS), "images", "epochs", "size", "core-seconds"]
     return report.readable(analysis.accuracies(found))[columns].set_index(["network", "recipe"])
 
 

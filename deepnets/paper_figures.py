@@ -29,28 +29,16 @@ STYLE: dict[Any, Any] = figures.STYLE | {
 }  # fmt: skip
 
 
-def networks_of(runs: Sequence[Run], recipe: str) -> list[Run]:
-    """The first seed's run of every network that there is under a recipe, in the paper's order."""
-    chosen: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: run.info["seed"]):
-        if run.info["recipe"]["name"] == recipe:
-            chosen.setdefault(run.label, run)
-    return [chosen[name] for name in NETWORKS if name in chosen]
-
-
-def of_networks(runs: Sequence[Run], recipe: str) -> list[Run]:
-    """Of the `runs` those, of all seeds, of the paper's networks under a `recipe`, without single changes."""
-    return [run for run in analysis.unchanged(runs) if run.label in NETWORKS and run.info["recipe"]["name"] == recipe]
+def of_networks(runs: Sequence[Run], recipe: str) -> dict[str, list[Run]]:
+    """The runs, by seed, of each of the paper's networks that there is under a `recipe`, in the paper's order."""
+    found = sorted((run for run in runs if run.info["recipe"]["name"] == recipe), key=lambda run: run.info["seed"])
+    return {name: seeds for name in NETWORKS if (seeds := [run for run in found if run.label == name])}
 
 
 def first_dataset(runs: Sequence[Run]) -> list[Run]:
     """The runs on CIFAR-10 or, without any, on the dataset that there is."""
     name = min(run.info["dataset"] for run in runs)
     return [run for run in runs if run.info["dataset"] == name]
-
-
-def _seeds(runs: Sequence[Run], network: str, recipe: str) -> list[Run]:
-    return [run for run in runs if run.label == network and run.info["recipe"]["name"] == recipe]
 
 
 def curves(runs: Sequence[Run]) -> Figure:
@@ -62,10 +50,11 @@ def curves(runs: Sequence[Run]) -> Figure:
         grid = figure.subplots(len(datasets), len(families), squeeze=False, sharey="row")
         for row, dataset in zip(grid, datasets, strict=True):
             shown = [run for run in runs if run.info["dataset"] == dataset]
+            lines = [(of_networks(shown, recipe), style) for recipe, style in ((TUNED, "-"), (PLAIN, "--"))]
             for ax, family in zip(row, families, strict=True):
                 for network, colour in zip(family, COLOURS, strict=False):
-                    for recipe, line in ((TUNED, "-"), (PLAIN, "--")):
-                        _curve(ax, _seeds(shown, network, recipe), line, colour, NETWORKS[network])
+                    for found, style in lines:
+                        _curve(ax, found.get(network, []), style, colour, NETWORKS[network])
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
                 if dataset == datasets[0] and ax.lines:
                     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=0.8)
@@ -107,26 +96,21 @@ def effects(runs: Sequence[Run]) -> Figure:
 def confusion(runs: Sequence[Run]) -> Figure:
     """The confusion matrix, in counts, of the best network under `tuned`."""
     shown = first_dataset(runs)
-    best = analysis.best(of_networks(shown, TUNED) or shown)
+    best = analysis.best([run for seeds in of_networks(shown, TUNED).values() for run in seeds] or shown)
     classes = best.info["classes"]
     counts = metrics.confusion(best.test["labels"], best.test["predicted"], len(classes))
     with rc_context(STYLE):
         figure = Figure(figsize=(COLUMN, 2.1), layout="constrained")
         ax = figure.subplots()
-        _heatmap(ax, counts / counts.sum(1, keepdims=True), counts, classes, classes)
+        sns.heatmap(
+            counts / counts.sum(1, keepdims=True), vmin=0, vmax=1, cmap="Blues", cbar=False, annot=counts, fmt="",
+            annot_kws={"fontsize": 6}, xticklabels=classes, yticklabels=classes, ax=ax,
+        )  # fmt: skip
+        ax.tick_params(length=0)
+        ax.set_xticks(ax.get_xticks(), classes, rotation=45, ha="right", rotation_mode="anchor")
+        ax.tick_params(axis="y", rotation=0)
         ax.set(xlabel="predicted", ylabel="true")
     return figure
-
-
-def _heatmap(ax: Axes, shares: np.ndarray, text: np.ndarray, columns: Sequence[str], rows: Sequence[str]) -> None:
-    sns.heatmap(
-        shares, vmin=0, vmax=1, cmap="Blues", cbar=False, annot=text, fmt="", annot_kws={"fontsize": 6}, xticklabels=columns,
-        yticklabels=rows, ax=ax,
-    )  # fmt: skip
-    ax.tick_params(length=0)
-    if max(map(len, columns)) > 2:
-        ax.set_xticks(ax.get_xticks(), columns, rotation=45, ha="right", rotation_mode="anchor")
-    ax.tick_params(axis="y", rotation=0)
 
 
 FIGURES: dict[str, Callable[[Sequence[Run]], Figure]] = {

@@ -7,13 +7,13 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
-from . import data, models
+from . import data, models, transforms
 from .data import read_image
 from .environment import hardware
 from .errors import UserError
 from .models import Network
 from .runs import Run, weights_sha256
-from .transforms import POLICIES, Transform
+from .transforms import Transform
 
 # Digits are bright on black and fill this share of their image's side.
 DIGIT_SHARE = {"mnist": 20 / 28, "digits": 1.0}
@@ -36,12 +36,12 @@ def load_network(run: Run) -> Network:
     return network.eval()
 
 
-@torch.inference_mode()
-def evaluate(run: Run, *, device: str = "auto", precision: str = "auto") -> np.ndarray:
+def evaluate(run: Run, *, download: bool = False, device: str = "auto", precision: str = "auto") -> np.ndarray:
     """What a run's network says of the test images, computed anew: predicted classes (N,).
 
     Args:
-        run: with weights; its dataset must be on this machine.
+        run: with weights.
+        download: fetch its dataset if that is missing.
         device: see `training.fit`.
         precision: `fp32`, `bf16`, or `auto` for the run's own, if this machine multiplies it.
 
@@ -49,22 +49,21 @@ def evaluate(run: Run, *, device: str = "auto", precision: str = "auto") -> np.n
         UserError: no weights, no dataset, or another copy of it than the one that the run saw.
     """
     info = run.info
-    dataset = data.load(info["dataset"], size=info["input_size"])
+    dataset = data.load(info["dataset"], download=download, size=info["input_size"])
     if dataset.sha256 != info["data_sha256"]:
         raise UserError(f"{dataset.title} is another copy than the one that {run.path} saw")
     target, able = hardware(device, precision)
     kind = "fp32" if precision == "auto" and info["precision"] == "fp32" else able
-    network = load_network(run).to(device=target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _logits(run, load_network(run), dataset.test.images, target, kind).argmax(1).cpu().numpy()
+
+
+def _logits(run: Run, network: Network, images: torch.Tensor, device: torch.device, precision: str) -> torch.Tensor:
+    """Of images (N, C, H, W), uint8, as the run computed its test images'."""
+    info = run.info
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     transform = Transform(info["input_size"], tuple(info["mean"]), tuple(info["std"]))
-    mirrored = info["recipe"]["flip_test"] and POLICIES.get(info["dataset"], POLICIES["folder"]).flip
-    predicted = []
-    for images in dataset.test.images.split(256):
-        x = transform(images.to(target)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(target.type, torch.bfloat16, enabled=kind == "bf16"):
-            logits = network(x).float()
-            logits = logits + network(x.flip(-1)).float() if mirrored else logits
-        predicted.append(logits.argmax(1).cpu())
-    return torch.cat(predicted).numpy()
+    flip = info["recipe"]["flip_test"] and transforms.policy(info["dataset"]).flip
+    return models.outputs(network, images, transform, device, precision, flip)[1]
 
 
 def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
@@ -95,8 +94,9 @@ def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
         if not len(rows):
             raise UserError(f"{file}: no digit stands out from the background")
         digit = picture.crop((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
-        inner = round(DIGIT_SHARE[dataset] * side)
-        digit = ImageOps.contain(digit, (inner, inner), Image.Resampling.BOX if inner < 16 else Image.Resampling.LANCZOS)
+        scale = round(DIGIT_SHARE[dataset] * side) / max(digit.size)
+        size = max(1, round(scale * digit.width)), max(1, round(scale * digit.height))  # a thin 1 keeps its stroke
+        digit = digit.resize(size, Image.Resampling.BOX if max(size) < 16 else Image.Resampling.LANCZOS)
         picture = Image.new("L", (side, side))
         picture.paste(digit, ((side - digit.width) // 2, (side - digit.height) // 2))
         done.append(f"digit cut out and centred in {side}x{side}")
@@ -104,7 +104,6 @@ def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
     return torch.from_numpy(array[None].copy()), done
 
 
-@torch.inference_mode()
 def classify(run: Run, files: list[Path], top: int = 3) -> list[tuple[Path, list[tuple[str, float]], list[str]]]:
     """The most likely classes of pictures of any size, with probabilities after the run's temperature.
 
@@ -121,11 +120,10 @@ def classify(run: Run, files: list[Path], top: int = 3) -> list[tuple[Path, list
     """
     info = run.info
     network = load_network(run)
-    transform = Transform(info["input_size"], tuple(info["mean"]), tuple(info["std"]))
     results = []
     for file in files:
         pixels, done = prepare(file, run)
-        probabilities = (network(transform(pixels))[0] / info["temperature"]).softmax(0)
+        probabilities = (_logits(run, network, pixels, torch.device("cpu"), "fp32")[0] / info["temperature"]).softmax(0)
         best = probabilities.argsort(descending=True)[:top].tolist()
         results.append((file, [(info["classes"][i], probabilities[i].item()) for i in best], done))
     return results

@@ -19,6 +19,7 @@ INFO = (
     "test_nll_calibrated", "test_ece_calibrated", "robustness",
     "train_seconds", "images_per_second", "device", "precision", "threads", "versions", "commit", "warnings",
 )  # fmt: skip
+CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
 HISTORY = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 
 

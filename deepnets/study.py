@@ -146,8 +146,8 @@ def execute(
             progress.note(job, *_train(job, out, how | {"deadline": deadline}))
     else:
         if how.pop("download", False):
-            for name in {job.dataset for job in jobs}:
-                data.load(name, download=True)
+            for name, size in {(job.dataset, job.input_size) for job in jobs if not (Path(out) / job.folder).is_dir()}:
+                data.load(name, download=True, size=size)
         _in_parallel(progress, parallel, out, how | {"deadline": deadline, "verbose": False})
     return progress.finished, progress.missing
 
@@ -235,7 +235,7 @@ def _work(answer: Connection, threads: int, job: Job, out: str | Path, how: dict
     torch.set_num_threads(threads)
     try:
         answer.send(_train(job, out, how)[1])
-    except UserError as error:
+    except (UserError, OSError) as error:
         answer.send(error)
     except (KeyboardInterrupt, SystemExit):
         pass
@@ -248,7 +248,7 @@ def _answer(job: Job, process: Any, answer: Connection, out: str | Path) -> tupl
         why = answer.recv()
     except EOFError:
         return None, f"{job.folder}: its process ended with code {process.exitcode}; repeat the command"
-    if isinstance(why, UserError):
+    if isinstance(why, Exception):
         raise why
     folder = Path(out) / job.folder
     return (Run.load(folder) if folder.is_dir() else None), why

@@ -164,7 +164,6 @@ def results_table(runs: Sequence[Run]) -> str:
 def effects_table(runs: Sequence[Run]) -> str:
     """The comparison fixed beforehand, with its tests, and architecture against recipe: a row a family, a block a dataset."""
     declared, crossed = _index(analysis.primary(runs), runs), _index(analysis.two_by_two(runs), runs)
-    cells = _index(analysis.accuracies(runs), runs, "recipe")
     rows = []
     for dataset in DATASETS:
         for improved, original in ORIGINALS.items():
@@ -174,9 +173,6 @@ def effects_table(runs: Sequence[Run]) -> str:
                 verdict = analysis.verdict(primary["low"], primary["high"], primary["p_holm"])
                 row[1:] = [_with_half(primary), p_value(primary["p"]), p_value(primary["p_holm"]), verdict]
             found = [crossed.get((dataset, improved, effect)) for effect in EFFECTS]
-            corners = [cells.get((dataset, name, recipe)) for name in (improved, original) for recipe in (PLAIN, TUNED)]
-            if any(corner is not None and corner["stuck"] for corner in corners):
-                found = [effect and effect | {"stuck": True} for effect in found]
             rows.append(row + [DASH if effect is None else _with_half(effect) for effect in found])
     head = [
         r"& \multicolumn{4}{c}{improved minus original under \texttt{tuned}} & \multicolumn{3}{c}{two by two}",

@@ -21,16 +21,26 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from . import checkpoint, corruptions, data, metrics, models, runs, views
+from . import checkpoint, corruptions, data, metrics, models, runs, transforms, views
 from .data import Images
-from .environment import OutOfTime, commit, complete, device_name, hardware, interruptions, tidy, versions, working_folder
+from .environment import (
+    OutOfTime,
+    commit,
+    complete,
+    device_name,
+    hardware,
+    interruptions,
+    threads_kept,
+    tidy,
+    versions,
+    working_folder,
+)
 from .errors import UserError
 from .recipes import Recipe
 from .runs import Run
-from .transforms import POLICIES, Transform
+from .transforms import Transform
 
 INITIALISE, ORDER, AUGMENT, DROPOUT = range(4)  # what random numbers are for
-EVALUATION_BATCH = 256
 PLATEAU = 0.02  # nats from the loss of guessing
 
 
@@ -80,7 +90,7 @@ class Job:
     def folder(self) -> Path:
         """Where the run belongs below the root of results, which has a folder for each tier."""
         kind, _, path = self.dataset.partition(":")
-        dataset = f"folder-{Path(path).expanduser().resolve().name}" if path else kind
+        dataset = f"folder-{data.expand(path).resolve().name}" if path else kind
         return Path(self.tier, dataset, runs.model_label(self.model, self.options), self.recipe.name, f"seed{self.seed}")
 
     def settings(self) -> dict[str, Any]:
@@ -119,14 +129,15 @@ def fit(
     folder = Path(out) / job.folder
     if folder.is_dir():
         run = Run.load(folder)
-        _check_same(folder, run.info, job.settings())
+        asked = {} if precision == "auto" else {"precision": precision}
+        _check_same(folder, run.info, job.settings() | asked)
         tidy(folder)
         return run
     target, kind = hardware(device, precision)
     models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
     dataset = data.load(job.dataset, download=download, size=job.input_size)
     gpus = [target] if target.type == "cuda" else []
-    with working_folder(folder) as work, interruptions(deadline) as interruption, torch.random.fork_rng(gpus):
+    with working_folder(folder) as work, interruptions(deadline) as interruption, torch.random.fork_rng(gpus), threads_kept():
         trainer = Trainer(job, dataset, target, kind, work)
         trainer.interruption, trainer.checkpoint_seconds, trainer.verbose = interruption, checkpoint_seconds, verbose
         trainer.resume()
@@ -169,7 +180,7 @@ class Trainer:
         blueprint = models.blueprint(job.model, *shape, **job.options)
         self.parameters = models.count_parameters(blueprint)
         self.macs = models.multiply_adds(blueprint, job.input_size, channels)
-        self.policy = POLICIES.get(dataset.name, POLICIES["folder"])
+        self.policy = transforms.policy(dataset.name)
         mean, std = data.statistics(train.images)
         if min(std) == 0:
             raise UserError(f"{dataset.name}: all training images are the same")
@@ -185,7 +196,6 @@ class Trainer:
         # What is evaluated: a running average of the network, if the recipe says so, or the network itself.
         self.evaluated = copy.deepcopy(self.network) if self.recipe.average else self.network
         self.optimizer = _optimizer(self.network, self.recipe)
-        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
         self.epoch, self.step = 0, 0
         self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}  # of the epoch under way
@@ -228,7 +238,7 @@ class Trainer:
         self.network.train()
         batch = self.train_set[index]
         images = self.transform(batch.images, _generator(self.job.seed, AUGMENT, self.epoch, self.step))
-        with self.autocast:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             outputs = self.network.weighted_logits(images.contiguous(memory_format=torch.channels_last))
         smoothing = self.recipe.label_smoothing
         losses = [w * F.cross_entropy(z.float(), batch.labels, label_smoothing=smoothing) for w, z in outputs]
@@ -278,20 +288,10 @@ class Trainer:
             else:
                 mean.copy_(now)
 
-    @torch.inference_mode()
     def evaluate(self, part: Images, flip: bool = False) -> tuple[Tensor, Tensor]:
-        """Representations (N, D) and logits (N, classes), float32; `flip` averages the logits with the mirror images'."""
+        """What `models.outputs` gives for images: representations and logits; `flip` counts their mirror images, too."""
         network = self.evaluated.eval()
-        features, logits = [], []
-        for images in part.images.split(EVALUATION_BATCH):
-            x = self.transform(images.to(self.device)).contiguous(memory_format=torch.channels_last)
-            with self.autocast:
-                features.append(network.features(x).float())
-                logits.append(network.classifier(features[-1]).float())
-                if flip:
-                    logits[-1] = (logits[-1] + network(x.flip(-1)).float()) / 2
-            self.pause_point()
-        return torch.cat(features), torch.cat(logits)
+        return models.outputs(network, part.images, self.transform, self.device, self.precision, flip, self.pause_point)
 
     def epoch_row(self, logits: Tensor) -> dict[str, float]:
         """The row of the history for this epoch, given the validation images' logits."""
@@ -319,7 +319,7 @@ class Trainer:
     def diverged(self, what: str) -> Diverged:
         """The error that says where it happened."""
         return Diverged(
-            f"{self.job.folder}: the {what} is not finite at epoch {self.epoch + 1}, step {self.step + 1}, "
+            f"{self.job.folder}: the {what} is not finite at epoch {self.epoch + 1}, step {min(self.step + 1, self.batches)}, "
             f"rate {self.recipe.rate(self.progress):.3g}; lower the learning rate"
         )
 
@@ -349,6 +349,7 @@ class Trainer:
             "evaluated": self.evaluated.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": {"epoch": self.epoch, "step": self.step, "sums": sums, "history": self.history},
+            "threads": torch.get_num_threads(),
         }
 
     def save(self) -> None:
@@ -368,6 +369,7 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.evaluated.load_state_dict(state["evaluated"])
         self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_num_threads(state.get("threads", torch.get_num_threads()))  # other threads add in another order
         for key, value in state["progress"].items():
             setattr(self, key, value)
         if self.verbose:
@@ -399,7 +401,7 @@ class Trainer:
         chosen = corruptions.sample(len(self.dataset.test))
         part = self.dataset.test[chosen]
         right = {"images": len(part), "clean": int((test_logits[chosen].argmax(1) == part.labels.numpy()).sum())}
-        for name in corruptions.NAMES:
+        for name in runs.CORRUPTIONS:
             _, logits = self.evaluate(Images(corruptions.corrupt(part.images, name), part.labels), flip)
             right[name] = int((logits.cpu().argmax(1) == part.labels).sum())
         return right

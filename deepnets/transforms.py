@@ -32,6 +32,11 @@ POLICIES = {
 }
 
 
+def policy(dataset: str) -> Policy:
+    """How images of a dataset of that name are augmented; `folder` stands for every one that is not known by name."""
+    return POLICIES.get(dataset, POLICIES["folder"])
+
+
 def affine(angle: Tensor, shift: Tensor, scale: Tensor, flip: Tensor) -> Tensor:
     """Matrices that take output to input positions, both from -1 to 1 across the image.
 

@@ -21,7 +21,7 @@ def made(model, recipe, accuracy, seed=0, options=None, tier="small", dataset="C
         "test_correct": round(accuracy * images), "test_total": images, "test_nll": 0.5,
         "test_brier": 0.1, "test_ece": 0.05, "test_ece_calibrated": 0.01, "train_seconds": 10.0, "images_per_second": 5.0,
         "parameters": 100, "macs": 1000, "train_images": 50, "epochs": 2, "input_size": 64, "device": "any", "warnings": [],
-        "limit": 50, "threads": 2, "precision": "fp32",
+        "limit": 50, "threads": 2, "precision": "fp32", "classes": list("0123456789"),
         "robustness": {"images": 100, "clean": 90, "noise": 50, "blur": 70, "contrast": 60},
     }  # fmt: skip
     key = [*f"{model} {recipe} {options}".encode(), seed]
@@ -53,6 +53,9 @@ def test_the_two_by_two_separates_architecture_from_recipe(square):
     assert table.loc["interaction", "value"] == pytest.approx(0.02)
     assert table.loc["original, plain", "value"] == pytest.approx(0.601)
     assert set(table["seeds"]) == {3}
+    assert not table["stuck"].any()
+    failed = [run for run in square if (run.info["model"], run.info["recipe"]["name"]) != ("resnet18", "plain")]
+    assert analysis.two_by_two([*failed, made("resnet18", "plain", 0.15)])["stuck"].all()
     assert all(table["low"] <= table["value"])
     assert all(table["value"] <= table["high"])
 
@@ -143,7 +146,7 @@ def test_a_cell_has_all_points_calibration_robustness_and_cost(square):
     row = analysis.accuracies(square).iloc[0]
     assert (row["network"], row["recipe"]) == ("resnet18_improved", "tuned")
     assert row["points"] == pytest.approx([0.74, 0.741, 0.742])
-    assert row["corrupted"] == pytest.approx(0.6)
+    assert row[["clean", "noise", "blur", "contrast", "corrupted"]].to_list() == pytest.approx([0.9, 0.5, 0.7, 0.6, 0.6])
     assert row["low"] < row["accuracy"] < row["high"]
     assert {"test_nll", "test_brier", "test_ece", "test_ece_calibrated", "parameters", "macs", "train_seconds"} <= set(
         row.index
@@ -185,9 +188,8 @@ def test_what_runs_cannot_say_follows_their_seeds(square):
     assert "one seed" not in several
     (both,) = report.limits([*square, made("alexnet", "tuned", 0.5)])
     assert "1 of 5 cells have one seed" in both
-    stuck = made("alexnet", "tuned", 0.1)
-    stuck.info["warnings"] = ["chance-level plateau"]
-    assert "what never left chance, alexnet under tuned, decides" in report.limits([*square, stuck])[0]
+    stuck, slow = made("alexnet", "tuned", 0.18), made("vgg11", "tuned", 0.20)
+    assert "; alexnet under tuned hardly left the accuracy of guessing" in report.limits([*square, stuck, slow])[0]
     whole = made("alexnet", "tuned", 0.5)
     whole.info["limit"] = None
     assert "tell nothing" not in report.limits([whole])[0]
@@ -220,7 +222,7 @@ def test_mistakes_come_with_the_surest_first():
 
 def test_the_readmes_table_has_every_cell_and_sentence(square):
     text = report.study_table(square)
-    assert "**CIFAR-10, small tier**: 50 training images, 2 epochs" in text
+    assert "**CIFAR-10, small tier**: 50 training images, 2 epochs, batches of 32, fp32, any" in text
     assert sum(line.startswith("| resnet18") for line in text.splitlines()) == 4
     assert all(f"- {line}" in text for line in report.findings(square))
 
@@ -235,6 +237,6 @@ def test_what_others_report_stands_beside_runs_that_it_can_be_held_against():
     assert [[row[i].strip() for i in columns] for row in rows] == [
         ["resnet20", "control", "plain, augment=True", "90.00", "", "91.25"],
         ["resnet8", "control", "tuned", "50.00", "", ""],
-        ["resnet18", "full", "tuned", "80.00", "65.53", "93.0 to 96.0"],
+        ["resnet18", "full", "tuned", "80.00", "65.53", "93.02 to 95.32"],
         ["resnet18", "full", "plain", "70.00", "65.53", ""],
     ]

@@ -7,6 +7,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from deepnets import corruptions, data
 from deepnets.predict import load_network
+from deepnets.runs import CORRUPTIONS
 from deepnets.training import fit
 from deepnets.transforms import Transform
 
@@ -16,7 +17,7 @@ def images():
     return torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", corruptions.NAMES)
+@pytest.mark.parametrize("name", CORRUPTIONS)
 def test_the_same_images_are_corrupted_the_same_way(images, name):
     before = images.clone()
     torch.manual_seed(1)
@@ -60,7 +61,7 @@ def test_a_run_counts_what_its_network_gets_right_under_each(job, tmp_path, monk
     network, transform = load_network(run), Transform(16, tuple(run.info["mean"]), tuple(run.info["std"]))
     assert run.info["robustness"]["images"] == 50
     assert run.info["robustness"]["clean"] == run.correct[310:].sum()
-    for name in corruptions.NAMES:
+    for name in CORRUPTIONS:
         with torch.no_grad():
             predicted = network(transform(corruptions.corrupt(part.images, name))).argmax(1)
         assert run.info["robustness"][name] == (predicted == part.labels).sum()
@@ -71,3 +72,4 @@ def test_the_sample_is_one_of_all_images():
     assert len(np.unique(chosen)) == 1000
     assert torch.equal(chosen, corruptions.sample(10_000))
     assert len(corruptions.sample(360)) == 72
+    assert len(corruptions.sample(4)) == 1

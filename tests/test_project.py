@@ -31,7 +31,7 @@ ARROWS = {
         "checkpoint", "corruptions", "data", "environment", "errors", "metrics", "models", "recipes", "runs", "transforms",
         "views",
     },
-    "study": {"data", "environment", "errors", "models", "recipes", "report", "runs", "training"},
+    "study": {"data", "environment", "errors", "models", "recipes", "runs", "training"},
     "predict": {"data", "environment", "errors", "models", "runs", "transforms"},
     "figures": {"metrics", "runs"},
     "analysis": {"errors", "metrics", "runs"},

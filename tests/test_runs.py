@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from scipy.special import softmax
 
 from deepnets import analysis, data, figures, metrics, predict, report, runs, views
 from deepnets.errors import UserError
@@ -63,6 +64,8 @@ def test_pairs_are_tested_on_the_same_images_only(trained, tmp_path):
     info = json.loads((tmp_path / "other" / "run.json").read_text()) | {"data_sha256": "another"}
     (tmp_path / "other" / "run.json").write_text(json.dumps(info))
     assert report.pairwise([first, runs.Run.load(tmp_path / "other")]) == []
+    longer = json.loads((first.path / "run.json").read_text()) | {"train_images": 1}
+    assert report.pairwise([first, runs.Run(first.path, longer)]) == [], "a network is not compared with itself"
     text = report.comparison_text([first, second])
     assert "resnet14-dropout=0.1" in text
     assert "of 1 pairs differ" in text
@@ -172,7 +175,7 @@ def test_stored_weights_give_the_stored_predictions_again(trained, tmp_path, cap
     assert "another copy" in capsys.readouterr().err
 
 
-def test_weights_are_tested_as_the_run_was_also_mirrored_and_on_a_folder(tmp_path):
+def test_weights_are_tested_as_the_run_was_also_mirrored_and_on_a_folder(tmp_path, monkeypatch):
     from deepnets import recipes
     from deepnets.training import Job
 
@@ -185,6 +188,10 @@ def test_weights_are_tested_as_the_run_was_also_mirrored_and_on_a_folder(tmp_pat
     job = Job("resnet8", f"folder:{tmp_path / 'photos'}", recipes.get("best", "resnet8", epochs=2, batch_size=8), input_size=32)
     run = fit(job, tmp_path / "runs", verbose=False)
     np.testing.assert_array_equal(predict.evaluate(run), run.test["predicted"])
+    monkeypatch.setattr(predict, "prepare", lambda file, run: (data.load(job.dataset, size=32).test.images[[file]], []))
+    ((_, classes, _),) = predict.classify(run, [3], top=1)
+    stored = softmax(np.load(run.path / "logits.npy")[3] / run.info["temperature"])
+    assert classes[0][1] == pytest.approx(stored.max(), abs=0.01)
 
 
 def draw_seven(path, ink, paper, mode):
@@ -202,6 +209,16 @@ def test_dark_ink_on_light_paper_is_said_and_equals_the_inverse(trained, tmp_pat
     assert light[1] == dark[1]
     assert "light background: inverted" in light[2]
     assert "light background: inverted" not in dark[2]
+
+
+def test_a_thin_stroke_keeps_its_ink(trained, tmp_path):
+    run = runs.find(trained)[1]
+    image = Image.new("L", (300, 500))
+    ImageDraw.Draw(image).rectangle([150, 50, 152, 450], fill=255)
+    image.save(tmp_path / "one.png")
+    pixels, _ = predict.prepare(tmp_path / "one.png", run)
+    assert pixels.amax(2).count_nonzero() == 1
+    assert pixels.max() > 0
 
 
 def test_what_cannot_be_predicted_is_named(trained, tmp_path):

@@ -63,6 +63,9 @@ def test_a_finished_run_is_reported_and_another_one_refused(job, tmp_path):
     assert (run.path / "run.json").stat().st_mtime_ns == before
     with pytest.raises(UserError, match="another training's"):
         fit(job(epochs=3), tmp_path, **QUIET)
+    with pytest.raises(UserError, match=r"another training's .precision 'fp32', not 'bf16'"):
+        fit(job(), tmp_path, **QUIET | {"precision": "bf16"})
+    assert fit(job(), tmp_path, **QUIET | {"precision": "auto"}).info == run.info
 
 
 def test_equal_jobs_give_equal_runs_whatever_else_draws_random_numbers(job, tmp_path, monkeypatch):
@@ -200,6 +203,19 @@ def test_the_deadline_stops_at_a_checkpoint_that_continues_bit_for_bit(job, tmp_
                 break
     assert stops == 6
     same(whole, run)
+
+
+def test_a_training_is_continued_by_as_many_threads_as_began_it(job, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(OutOfTime):
+            fit(job(), tmp_path, deadline=time.monotonic(), **QUIET)
+        torch.set_num_threads(1)
+        assert fit(job(), tmp_path, **QUIET).info["threads"] == 3
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def _child(settings, out, started):

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UserError
@@ -30,6 +30,7 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
     "googlenet_2014": googlenet_2014,
     "googlenet_improved": googlenet_improved,
 }
+EVALUATION_BATCH = 256
 _IMAGENET_ONLY = ("50", "101", "152")  # 50 and 152 are 6n+2 too, and not what one would mean
 
 
@@ -51,7 +52,7 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
         UserError: no such network, or an option it does not have.
     """
     builder = _BUILDERS.get(name)
-    depth = re.fullmatch(r"resnet(\d{1,4})", name)
+    depth = re.fullmatch(r"resnet([1-9]\d{0,3})", name)
     if builder is None and depth and depth[1] not in _IMAGENET_ONLY:
         builder = partial(cifar_resnet, int(depth[1]))
     if builder is None:
@@ -92,11 +93,12 @@ def trace(network: Network, input_size: int, in_channels: int = 3) -> list[dict[
         A dict a stage: its `name`, the `shape` of what it gives, and its number of `parameters`; the head and the classifier
         are the last two.
     """
-    image = torch.empty(1, in_channels, input_size, input_size, device="meta")
-    steps = [(name, stage, network.stages[: i + 1](image)) for i, (name, stage) in enumerate(network.stages.named_children())]
-    vector = network.head(steps[-1][2])
-    steps += [("head", network.head, vector), ("classifier", network.classifier, network.classifier(vector))]
-    return [{"name": n, "shape": tuple(x.shape[1:]), "parameters": count_parameters(m)} for n, m, x in steps]
+    modules = dict(network.stages.named_children()) | {"head": network.head, "classifier": network.classifier}
+    x, steps = torch.empty(1, in_channels, input_size, input_size, device="meta"), []
+    for name, module in modules.items():
+        x = module(x)
+        steps.append({"name": name, "shape": tuple(x.shape[1:]), "parameters": count_parameters(module)})
+    return steps
 
 
 def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> int:
@@ -116,3 +118,39 @@ def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> in
     except RuntimeError:
         raise UserError(f"images of {input_size}x{input_size} are too small for this network; use --size 64") from None
     return counter.get_total_flops() // 2
+
+
+@torch.inference_mode()
+def outputs(
+    network: Network,
+    images: Tensor,
+    transform: Callable[[Tensor], Tensor],
+    device: torch.device,
+    precision: str = "fp32",
+    flip: bool = False,
+    pause: Callable[[], None] = lambda: None,
+) -> tuple[Tensor, Tensor]:
+    """What a network makes of images.
+
+    Args:
+        network: on the `device`, in evaluation mode.
+        images: (N, C, H, W), uint8.
+        transform: makes of a batch of them what the network takes.
+        device: where to compute.
+        precision: `fp32` or `bf16`.
+        flip: average the logits with those of the mirror images.
+        pause: is called between two batches, and may raise.
+
+    Returns:
+        Representations (N, D) and logits (N, classes), float32.
+    """
+    features, logits = [], []
+    for part in images.split(EVALUATION_BATCH):
+        x = transform(part.to(device)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            features.append(network.features(x).float())
+            logits.append(network.classifier(features[-1]).float())
+            if flip:
+                logits[-1] = (logits[-1] + network(x.flip(-1)).float()) / 2
+        pause()
+    return torch.cat(features), torch.cat(logits)

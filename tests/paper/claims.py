@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from deepnets import analysis, metrics
-from deepnets.paper_figures import networks_of, of_networks
+from deepnets.paper_figures import of_networks
 
 CLAIMS: dict[str, Callable[[list], bool]] = {}
 
@@ -21,7 +21,8 @@ def claim(function):
 
 def tuned(runs, dataset="cifar10"):
     """The runs under `tuned` of the networks themselves, without the single changes."""
-    return of_networks([run for run in runs if run.info["dataset"] == dataset], analysis.TUNED)
+    by_network = of_networks([run for run in runs if run.info["dataset"] == dataset], analysis.TUNED)
+    return [run for seeds in by_network.values() for run in seeds]
 
 
 def mean(runs, network):
@@ -59,7 +60,7 @@ def not_overfitted(runs):
 
 @claim
 def same_mistakes(runs):
-    first = networks_of(tuned(runs), analysis.TUNED)
+    first = [seeds[0] for seeds in of_networks(tuned(runs), analysis.TUNED).values()]
     wrong, labels = np.stack([~run.correct for run in first]), first[0].test["labels"]
     by_class = [wrong[:, labels == k] for k in np.unique(labels)]
     within = sum(part.mean(1).prod() * part.shape[1] for part in by_class)
