@@ -22,7 +22,7 @@ notebooks: .venv/ready  ## execute every notebook from the committed runs, in pl
 paper: .venv/ready  ## build paper/deepnets.pdf from the runs in $(RUNS)
 	@for tool in latexmk pdflatex pdffonts; do command -v $$tool > /dev/null || { echo "make paper needs $$tool:" \
 		"apt-get install latexmk texlive-latex-recommended texlive-fonts-recommended poppler-utils" >&2; exit 1; }; done
-	$(DEEPNETS) report $(RUNS) --full results/full --paper paper/generated
+	$(DEEPNETS) report $(RUNS) --full results/full --control results/control --paper paper/generated
 	cd paper && latexmk -silent -pdf -interaction=nonstopmode -halt-on-error -outdir=build main.tex || \
 		{ grep -A 2 '^!' build/main.log >&2; exit 1; }
 	.venv/bin/python paper/check.py paper/build

@@ -150,23 +150,22 @@ def loops(
     network = usual_network(name)
     if network:
         network.to(device)
-    few = max(4, math.ceil(10 / batch_size))
+    few = max(4 if device.type == "cpu" else 64, math.ceil(10 / batch_size))  # a GPU is waited for at an epoch's end
     with our_trainer(name, device, precision, batch_size, few) as trainer:
-        slower = _timed(device, trainer.train_epoch)
-    if network:
-        with usual_settings():
-            slower = max(slower, usual_loop(network, device, batch_size, few))
-    steps = max(few, round(seconds * few / slower))
-    with our_trainer(name, device, precision, batch_size, steps) as trainer:
+        slower = _timed(device, partial(train_epochs, trainer, 1))
+        if network:
+            with usual_settings():
+                slower = max(slower, usual_loop(network, device, batch_size, few))
+        epochs = max(1, round(seconds / slower))
+        steps = epochs * few
+        ours = partial(train_epochs, trainer, epochs)
         speeds: dict[str, list[float]] = {"ours": [], "usual": []}
-        for repeat in range(repeats + 1):  # the first is not counted
-            trainer.epoch, trainer.step = repeat, 0
-            speeds["ours"].append(steps * batch_size / _timed(device, trainer.train_epoch))
+        for _ in range(repeats + 1):  # the first is not counted
+            speeds["ours"].append(steps * batch_size / _timed(device, ours))
             if network:
                 with usual_settings():
                     speeds["usual"].append(steps * batch_size / usual_loop(network, device, batch_size, steps))
-        trainer.epoch, trainer.step = repeats + 1, 0
-        shares = where_time_goes(trainer)
+        shares = where_time_goes(trainer, ours)
     result = {"name": name, "macs": trainer.macs, "steps": steps} | _compared(speeds["ours"][1:], speeds["usual"][1:])
     return result | {"share_of_peak": result["ours"] * 6 * trainer.macs / (peak * 1e9), "time": shares}
 
@@ -182,6 +181,13 @@ def our_trainer(name: str, device: torch.device, precision: str, batch_size: int
     job = Job(name, "cifar10", recipes.get("tuned", name, batch_size=batch_size), 0, options, steps * batch_size, SIZE)
     with tempfile.TemporaryDirectory() as work, torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield Trainer(job, dataset, device, precision, Path(work))
+
+
+def train_epochs(trainer: Trainer, count: int) -> None:
+    """Train the first epoch anew, so many times: every one costs the same."""
+    for _ in range(count):
+        trainer.step = 0
+        trainer.train_epoch()
 
 
 def pictures(count: int) -> Images:
@@ -280,8 +286,8 @@ def usual_loop(network: nn.Module, device: torch.device, batch_size: int, steps:
     return _timed(device, epoch)
 
 
-def where_time_goes(trainer: Trainer) -> dict[str, float]:
-    """Shares of an epoch of the `trainer` that its parts take; `rest` is the loss, the clipping and the bookkeeping."""
+def where_time_goes(trainer: Trainer, work: Callable[[], None]) -> dict[str, float]:
+    """Shares of the `work` of a `trainer` that its parts take; `rest` is the loss, the clipping and the bookkeeping."""
     spent: defaultdict[str, float] = defaultdict(float)
 
     def watch(part: str, function: Callable) -> Callable:
@@ -298,7 +304,7 @@ def where_time_goes(trainer: Trainer) -> dict[str, float]:
         mock.patch.object(Tensor, "backward", watch("backward", Tensor.backward)),
         mock.patch.object(trainer.optimizer, "step", watch("update", trainer.optimizer.step)),
     ):
-        total = _timed(trainer.device, trainer.train_epoch)
+        total = _timed(trainer.device, work)
     shares = {part: spent[part] / total for part in ("data", "forward", "backward", "update")}
     return shares | {"rest": 1 - sum(shares.values())}
 
@@ -319,10 +325,8 @@ def growth(device: torch.device, precision: str, base: int = 32) -> dict[str, li
         for name, batch_size, images in points:
             with our_trainer(name, device, precision, batch_size, images // batch_size) as trainer:
                 memory = step_memory(trainer)
-                trainer.step = 0
-                trainer.train_epoch()
-                trainer.step = 0
-                seconds = _timed(device, trainer.train_epoch)
+                train_epochs(trainer, 1)
+                seconds = _timed(device, partial(train_epochs, trainer, 1))
             value = {"images": images, "batch": batch_size, "depth": int(name.removeprefix("resnet"))}[what]
             results[what].append({what: float(value), "seconds": seconds, "megabytes": memory / 1e6})
     return results

@@ -190,7 +190,8 @@ def _report(args: argparse.Namespace) -> None:
     if args.paper:
         from . import latex
 
-        print(f"{args.paper}: {len(latex.write(found, args.paper, full))} files from {len(found) + len(full)} runs")
+        written = latex.write(found, args.paper, full, control)
+        print(f"{args.paper}: {len(written)} files from {len(found + full + control)} runs")
         return
     written = report.write_pictures(found, args.out) + (assets.write(study, args.out, full) if study or full else [])
     for path in written:

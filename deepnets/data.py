@@ -108,7 +108,7 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
         name: `digits`, `mnist`, `cifar10` or `folder:PATH`.
         root: where the files are; `$DEEPNETS_DATA` by default, or else `data`.
         download: fetch what is missing.
-        size: pictures of a folder that differ in size are brought to `size` x `size` pixels.
+        size: pictures of a folder are brought to `size` x `size` pixels, unless all are squares of one smaller side.
 
     Raises:
         UserError: no such dataset, or its files are missing, damaged or too few; says what to do.

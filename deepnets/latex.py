@@ -18,13 +18,14 @@ CORRUPTED = ("clean", *CORRUPTIONS, "corrupted")
 RELATIONS = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
 
 
-def write(runs: Sequence[Run], out: Path, full: Sequence[Run] = ()) -> list[Path]:
+def write(runs: Sequence[Run], out: Path, full: Sequence[Run] = (), control: Sequence[Run] = ()) -> list[Path]:
     """Write `numbers.tex`, a file for every table and a PDF for every figure into the folder `out`.
 
     Args:
         runs: of the tier that the paper is about.
         out: folder.
         full: of the tier of all images, which has a table and a section of its own; its numbers' keys begin with `full/`.
+        control: held against the literature; of these there are accuracies, `control/resnet20/plain/accuracy` and the like.
 
     Raises:
         UserError: the runs are of several tiers or settings, or of no dataset that the paper speaks of.
@@ -34,6 +35,9 @@ def write(runs: Sequence[Run], out: Path, full: Sequence[Run] = ()) -> list[Path
     found = numbers(runs)
     if full:
         found |= {f"full/{key}": value for key, value in numbers(full).items() if not key.startswith("models/")}
+    for _, row in analysis.accuracies(control).iterrows() if control else ():
+        key = f"control/{row['network']}/{row['recipe'].split('-')[0]}"
+        found |= {f"{key}/{name}": percent(row[name]) for name in ("accuracy", "low", "high")}
     macros = "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in sorted(found.items()))
     texts = {"numbers": macros} | {name: table(runs) for name, table in TABLES.items()} | {"full": full_table(full)}
     paths = []

@@ -65,7 +65,7 @@ PLAIN = Recipe("plain")
 TUNED = Recipe(
     "tuned", nesterov=True, weight_decay=5e-4, label_smoothing=0.1, schedule="steps", warmup=0.05, clip=5.0, augment=True
 )
-# Whatever gives the highest accuracy.
+# Meant for the highest accuracy.
 BEST = replace(TUNED, name="best", schedule="cosine", warmup=0.1, cutout=0.5, average=0.999, flip_test=True)
 RECIPES = {recipe.name: recipe for recipe in (PLAIN, TUNED, BEST)}
 

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from . import analysis, figures, metrics
 from .errors import UserError
@@ -285,14 +284,15 @@ def bench_table(results: dict[str, Any]) -> str:
 
 def precision_sentence(fp32: list[Run], bf16: list[Run]) -> str:
     """How the accuracies of the same jobs trained in `fp32` and in `bf16` differ, seed by seed."""
-    single, half = ({run.info["seed"]: 100 * run.accuracy for run in found} for found in (fp32, bf16))
-    differences = [half[seed] - single[seed] for seed in sorted(single)]
-    low, high = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
-    means = f"{np.mean(list(single.values())):.2f} % in fp32 and {np.mean(list(half.values())):.2f} % in bf16"
+    single, half = ({run.info["seed"]: run for run in found} for found in (fp32, bf16))
+    pairs = [(single[seed], half[seed]) for seed in sorted(single.keys() & half.keys())]
+    mean, low, high = analysis.interval(np.stack([1.0 * b.correct - a.correct for a, b in pairs]))
+    first, second = (100 * np.mean([run.accuracy for run in part]) for part in zip(*pairs, strict=True))
+    apart = 100 * max(abs(b.accuracy - a.accuracy) for a, b in pairs)
     return (
-        f"Over {len(differences)} seeds the mean accuracy is {means}: {np.mean(differences):+.2f} points, "
-        f"95 % interval {low:+.2f} to {high:+.2f} (Student's, over pairs of a seed, which differ by up "
-        f"to {np.abs(differences).max():.2f})."
+        f"Over {len(pairs)} seeds the mean accuracy is {first:.2f} % in fp32 and {second:.2f} % in bf16: {100 * mean:+.2f} "
+        f"points, 95 % interval {100 * low:+.2f} to {100 * high:+.2f} (over other seeds and test images; pairs of a seed "
+        f"differ by up to {apart:.2f})."
     )
 
 

@@ -128,11 +128,12 @@ def test_letters_in_figures_are_at_least_six_points(few):
 
 def test_runs_on_all_images_have_numbers_and_a_table_of_their_own(few, tmp_path):
     full = [made("resnet18", "tuned", 0.9, tier="full"), made("alexnet", "plain", 0.7, tier="full")]
-    latex.write(few, tmp_path, full)
+    latex.write(few, tmp_path, full, [made("resnet20", "plain-augment=True", 0.8, tier="control")])
     found = (tmp_path / "numbers.tex").read_text()
     assert r"\resdef{cifar10/alexnet/plain/accuracy}{40.00}" in found
     assert r"\resdef{full/cifar10/alexnet/plain/accuracy}{70.00}" in found
     assert r"\resdef{full/study/tier}{full}" in found
+    assert r"\resdef{control/resnet20/plain/accuracy}{80.00}" in found
     rows = [line for line in (tmp_path / "full.tex").read_text().splitlines() if line.endswith(r"\\")]
     assert rows[-2:] == [r"AlexNet & 70.00 & -- & -- & -- & 0.1 \\", r"ResNet18 & -- & 90.00 & -- & -- & 0.1 \\"]
     with pytest.raises(UserError, match="one tier"):
