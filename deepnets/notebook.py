@@ -27,7 +27,7 @@ from .training import Job, fit
 
 SMOKE = os.environ.get("DEEPNETS_PROFILE", "full") == "smoke"
 ROOT = Path(__file__).resolve().parent.parent
-TIER = "small"  # of the study that is committed
+TIER = "small"  # of the study: the one that has every network
 
 
 def run(
@@ -36,17 +36,19 @@ def run(
     recipe: str = "tuned",
     *,
     seed: int = 0,
+    tier: str = TIER,
     train: bool = False,
     options: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Run:
-    """A committed run (of the demo for digits, of the study's small tier for others), or a new training.
+    """A committed run (of the demo for digits, of a tier of the study for others), or a new training.
 
     Args:
         model: see `models.create`.
         dataset: see `data.load`.
         recipe: `plain`, `tuned` or `best`.
         seed: of the run.
+        tier: of the study's committed runs, `full` or `small`.
         train: train anew, into `runs/notebooks`; the same call continues and then reports that training.
         options: of the network.
         changes: for a new training: fields of the recipe, and `limit` and `input_size`.
@@ -67,7 +69,7 @@ def run(
         version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]  # other settings, another run
         os.environ.setdefault("DEEPNETS_DATA", str(ROOT / "data"))
         return fit(job, ROOT / "runs/notebooks" / version)
-    part = "demo" if dataset == "digits" else TIER
+    part = "demo" if dataset == "digits" else tier
     folder = ROOT / "results" / part / dataset / runs.model_label(model, options) / recipe / f"seed{seed}"
     if not folder.is_dir():
         raise UserError(f"there is no committed run in {folder.relative_to(ROOT)}; train=True makes one")

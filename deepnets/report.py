@@ -20,15 +20,15 @@ from .runs import CORRUPTIONS, Run
 # in November 2026. They are of forms made for 32 pixels: ResNet18 and GoogLeNet without the early strides and pools, VGG with
 # batch norm, something like AlexNet.
 REPORTED = {
-    ("cifar10", 32): {
+    ("CIFAR-10", 32): {
         "alexnet": "77.22", "vgg11": "92.39 to 92.79", "vgg16": "92.64 to 94.27", "resnet20": "91.25",
         "resnet18": "93.02 to 95.32", "googlenet": "92.85 to 95.35",
     },
-    ("cifar10", 64): {
+    ("CIFAR-10", 64): {
         "vgg16": "75.98", "vgg16_improved": "79.02", "resnet18": "65.53", "resnet18_improved": "81.87",
         "googlenet": "83.15", "googlenet_improved": "85.85",
     },
-    ("mnist", 64): {
+    ("MNIST", 64): {
         "vgg16": "99.19", "vgg16_improved": "99.65", "resnet18": "98.99", "resnet18_improved": "99.63",
         "googlenet": "99.51", "googlenet_improved": "99.65",
     },
@@ -65,7 +65,8 @@ def comparison_text(runs: list[Run]) -> str:
     table = analysis.accuracies(runs)
     shown, lines = readable(table), []
     for group, part in table.groupby(["tier", "dataset"], sort=False):
-        lines += [_heading(*cast(tuple[str, str], group)), shown.loc[part.index].to_string(index=False), ""]
+        rows = shown.loc[part.index].drop(columns=["tier", "dataset", "core-hours"])
+        lines += [_heading(*cast(tuple[str, str], group)), rows.to_string(index=False), ""]
     lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
     lines += findings(runs) + limits(runs)
     pairs = pairwise(runs)
@@ -188,7 +189,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "network": table["network"],
-            "recipe": table["recipe"],
+            "tier": table["tier"],
+            "dataset": table["dataset"],
+            "recipe": table["recipe"].str.replace("-", ", "),
             "seeds": table["seeds"],
             "accuracy %": percent["accuracy"],
             "95 % interval": percent["low"] + " to " + percent["high"],
@@ -205,6 +208,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "precision": table["precision"],
             "seconds": table["train_seconds"].map("{:.0f}".format),
             "core-seconds": table["core_seconds"].map("{:.0f}".format),
+            "core-hours": (table["core_seconds"] / 3600).map("{:.1f}".format),
             "images/s": table["images_per_second"].map("{:.0f}".format),
         }
     )
@@ -248,16 +252,12 @@ def reported_table(runs: list[Run]) -> str:
 
     What they report at 32x32 was trained on changed images and stands beside such runs only.
     """
-    table = analysis.accuracies(runs)
-    names = {run.info["dataset_title"]: run.info["dataset"] for run in runs}
-    shown = readable(table)
-    shown["tier"], shown["dataset"] = table["tier"], table["dataset"]
-    shown["recipe"] = shown["recipe"].str.replace("-", ", ")
+    shown = readable(analysis.accuracies(runs))
     for size in (64, 32):
-        beside = (table["recipe"] != analysis.PLAIN) | (size == 64)
-        keys = zip(table["dataset"].map(names), table["network"], beside, strict=True)
-        shown[f"others at {size}"] = [REPORTED.get((name, size), {}).get(net, "") if there else "" for name, net, there in keys]
-    shown["core-hours"] = (table["core_seconds"] / 3600).map("{:.1f}".format)
+        others = [REPORTED.get((title.split(" (")[0], size), {}) for title in shown["dataset"]]
+        beside = (shown["recipe"] != analysis.PLAIN) | (size == 64)
+        rows = zip(others, shown["network"], beside, strict=True)
+        shown[f"others at {size}"] = [known.get(network, "") if there else "" for known, network, there in rows]
     kept = ["network", "tier", "dataset", "recipe", "size", "epochs", "accuracy %", "95 % interval"]
     devices = " and ".join(sorted({run.info["device"] for run in runs}))
     return f"{_markdown(shown[[*kept, 'others at 64', 'others at 32', 'core-hours']])}\n\nTrained on: {devices}."

@@ -16,6 +16,7 @@ from .paper_figures import NETWORKS
 from .runs import Run
 
 DATASETS = {"cifar10": "CIFAR-10", "mnist": "MNIST"}
+COLUMNS = tuple(product(DATASETS, (PLAIN, TUNED)))  # of the tables that have a row a network
 EFFECTS = ("architecture", "recipe", "interaction")
 # What a variant of `studies/ablation.toml` undoes or makes: the change whose worth is then known.
 CHANGES = {
@@ -146,17 +147,12 @@ def rates_table(runs: Sequence[Run]) -> str:
 
 def results_table(runs: Sequence[Run]) -> str:
     """Test accuracy of every network under both recipes on both datasets, with intervals."""
-    cells = _index(analysis.accuracies(runs), runs, "recipe")
-    rows = []
-    for name, title in NETWORKS.items():
-        row = [title]
-        for dataset in DATASETS:
-            for recipe in (PLAIN, TUNED):
-                cell = cells.get((dataset, name, recipe))
-                row += [DASH, ""] if cell is None else [percent(cell["accuracy"]), _between(cell) + _star(cell)]
-        rows.append(row)
+    rows = [
+        [title, *(text for cell in cells for text in (_accuracy(cell), _between(cell) + _star(cell) if cell else ""))]
+        for title, cells in _grid(runs).items()
+    ]
     heads = [rf"\multicolumn{{4}}{{c}}{{{_title(runs, dataset)}}}" for dataset in DATASETS]
-    recipes = " & ".join(rf"\multicolumn{{2}}{{c}}{{\texttt{{{recipe}}}}}" for _ in DATASETS for recipe in (PLAIN, TUNED))
+    recipes = " & ".join(rf"\multicolumn{{2}}{{c}}{{\texttt{{{recipe}}}}}" for _, recipe in COLUMNS)
     rules = r"\cmidrule(lr){2-5}\cmidrule(lr){6-9}"
     return _booktabs("l" + "r@{\\enspace}l" * 4, ["& " + " & ".join(heads), f"{rules}\nnetwork & {recipes}"], rows)
 
@@ -185,17 +181,14 @@ def effects_table(runs: Sequence[Run]) -> str:
 
 def quality_table(runs: Sequence[Run]) -> str:
     """Calibration, and accuracy on corrupted images, of every network under both recipes on both datasets."""
-    cells = _index(analysis.accuracies(runs), runs, "recipe")
-    rows = []
-    for name, title in NETWORKS.items():
-        row = [title]
-        for dataset, recipe in product(DATASETS, (PLAIN, TUNED)):
-            cell = cells.get((dataset, name, recipe))
-            row += [DASH] * 5 if cell is None else [f"{cell[key]:.3f}".lstrip("0") for key in analysis.QUALITY]
-            row += [] if cell is None else [f"{100 * cell['corrupted']:.1f}"]
-        rows.append(row)
-    pairs = list(product(DATASETS, (PLAIN, TUNED)))
-    heads = [rf"\multicolumn{{5}}{{c}}{{{DATASETS[dataset]}, \texttt{{{recipe}}}}}" for dataset, recipe in pairs]
+
+    def quality(cell: dict[str, Any] | None) -> list[str]:
+        if cell is None:
+            return [DASH] * 5
+        return [*(f"{cell[key]:.3f}".lstrip("0") for key in analysis.QUALITY), f"{100 * cell['corrupted']:.1f}"]
+
+    rows = [[title, *(text for cell in cells for text in quality(cell))] for title, cells in _grid(runs).items()]
+    heads = [rf"\multicolumn{{5}}{{c}}{{{DATASETS[dataset]}, \texttt{{{recipe}}}}}" for dataset, recipe in COLUMNS]
     rules = "".join(rf"\cmidrule(lr){{{5 * k + 2}-{5 * k + 6}}}" for k in range(4))
     names = " & ".join(["NLL", "Brier", "ECE", r"ECE$_T$", "corr."] * 4)
     return _booktabs("l" + 4 * r"@{\hspace{8pt}}rrrrr", ["& " + " & ".join(heads), f"{rules}\nnetwork & {names}"], rows)
@@ -203,16 +196,14 @@ def quality_table(runs: Sequence[Run]) -> str:
 
 def full_table(runs: Sequence[Run]) -> str:
     """Test accuracy of the networks that were trained on all images, under both recipes on both datasets, and what it took."""
-    cells = _index(analysis.accuracies(runs), runs, "recipe") if runs else {}
     rows = []
-    for name, title in NETWORKS.items():
-        found = [cells.get((dataset, name, recipe)) for dataset in DATASETS for recipe in (PLAIN, TUNED)]
-        hours = sum(cell["core_seconds"] * cell["seeds"] for cell in found if cell) / 3600
-        accuracies = [percent(cell["accuracy"]) + _mark(r"\dagger" * cell["stuck"]) if cell else DASH for cell in found]
-        if any(found):
-            rows.append([title, *accuracies, f"{hours:.1f}"])
+    for title, cells in _grid(runs).items():
+        hours = sum(cell["core_seconds"] * cell["seeds"] for cell in cells if cell) / 3600
+        marks = [_mark(r"\dagger" * cell["stuck"]) if cell else "" for cell in cells]
+        if any(cells):
+            rows.append([title, *(_accuracy(cell) + mark for cell, mark in zip(cells, marks, strict=True)), f"{hours:.1f}"])
     heads = [rf"\multicolumn{{2}}{{c}}{{{_title(runs, dataset)}}}" for dataset in DATASETS]
-    recipes = " & ".join(rf"\texttt{{{recipe}}}" for _ in DATASETS for recipe in (PLAIN, TUNED))
+    recipes = " & ".join(rf"\texttt{{{recipe}}}" for _, recipe in COLUMNS)
     rules = r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}"
     head = ["& " + " & ".join(heads) + " & core-", f"{rules}\nnetwork & {recipes} & hours"]
     return _booktabs("lrrrrr", head, rows or [[DASH] * 6])
@@ -268,6 +259,16 @@ def _title(runs: Sequence[Run], dataset: str) -> str:
     """As the runs call it, or the usual name."""
     titles = [run.info["dataset_title"] for run in runs if run.info["dataset"] == dataset]
     return escape(titles[0]) if titles else DATASETS[dataset]
+
+
+def _grid(runs: Sequence[Run]) -> dict[str, list[dict[str, Any] | None]]:
+    """By the network's title its cells of `analysis.accuracies`, one of each of `COLUMNS`; None where there is no run."""
+    cells = _index(analysis.accuracies(runs), runs, "recipe") if runs else {}
+    return {title: [cells.get((dataset, name, recipe)) for dataset, recipe in COLUMNS] for name, title in NETWORKS.items()}
+
+
+def _accuracy(cell: dict[str, Any] | None) -> str:
+    return percent(cell["accuracy"]) if cell else DASH
 
 
 def percent(share: float) -> str:
