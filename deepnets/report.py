@@ -223,28 +223,28 @@ def runs_table(runs: list[Run]) -> str:
 
 
 def study_table(runs: list[Run]) -> str:
-    """The runs of a study's tier in Markdown, a table a dataset without the single changes, and what all of them say."""
+    """The runs of a study's tier in Markdown: of each dataset a table without the single changes, and what all of them say."""
     table = analysis.accuracies(analysis.unchanged(runs))
     shown, lines = readable(table), []
     kept = ["network", "recipe", "seeds", "accuracy %", "95 % interval", *(f"{name} %" for name in CORRUPTIONS)]
     kept += ["ECE", "mult-adds M", "core-seconds"]
+    said, folded = comparisons(runs) + limits(runs), effects(runs)
     for group, part in table.groupby([*analysis.SHARED], sort=False):
         shared = dict(zip(analysis.SHARED, cast(tuple, group), strict=True))
+        heading = _heading(shared["tier"], shared["dataset"])
         what = "{train_images:,} training images, {epochs} epochs, batches of {batch_size}, {precision}".format(**shared)
         machines = " and ".join(sorted(set(part["device"])))
-        heading = f"**{_heading(shared['tier'], shared['dataset'])}**: {what}, {machines}"
-        lines += [heading, "", _markdown(shown.loc[part.index, kept]), ""]
-    said = [f"- {line}" for line in comparisons(runs) + limits(runs)]
-    if folded := [f"- {line}" for line in effects(runs)]:
-        said += [
-            "",
-            "<details><summary>Architecture against recipe, and every single change</summary>",
-            "",
-            *folded,
-            "",
-            "</details>",
-        ]
-    return "\n".join(lines + said)
+        lines += [f"**{heading}**: {what}, {machines}", "", _markdown(shown.loc[part.index, kept]), ""]
+        lines += [*_listed(said, heading), ""]
+        if details := _listed(folded, heading):
+            summary = "<details><summary>Architecture against recipe, and every single change</summary>"
+            lines += [summary, "", *details, "", "</details>", ""]
+    return "\n".join(lines[:-1])
+
+
+def _listed(sentences: list[str], heading: str) -> list[str]:
+    """Those below a heading that begin with it, without it, as a list in Markdown."""
+    return [f"- {line.removeprefix(heading + ', ')}" for line in sentences if line.startswith(heading + ", ")]
 
 
 def reported_table(runs: list[Run]) -> str:
