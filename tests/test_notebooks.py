@@ -72,6 +72,12 @@ def test_a_run_that_is_not_there_is_named():
         notebook.run("resnet8", "mnist", seed=3)
 
 
+def test_a_committed_run_is_of_the_tier_that_was_asked_for():
+    asked = [notebook.run("resnet18", "mnist", tier=tier).info for tier in ("full", "small")]
+    assert [info["tier"] for info in asked] == ["full", "small"]
+    assert asked[0]["train_images"] > asked[1]["train_images"]
+
+
 def test_training_anew_depends_on_the_changes(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(notebook, "ROOT", tmp_path)
     changes = {"limit": 60, "input_size": 16, "epochs": 1, "batch_size": 16}
