@@ -269,7 +269,7 @@ def _variation(base: str, cell: Cell) -> str:
 
 
 def _stuck(by_seed: dict[int, Run]) -> bool:
-    """Whether the mean accuracy of a cell is hardly above that of guessing."""
+    """Whether the mean accuracy of a cell is hardly above that of guessing; a run's own warning looks at the loss alone."""
     guessing = 1 / len(next(iter(by_seed.values())).info["classes"])
     return bool(np.mean([run.accuracy for run in by_seed.values()]) < guessing + HARDLY * (1 - guessing))
 

@@ -50,7 +50,7 @@ def measure(
     Args:
         networks: by name; those that torchvision has too are compared.
         repeats: of each comparison; a first, untimed one comes before.
-        seconds: about how long a repeat of the slower loop takes, four steps at least.
+        seconds: about how long a repeat of the slower loop takes, a few steps at least.
         batch_size: images a step.
         device: see `training.fit`.
         precision: of our loop, see `training.fit`; the usual loop keeps to fp32.

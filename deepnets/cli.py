@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (train, study):
         command.add_argument("--out", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
+        command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
 
     compare = commands.add_parser("compare", help="accuracy with intervals, cost, and tests between networks")
     compare.set_defaults(command=_compare)
@@ -83,8 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--batch", type=int, default=128, help="images a step (default %(default)s)")
 
-    for command in (train, study, evaluate):
-        command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
     for command in (train, study, evaluate, bench):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16 (default %(default)s)")
@@ -174,7 +173,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from . import predict, runs
 
     run = runs.Run.load(args.run)
-    predicted = predict.evaluate(run, download=args.download, device=args.device, precision=args.precision)
+    predicted = predict.evaluate(run, device=args.device, precision=args.precision)
     share, same = (predicted == run.test["labels"]).mean(), (predicted == run.test["predicted"]).sum()
     print(f"{run.path}: {100 * share:.2f} % of {len(predicted)} test images; the run says {100 * run.accuracy:.2f} %")
     print(f"  {same} of {len(predicted)} predictions are those of the run")

@@ -96,11 +96,6 @@ def check_name(name: str) -> None:
         raise UserError(f"no dataset is called {name!r}; choose from digits, mnist, cifar10, folder:PATH")
 
 
-def expand(path: str) -> Path:
-    """The path with a home directory for `~`, if there is such a one."""
-    return Path(os.path.expanduser(path))  # pathlib's raises where there is none
-
-
 def load(name: str, root: Path | None = None, *, download: bool = False, size: int = 64) -> Dataset:
     """Load a dataset.
 
@@ -122,7 +117,8 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
     elif name == "cifar10":
         title, classes, train, test = _cifar10(root, download, size)
     else:
-        title, classes, train, test = _folder(expand(name.removeprefix("folder:")), root, size)
+        path = os.path.expanduser(name.removeprefix("folder:"))  # pathlib's raises where there is no such home
+        title, classes, train, test = _folder(Path(path), root, size)
     digest = hashlib.sha256(repr(classes).encode())
     for part in (train, test):
         digest.update(repr(tuple(part.images.shape)).encode())
@@ -190,7 +186,7 @@ def _cifar10(root: Path, download: bool, size: int) -> Parts:
 def _fetch(title: str, source: Callable[..., object], root: Path, download: bool, layout: str) -> None:
     """Download what torchvision calls `source`, or say what to do."""
     if not download:
-        raise UserError(f"{title} is not in {root}: add --download, or set DEEPNETS_DATA to a folder that holds {layout}")
+        raise UserError(f"{title} is not in {root}: train with --download, or set DEEPNETS_DATA to a folder with {layout}")
     try:
         root.mkdir(parents=True, exist_ok=True)
         source(str(root), download=True)

@@ -139,16 +139,6 @@ def interruptions(deadline: float) -> Iterator[Callable[[], BaseException | None
 
 
 @contextmanager
-def threads_kept() -> Iterator[None]:
-    """What is done inside may set the number of threads; afterwards it is as before."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextmanager
 def working_folder(folder: Path) -> Iterator[Path]:
     """Where a run lives until it is finished, held by one process at a time; it is removed unless it holds a checkpoint.
 

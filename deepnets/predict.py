@@ -36,12 +36,11 @@ def load_network(run: Run) -> Network:
     return network.eval()
 
 
-def evaluate(run: Run, *, download: bool = False, device: str = "auto", precision: str = "auto") -> np.ndarray:
+def evaluate(run: Run, *, device: str = "auto", precision: str = "auto") -> np.ndarray:
     """What a run's network says of the test images, computed anew: predicted classes (N,).
 
     Args:
-        run: with weights.
-        download: fetch its dataset if that is missing.
+        run: with weights; its dataset must be on this machine.
         device: see `training.fit`.
         precision: `fp32`, `bf16`, or `auto` for the run's own, if this machine multiplies it.
 
@@ -49,7 +48,7 @@ def evaluate(run: Run, *, download: bool = False, device: str = "auto", precisio
         UserError: no weights, no dataset, or another copy of it than the one that the run saw.
     """
     info = run.info
-    dataset = data.load(info["dataset"], download=download, size=info["input_size"])
+    dataset = data.load(info["dataset"], size=info["input_size"])
     if dataset.sha256 != info["data_sha256"]:
         raise UserError(f"{dataset.title} is another copy than the one that {run.path} saw")
     target, able = hardware(device, precision)
@@ -63,7 +62,7 @@ def _logits(run: Run, network: Network, images: torch.Tensor, device: torch.devi
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     transform = Transform(info["input_size"], tuple(info["mean"]), tuple(info["std"]))
     flip = info["recipe"]["flip_test"] and transforms.policy(info["dataset"]).flip
-    return models.outputs(network, images, transform, device, precision, flip)[1]
+    return models.outputs(network, images, transform, precision, flip, lambda: None)[1]
 
 
 def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:

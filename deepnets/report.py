@@ -88,38 +88,47 @@ def _heading(tier: str, dataset: str) -> str:
 
 def findings(runs: list[Run]) -> list[str]:
     """What the runs say, in sentences: improved against original, architecture against recipe, and single changes."""
-    return comparisons(runs) + effects(runs)
+    return [f"{_heading(*where[:2])}, {said}" for where, said in _comparisons(runs) + _effects(runs)]
 
 
-def comparisons(runs: list[Run]) -> list[str]:
-    """Improved against original, in sentences.
+def limits(runs: list[Run]) -> list[str]:
+    """What the runs of a tier cannot say, in sentences: about longer training, about other seeds, about what never trained."""
+    return [f"{_heading(*where[:2])}, {said}" for where, said in _limits(runs)]
+
+
+Said = list[tuple[tuple[Any, ...], str]]  # what runs share, the values of `analysis.SHARED`, and a sentence about them
+
+
+def _comparisons(runs: list[Run]) -> Said:
+    """Improved against original.
 
     An improvement counts as one if the adjusted p is below 0.05 and the interval leaves out zero (studies/README.md).
     """
     lines = []
-    for group in _by_network(analysis.primary(runs)):
+    for where, group in _by_network(analysis.primary(runs)):
         for row in group:
             verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
             said = f"{row['network']} {row['effect']}: {verdict}, {_points(row)}, p = {row['p_holm']:.2g}"
             if row["seeds"] > 2:
                 said += f", the better of a pair of trainings in {100 * row['better']:.0f} %"
-            lines.append(f"{_heading(row['tier'], row['dataset'])}, tuned: {said}, {_seeds(row)}.")
+            lines.append((where, f"tuned: {said}, {_seeds(row)}."))
     return lines
 
 
-def effects(runs: list[Run]) -> list[str]:
-    """The way to each improved network, architecture against recipe, and single changes, in sentences."""
+def _effects(runs: list[Run]) -> Said:
+    """The way to each improved network, architecture against recipe, and single changes."""
     lines = []
-    for group in (steps for steps in _by_network(analysis.ladder(runs)) if len(steps) > 2):
-        said = " -> ".join(f"{row['effect']} {100 * row['value']:.2f} %" for row in group)
-        lines.append(f"{_heading(group[0]['tier'], group[0]['dataset'])}, {group[0]['network']}, the way there: {said}.")
-    for group in _by_network(analysis.two_by_two(runs)):
+    for where, group in _by_network(analysis.ladder(runs)):
+        if len(group) > 2:
+            said = " -> ".join(f"{row['effect']} {100 * row['value']:.2f} %" for row in group)
+            lines.append((where, f"{group[0]['network']}, the way there: {said}."))
+    for where, group in _by_network(analysis.two_by_two(runs)):
         effects = {row["effect"]: row for row in group}
         said = "; ".join(f"{name} {_points(effects[name])}" for name in ("architecture", "recipe", "interaction"))
         said += f", {_seeds(group[0])}" + "; one of the four cells hardly left the accuracy of guessing" * group[0]["stuck"]
-        lines.append(f"{_heading(group[0]['tier'], group[0]['dataset'])}, {group[0]['network']}: {said}.")
-    for group in _by_network(analysis.changes(runs)):
-        tier, dataset, network = (group[0][key] for key in ("tier", "dataset", "network"))
+        lines.append((where, f"{group[0]['network']}: {said}."))
+    for where, group in _by_network(analysis.changes(runs)):
+        network = group[0]["network"]
         primary = analysis.ONE_CHANGE.get(network)
         if [row["effect"] for row in group] == [primary]:
             continue  # the comparison of both networks says it
@@ -130,18 +139,18 @@ def effects(runs: list[Run]) -> list[str]:
         for row in ranked:
             notes = ["the comparison above"] * (row["effect"] == primary) + [_seeds(row)] * (_seeds(row) != usual)
             gave.append(", ".join([f"{row['effect']} {_points(row)}, p = {row['p_holm']:.2g}", *notes]))
-        lines.append(f"{_heading(tier, dataset)}, {network}, changes {what}, {usual}: {'; '.join(gave)}.")
+        lines.append((where, f"{network}, changes {what}, {usual}: {'; '.join(gave)}."))
         if len(group) > 1:
             apart = [row for row in ranked if analysis.verdict(row["low"], row["high"], row["p_holm"]) != "not distinguishable"]
             rest = ", ".join(row["effect"] for row in ranked if row not in apart)
             most = f"the largest effect is that of {apart[0]['effect']}" if apart else "none can be told from no change"
             others = f"; not told from no change: {rest}" if apart and rest else ""
-            lines.append(f"{_heading(tier, dataset)}, {network}, of these {len(group)} changes: {most}{others}.")
+            lines.append((where, f"{network}, of these {len(group)} changes: {most}{others}."))
     return lines
 
 
-def limits(runs: list[Run]) -> list[str]:
-    """What the runs of a tier cannot say, in sentences: about longer training, about other seeds, about what never trained."""
+def _limits(runs: list[Run]) -> Said:
+    """What the runs of a tier cannot say: about longer training, about other seeds, about what never trained."""
     lines = []
     few = {tuple(run.info[key] for key in ("tier", "dataset_title", "train_images")) for run in runs if run.info["limit"]}
     for group, part in analysis.accuracies(analysis.unchanged(runs)).groupby([*analysis.SHARED], sort=False):
@@ -162,15 +171,16 @@ def limits(runs: list[Run]) -> list[str]:
             named = ", ".join(f"{row['network']} under {row['recipe']}" for _, row in stuck.iterrows())
             said.append(f"{named} hardly left the accuracy of guessing, which effects that hold such a cell measure")
         if said:
-            lines.append(f"{_heading(shared['tier'], shared['dataset'])}, what this cannot say: {'; '.join(said)}.")
+            lines.append((cast(tuple, group), f"what this cannot say: {'; '.join(said)}."))
     return lines
 
 
-def _by_network(table: pd.DataFrame) -> list[list[dict[str, Any]]]:
-    """The rows of each network among runs that may be compared."""
+def _by_network(table: pd.DataFrame) -> list[tuple[tuple[Any, ...], list[dict[str, Any]]]]:
+    """The rows of each network among runs that may be compared, with what these share."""
     if table.empty:
         return []
-    return [cast(Any, part).to_dict("records") for _, part in table.groupby([*analysis.SHARED, "network"], sort=False)]
+    grouped = table.groupby([*analysis.SHARED, "network"], sort=False)
+    return [(cast(tuple, group)[:-1], cast(Any, part).to_dict("records")) for group, part in grouped]
 
 
 def _points(row: dict[str, Any]) -> str:
@@ -191,7 +201,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "network": table["network"],
             "tier": table["tier"],
             "dataset": table["dataset"],
-            "recipe": table["recipe"].str.replace("-", ", "),
+            "recipe": table["recipe"].str.replace(r"-(?=[a-z_]+=)", ", ", regex=True),
             "seeds": table["seeds"],
             "accuracy %": percent["accuracy"],
             "95 % interval": percent["low"] + " to " + percent["high"],
@@ -228,23 +238,18 @@ def study_table(runs: list[Run]) -> str:
     shown, lines = readable(table), []
     kept = ["network", "recipe", "seeds", "accuracy %", "95 % interval", *(f"{name} %" for name in CORRUPTIONS)]
     kept += ["ECE", "mult-adds M", "core-seconds"]
-    said, folded = comparisons(runs) + limits(runs), effects(runs)
+    said, folded = _comparisons(runs) + _limits(runs), _effects(runs)
     for group, part in table.groupby([*analysis.SHARED], sort=False):
         shared = dict(zip(analysis.SHARED, cast(tuple, group), strict=True))
-        heading = _heading(shared["tier"], shared["dataset"])
         what = "{train_images:,} training images, {epochs} epochs, batches of {batch_size}, {precision}".format(**shared)
         machines = " and ".join(sorted(set(part["device"])))
-        lines += [f"**{heading}**: {what}, {machines}", "", _markdown(shown.loc[part.index, kept]), ""]
-        lines += [*_listed(said, heading), ""]
-        if details := _listed(folded, heading):
+        heading = f"**{_heading(shared['tier'], shared['dataset'])}**: {what}, {machines}"
+        lines += [heading, "", _markdown(shown.loc[part.index, kept]), ""]
+        lines += [*(f"- {line}" for where, line in said if where == group), ""]
+        if details := [f"- {line}" for where, line in folded if where == group]:
             summary = "<details><summary>Architecture against recipe, and every single change</summary>"
             lines += [summary, "", *details, "", "</details>", ""]
     return "\n".join(lines[:-1])
-
-
-def _listed(sentences: list[str], heading: str) -> list[str]:
-    """Those below a heading that begin with it, without it, as a list in Markdown."""
-    return [f"- {line.removeprefix(heading + ', ')}" for line in sentences if line.startswith(heading + ", ")]
 
 
 def reported_table(runs: list[Run]) -> str:

@@ -295,7 +295,7 @@ def _with_half(row: Any) -> str:
 
 
 def _star(row: Any) -> str:
-    """After what one seed gave, and after what never left chance; it takes no room, so that columns stay in line."""
+    """After what one seed gave, and after what hardly left guessing; it takes no room, so that columns stay in line."""
     return _mark((r"\ast" if row["seeds"] == 1 else "") + (r"\dagger" if row.get("stuck") else ""))
 
 

@@ -6,9 +6,11 @@ less, nor other uses of random numbers, nor an interruption changes what comes o
 
 import copy
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,22 +21,12 @@ from safetensors.torch import save_file
 from scipy.special import softmax
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+from torch.random import fork_rng
 from tqdm import tqdm
 
-from . import checkpoint, corruptions, data, metrics, models, runs, transforms, views
+from . import checkpoint, corruptions, data, environment, metrics, models, runs, transforms, views
 from .data import Images
-from .environment import (
-    OutOfTime,
-    commit,
-    complete,
-    device_name,
-    hardware,
-    interruptions,
-    threads_kept,
-    tidy,
-    versions,
-    working_folder,
-)
+from .environment import OutOfTime, complete, hardware, interruptions, tidy, working_folder
 from .errors import UserError
 from .recipes import Recipe
 from .runs import Run
@@ -90,7 +82,7 @@ class Job:
     def folder(self) -> Path:
         """Where the run belongs below the root of results, which has a folder for each tier."""
         kind, _, path = self.dataset.partition(":")
-        dataset = f"folder-{data.expand(path).resolve().name}" if path else kind
+        dataset = f"folder-{Path(os.path.expanduser(path)).resolve().name}" if path else kind
         return Path(self.tier, dataset, runs.model_label(self.model, self.options), self.recipe.name, f"seed{self.seed}")
 
     def settings(self) -> dict[str, Any]:
@@ -127,17 +119,17 @@ def fit(
         OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by the deadline, Ctrl-C, SIGTERM; the same call continues.
     """
     folder = Path(out) / job.folder
+    target, kind = hardware(device, precision)
     if folder.is_dir():
         run = Run.load(folder)
-        asked = {} if precision == "auto" else {"precision": precision}
-        _check_same(folder, run.info, job.settings() | asked)
+        _check_same(folder, run.info, job.settings() | ({} if precision == "auto" else {"precision": kind}))
         tidy(folder)
         return run
-    target, kind = hardware(device, precision)
     models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
     dataset = data.load(job.dataset, download=download, size=job.input_size)
     gpus = [target] if target.type == "cuda" else []
-    with working_folder(folder) as work, interruptions(deadline) as interruption, torch.random.fork_rng(gpus), threads_kept():
+    with working_folder(folder) as work, interruptions(deadline) as interruption, fork_rng(gpus), ExitStack() as end:
+        end.callback(torch.set_num_threads, torch.get_num_threads())  # a training that is continued sets its own
         trainer = Trainer(job, dataset, target, kind, work)
         trainer.interruption, trainer.checkpoint_seconds, trainer.verbose = interruption, checkpoint_seconds, verbose
         trainer.resume()
@@ -290,8 +282,7 @@ class Trainer:
 
     def evaluate(self, part: Images, flip: bool = False) -> tuple[Tensor, Tensor]:
         """What `models.outputs` gives for images: representations and logits; `flip` counts their mirror images, too."""
-        network = self.evaluated.eval()
-        return models.outputs(network, part.images, self.transform, self.device, self.precision, flip, self.pause_point)
+        return models.outputs(self.evaluated.eval(), part.images, self.transform, self.precision, flip, self.pause_point)
 
     def epoch_row(self, logits: Tensor) -> dict[str, float]:
         """The row of the history for this epoch, given the validation images' logits."""
@@ -425,10 +416,10 @@ class Trainer:
             "macs": self.macs,
             "train_seconds": seconds,
             "images_per_second": len(self.train_set) * self.recipe.epochs / seconds,
-            "device": device_name(self.device),
+            "device": environment.device_name(self.device),
             "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "commit": commit(),
+            "versions": environment.versions(),
+            "commit": environment.commit(),
             "warnings": [plateau] if stuck else [],
         }
 

@@ -200,6 +200,23 @@ def test_the_same_training_twice_is_refused(square):
         analysis.accuracies([*square, square[0]])
 
 
+def test_seeds_of_other_recipes_are_not_averaged():
+    other = made("resnet18", "tuned", 0.7, seed=1)
+    other.info["recipe"]["learning_rate"] = 0.5
+    with pytest.raises(UserError, match="differ in their recipes"):
+        analysis.accuracies([made("resnet18", "tuned", 0.7), other])
+
+
+def test_what_is_said_stands_below_the_runs_it_is_said_of(square):
+    longer = [made(name, "tuned", share) for name, share in (("resnet18", 0.8), ("resnet18_improved", 0.9))]
+    for run in longer:
+        run.info["epochs"] = 9
+    long, short = report.study_table(square + longer).split("**CIFAR-10, small tier**")[1:]
+    assert "9 epochs" in long
+    assert ("+10.00 points" in long, "+5.00 points" in long) == (True, False)
+    assert ("+10.00 points" in short, "+5.00 points" in short) == (True, True), "its recipe is worth ten, too"
+
+
 def test_trainings_of_other_lengths_are_not_compared(square):
     longer = made("resnet18_improved", "tuned", 0.9)
     longer.info["epochs"] = 5

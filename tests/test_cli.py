@@ -54,6 +54,10 @@ def test_train_compare_report_and_again(run, tmp_path):
     code, out, _ = run("report", "runs", "--out", "pictures")
     assert code == 0
     assert out.splitlines() == ["pictures/digits-curves.png", "pictures/digits-confusion.png"]
+    (tmp_path / "numbers.json").write_text("[1]")
+    code, _, err = run("report", "runs", "--readme", "README.md", "--bench", "numbers.json", "--out", "pictures")
+    assert code == 2
+    assert "is not what 'deepnets bench --json' prints" in err
     assert all((tmp_path / line).read_bytes().startswith(b"\x89PNG") for line in out.splitlines())
 
 

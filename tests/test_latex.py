@@ -91,6 +91,14 @@ def test_seeds_are_averaged_their_spread_is_told_and_single_ones_are_marked(few)
     assert (rows["AlexNet"], rows["ResNet18"], rows["ResNet18+"]) == (0, 1, 2)
 
 
+def test_what_hardly_left_guessing_has_a_dagger_and_is_never_bold(few):
+    failed = [*few[1:], made("resnet18", "plain", 0.35)]
+    assert tables.results_table(failed).count("dagger") == 1
+    (row,) = (line for line in tables.effects_table(failed).splitlines() if line.startswith(r"ResNet18 & \textbf"))
+    assert row.count("dagger") == 3
+    assert row.count("textbf") == 1, "the primary comparison, which holds no such cell"
+
+
 def test_images_that_no_network_gets_right_are_counted(few):
     tuned = [run for run in few if run.info["recipe"]["name"] == "tuned"]
     both = sum(1 for a, b in zip(*(run.correct for run in tuned), strict=True) if not a and not b)

@@ -122,21 +122,14 @@ def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> in
 
 @torch.inference_mode()
 def outputs(
-    network: Network,
-    images: Tensor,
-    transform: Callable[[Tensor], Tensor],
-    device: torch.device,
-    precision: str = "fp32",
-    flip: bool = False,
-    pause: Callable[[], None] = lambda: None,
+    network: Network, images: Tensor, transform: Callable[[Tensor], Tensor], precision: str, flip: bool, pause: Callable
 ) -> tuple[Tensor, Tensor]:
     """What a network makes of images.
 
     Args:
-        network: on the `device`, in evaluation mode.
+        network: in evaluation mode.
         images: (N, C, H, W), uint8.
         transform: makes of a batch of them what the network takes.
-        device: where to compute.
         precision: `fp32` or `bf16`.
         flip: average the logits with those of the mirror images.
         pause: is called between two batches, and may raise.
@@ -144,7 +137,7 @@ def outputs(
     Returns:
         Representations (N, D) and logits (N, classes), float32.
     """
-    features, logits = [], []
+    device, features, logits = next(network.parameters()).device, [], []
     for part in images.split(EVALUATION_BATCH):
         x = transform(part.to(device)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
