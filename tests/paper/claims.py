@@ -1,6 +1,7 @@
 """What must hold of the runs for the paper's comparing sentences to be true, by the name that `\\claim` gives them.
 
-Each function takes the runs of the paper's tier; the sentence may stay as it is while it returns True.
+Each function takes the runs of the paper's tier, or of the full tier if its name begins with `full`; the sentence may stay as
+it is while it returns True.
 """
 
 from collections.abc import Callable
@@ -141,3 +142,10 @@ def steadier(runs):
 @claim
 def none_better(runs):
     return "better" not in declared(runs).values()
+
+
+@claim
+def full_brittle(runs):
+    found = {run.label: run.info["robustness"] for run in tuned(runs)}
+    pairs = [(found[improved], found[original]) for improved, original in analysis.ORIGINALS.items() if improved in found]
+    return all(ours[kind] < theirs[kind] for ours, theirs in pairs for kind in ("noise", "blur"))

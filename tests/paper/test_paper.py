@@ -14,7 +14,7 @@ from deepnets import latex, runs
 ROOT = Path(__file__).parent.parent.parent
 PAPER = ROOT / "paper"
 TEX = re.sub(r"(?<!\\)%.*", "", (PAPER / "main.tex").read_text())
-RUNS = ROOT / "results" / "small"
+RUNS, FULL = ROOT / "results" / "small", ROOT / "results" / "full"
 needs_runs = pytest.mark.skipif(not RUNS.is_dir(), reason="the runs of the paper's tier are not there: results/small")
 
 # Numbers that are no results, and what they are.
@@ -99,7 +99,8 @@ def test_every_claim_has_its_condition_and_every_condition_its_sentence():
 @needs_runs
 @pytest.mark.parametrize("name", sorted(CLAIMS))
 def test_the_sentence_holds(name):
-    assert CLAIMS[name](runs.find(RUNS)), f"the sentence of \\claim{{{name}}} in paper/main.tex is no longer true"
+    found = runs.find(FULL if name.startswith("full") else RUNS)
+    assert CLAIMS[name](found), f"the sentence of \\claim{{{name}}} in paper/main.tex is no longer true"
 
 
 def swap(root: Path, first: str, second: str) -> None:
@@ -124,7 +125,7 @@ def test_a_flipped_run_makes_a_sentence_fail(tmp_path, form):
     for seed in seeds:
         swap(tmp_path / "small", *(str((family / seed).relative_to(RUNS)) for family in families))
     flipped = runs.find(tmp_path / "small")
-    assert not all(condition(flipped) for condition in CLAIMS.values())
+    assert not all(condition(flipped) for name, condition in CLAIMS.items() if not name.startswith("full"))
 
 
 @needs_runs
