@@ -163,6 +163,18 @@ def test_all_committed_runs_can_be_compared():
     assert set(table.query("tier == '' and train_images == 5000")["precision"]) == {"fp32", "bf16"}
 
 
+def test_what_the_readme_says_in_short_of_all_images_holds():
+    full = runs.find(ROOT / "results" / "full")
+    rows = analysis.primary([run for run in full if run.info["dataset"] == "cifar10"]).to_dict("records")
+    said = {row["network"]: analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows}
+    assert said == {"googlenet_improved": "better", "resnet18_improved": "not distinguishable"}
+    table = analysis.accuracies(full).query("recipe == 'tuned'").set_index(["dataset", "network"])
+    colour = table.loc["CIFAR-10 (JPEG copy)"]
+    for improved in said:
+        assert all(colour.loc[improved, ["noise", "blur"]] < colour.loc[analysis.ORIGINALS[improved], ["noise", "blur"]])
+    assert table.loc[("MNIST", "resnet18_improved"), "contrast"] < 0.12
+
+
 def test_what_the_benchmarks_say_is_what_was_measured():
     text = (ROOT / "benchmarks" / "README.md").read_text()
     pair = (runs.find(ROOT / "results" / "precision" / name) for name in ("fp32", "bf16"))
