@@ -146,10 +146,11 @@ def two_by_two(runs: Sequence[Run]) -> pd.DataFrame:
                 "recipe": (-0.5, 0.5, -0.5, 0.5),
                 "interaction": (1, -1, -1, 1),
             }
+            stuck = any(_stuck(cells[corner]) for corner in corners if corner in cells)
             for effect, weights in effects.items():
                 values = contrast(cells, dict(zip(corners, weights, strict=True)))
                 if values is not None:
-                    rows.append(_row(where, improved, effect, values) | {"stuck": any(_stuck(cells[c]) for c in corners)})
+                    rows.append(_row(where, improved, effect, values) | {"stuck": stuck})
     return pd.DataFrame(rows, columns=[*SHARED, "network", "effect", "seeds", "value", "low", "high", "stuck"])
 
 

@@ -228,7 +228,7 @@ def runs_table(runs: list[Run]) -> str:
     """The comparison of runs of one recipe and seed in Markdown."""
     machines = sorted({f"{run.info['device']}, {run.info['precision']}, {run.info['threads']} threads" for run in runs})
     kept = ["network", "accuracy %", "95 % interval", "parameters", "mult-adds M", "images", "epochs", "size"]
-    shown = readable(analysis.accuracies(runs).sort_values("accuracy", ascending=False))[[*kept, "seconds", "images/s"]]
+    shown = readable(analysis.accuracies(runs))[[*kept, "seconds", "images/s"]]
     return f"{_markdown(shown)}\n\nTrained on: {'; '.join(machines)}."
 
 
