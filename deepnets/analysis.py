@@ -21,6 +21,14 @@ PLAIN, TUNED = "plain", "tuned"
 QUALITY = ("test_nll", "test_brier", "test_ece", "test_ece_calibrated")
 PRIMARY_TESTS = 6  # of a tier: three families on two datasets, see studies/README.md
 ONE_CHANGE = {"googlenet_improved": "stem=7x7"}  # an improved network that is its original once that is undone
+# What a variant of studies/ablation.toml undoes in an improved network, or makes in an original one.
+CHANGES = {
+    "stem=7x7": "3x3 stem", "stem=3x3": "3x3 stem", "stem_norm=False": "batch norm in the stem", "dropout=0.0": "dropout",
+    "dropout=0.2": "dropout", "init=field": "He's initialisation", "init=he": "He's initialisation",
+    "batch_norm=False": "batch norm", "batch_norm=True": "batch norm", "head_pool=avg7": "5x5 max pool",
+    "head_pool=max5": "5x5 max pool", "label_smoothing=0.0": "label smoothing", "weight_decay=0.0": "weight decay",
+    "schedule=constant": "falling rate", "augment=False": "augmentation",
+}  # fmt: skip
 HARDLY = 0.1  # of the way from guessing to all right: below it, a network has hardly left guessing
 
 SHARED = ("tier", "dataset", "train_images", "epochs", "input_size", "batch_size", "precision")
@@ -157,8 +165,9 @@ def two_by_two(runs: Sequence[Run]) -> pd.DataFrame:
 def changes(runs: Sequence[Run]) -> pd.DataFrame:
     """Single changes under `tuned`, and what each is worth: with it minus without, in shares of the test images.
 
-    Changes undone in the improved network (`from` is the improved one) and changes made to the original one. `p` is the exact
-    McNemar test of the smallest common seed, `p_holm` adjusts it over the changes of one network and dataset.
+    Changes undone in the improved network and changes made to the original one: `effect` says which, in words, `variant` by
+    what it was undone or made. `p` is the exact McNemar test of the smallest common seed, `p_holm` adjusts it over the changes
+    of one network and dataset.
     """
     rows = []
     for where, cells in groups(runs):
@@ -171,7 +180,8 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
                 if values is not None:
                     seed = min(set(cells[cell]) & set(cells[base, TUNED]))
                     p = metrics.mcnemar(cells[cell][seed].correct, cells[base, TUNED][seed].correct)
-                    family.append(_row(where, base, variant, values) | {"p": p})
+                    change = CHANGES.get(variant, variant if sign > 0 else f"in place of {variant}")
+                    family.append(_row(where, base, change, values) | {"variant": variant, "p": p})
             for row, adjusted in zip(family, metrics.holm([row["p"] for row in family]), strict=True):
                 rows.append(row | {"p_holm": adjusted})
     return pd.DataFrame(rows)

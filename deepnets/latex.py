@@ -104,7 +104,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
     if len(analysis.unchanged(runs)) < len(runs):
         found["study/changes"] = "yes"  # else the one change there is, a stem, is in the table of effects already
     for _, row in analysis.changes(runs).iterrows():
-        found |= _effect(f"{names[row['dataset']]}/{row['network']}/{row['effect']}", row)
+        found |= _effect(f"{names[row['dataset']]}/{row['network']}/{row['variant']}", row)
     for dataset in names.values():
         found |= _mistakes([run for run in runs if run.info["dataset"] == dataset], dataset)
     return found

@@ -118,6 +118,8 @@ def _comparisons(runs: list[Run]) -> Said:
 def _effects(runs: list[Run]) -> Said:
     """The way to each improved network, architecture against recipe, and single changes."""
     lines = []
+    several = analysis.between_seeds(analysis.accuracies(runs))
+    apart_by_seed = several[several["recipe"] == analysis.TUNED].groupby([*analysis.SHARED])["apart"].max().to_dict()
     for where, group in _by_network(analysis.ladder(runs)):
         if len(group) > 2:
             said = " -> ".join(f"{row['effect']} {100 * row['value']:.2f} %" for row in group)
@@ -130,23 +132,34 @@ def _effects(runs: list[Run]) -> Said:
     for where, group in _by_network(analysis.changes(runs)):
         network = group[0]["network"]
         primary = analysis.ONE_CHANGE.get(network)
-        if [row["effect"] for row in group] == [primary]:
+        if [row["variant"] for row in group] == [primary]:
             continue  # the comparison of both networks says it
         ranked = sorted(group, key=lambda row: -abs(row["value"]))
-        what = "undone one at a time, what each gave" if network in analysis.ORIGINALS else "made one at a time"
+        what = "undone" if network in analysis.ORIGINALS else "made"
         usual = mode(_seeds(row) for row in ranked)
         gave = []
         for row in ranked:
-            notes = ["the comparison above"] * (row["effect"] == primary) + [_seeds(row)] * (_seeds(row) != usual)
+            notes = ["the comparison above"] * (row["variant"] == primary) + [_seeds(row)] * (_seeds(row) != usual)
             gave.append(", ".join([f"{row['effect']} {_points(row)}, p = {row['p_holm']:.2g}", *notes]))
-        lines.append((where, f"{network}, changes {what}, {usual}: {'; '.join(gave)}."))
+        about = f"changes {what} one at a time, accuracy with each minus without it, {usual}"
+        lines.append((where, f"{network}, {about}: {'; '.join(gave)}."))
         if len(group) > 1:
             apart = [row for row in ranked if analysis.verdict(row["low"], row["high"], row["p_holm"]) != "not distinguishable"]
             rest = ", ".join(row["effect"] for row in ranked if row not in apart)
             most = f"the largest effect is that of {apart[0]['effect']}" if apart else "none can be told from no change"
             others = f"; not told from no change: {rest}" if apart and rest else ""
-            lines.append((where, f"{network}, of these {len(group)} changes: {most}{others}."))
+            seeds = _beside_seeds(ranked, apart_by_seed.get(where))
+            lines.append((where, f"{network}, of these {len(group)} changes: {most}{others}{seeds}."))
     return lines
+
+
+def _beside_seeds(effects: list[dict[str, Any]], seeds: float | None) -> str:
+    """Which `effects` are larger than `seeds`, by which accuracies of different seeds lie apart, if that is known."""
+    if seeds is None:
+        return ""
+    larger = ", ".join(row["effect"] for row in effects if abs(row["value"]) > seeds)
+    which = f"and only {larger} moved it further" if larger else "and none of these changes moved it further"
+    return f"; the seed alone moves an accuracy by up to {100 * seeds:.2f} points under tuned, {which}"
 
 
 def _limits(runs: list[Run]) -> Said:

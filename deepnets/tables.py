@@ -18,14 +18,6 @@ from .runs import Run
 DATASETS = {"cifar10": "CIFAR-10", "mnist": "MNIST"}
 COLUMNS = tuple(product(DATASETS, (PLAIN, TUNED)))  # of the tables that have a row a network
 EFFECTS = ("architecture", "recipe", "interaction")
-# What a variant of `studies/ablation.toml` undoes or makes: the change whose worth is then known.
-CHANGES = {
-    "stem=7x7": r"$3\times3$ stem", "stem=3x3": r"$3\times3$ stem", "stem_norm=False": "batch norm in the stem",
-    "dropout=0.0": "dropout", "dropout=0.2": "dropout", "init=field": "He's initialisation", "init=he": "He's initialisation",
-    "batch_norm=False": "batch norm", "batch_norm=True": "batch norm", "head_pool=avg7": r"$5\times5$ max pool",
-    "head_pool=max5": r"$5\times5$ max pool", "label_smoothing=0.0": "label smoothing", "weight_decay=0.0": "weight decay",
-    "schedule=constant": "falling rate", "augment=False": "augmentation",
-}  # fmt: skip
 # The networks as published and as the field builds them, in the table's order: name, options, side of the published images.
 FORMS: tuple[tuple[str, dict[str, Any], int], ...] = (
     ("alexnet_2012", {}, 227),  # the paper says 224, but its first map of 55x55 needs 227
@@ -210,14 +202,18 @@ def full_table(runs: Sequence[Run]) -> str:
 
 
 def changes_table(runs: Sequence[Run]) -> str:
-    """What single changes are worth under `tuned` on the first dataset, with Holm's p over the changes of one network."""
+    """What single changes are worth under `tuned` on the first dataset, with Holm's p over the changes of one network.
+
+    Bold is what the words of the report tell from no change: the interval leaves out zero, and Holm's p is below 0.05.
+    """
     rows: list[list[str]] = []
     found = _index(analysis.changes(runs), runs)
     first = min(found, key=lambda key: list(DATASETS).index(key[0]))[0] if found else ""
     for (dataset, network, effect), row in found.items():
         if dataset == first:
             name = NETWORKS[network]
-            cells = [CHANGES.get(effect, escape(effect)), _with_half(row), p_value(row["p_holm"])]
+            change = re.sub(r"(\d)x(\d)", r"$\1\\times\2$", escape(effect))
+            cells = [change, _with_half(row, row["p_holm"]), p_value(row["p_holm"])]
             rows.append(["" if any(name == above[0] for above in rows) else name, *cells])
     return _booktabs("llrr", [r"network & change & worth & Holm's $p$"], rows or [[DASH] * 4])
 
@@ -287,10 +283,11 @@ def _between(row: dict[str, Any]) -> str:
     return f"[{percent(row['low'])}, {percent(row['high'])}]"
 
 
-def _with_half(row: Any) -> str:
-    """An effect and half the width of its interval, which is symmetric; bold if that leaves out zero; a star for one seed."""
+def _with_half(row: Any, p: float = 0.0) -> str:
+    """An effect and half the width of its interval; bold if that leaves out zero and `p` is low; a star for one seed."""
     value, half = signed(row["value"]), f"{50 * (row['high'] - row['low']):.2f}"
-    value = value if row["low"] <= 0 <= row["high"] or row.get("stuck") else rf"\textbf{{{value}}}"
+    plain = analysis.verdict(row["low"], row["high"], p) == "not distinguishable" or row.get("stuck")
+    value = value if plain else rf"\textbf{{{value}}}"
     return rf"{value}\,$\pm$\,{half}{_star(row)}"
 
 

@@ -109,7 +109,7 @@ def test_tiers_and_datasets_never_mix(square):
 
 def test_changes_are_undone_in_the_improved_and_made_in_the_original(square):
     undone = analysis.changes([made(name, "tuned", 0.7) for name in ("googlenet", "googlenet_improved")])
-    assert undone["effect"].to_list() == ["stem=7x7"], "GoogLeNet's only change, undone, gives the original"
+    assert undone["effect"].to_list() == ["3x3 stem"], "GoogLeNet's only change, undone, gives the original"
     single = [
         made("resnet18_improved", "tuned", 0.70, options={"stem": "7x7"}),
         made("resnet18_improved", "tuned", 0.7405, options={"dropout": 0.0}),
@@ -117,7 +117,7 @@ def test_changes_are_undone_in_the_improved_and_made_in_the_original(square):
         made("resnet18", "tuned", 0.73, options={"stem": "3x3"}),
         made("resnet18_improved", "plain", 0.1, options={"stem": "7x7"}),
     ]
-    table = analysis.changes(square + single).set_index(["network", "effect"])
+    table = analysis.changes(square + single).set_index(["network", "variant"])
     assert len(table) == 4, "a variant under another recipe is none of tuned"
     assert table.loc[("resnet18_improved", "stem=7x7"), "value"] == pytest.approx(0.04)
     assert table.loc[("resnet18_improved", "augment=False"), "value"] == pytest.approx(0.02)
@@ -176,9 +176,11 @@ def test_the_single_change_that_matters_most_is_named(square):
         made("resnet18_improved", "tuned", 0.7405, options={"dropout": 0.0}),
     ]
     text = "\n".join(report.findings(square + single))
-    assert "of these 2 changes: the largest effect is that of stem=7x7; not told from no change: dropout=0.0." in text
+    assert "3x3 stem +14.00 points" in text, "what the change gives, and not what its undoing does"
+    assert "of these 2 changes: the largest effect is that of 3x3 stem; not told from no change: dropout; the seed" in text
+    assert "by up to 0.20 points under tuned, and only 3x3 stem moved it further." in text
     same = [made("resnet18_improved", "tuned", 0.7401, options={"dropout": value}) for value in (0.0, 0.1)]
-    assert "of these 2 changes: none can be told from no change." in "\n".join(report.findings(square + same))
+    assert "of these 2 changes: none can be told from no change; the seed" in "\n".join(report.findings(square + same))
 
 
 def test_what_runs_cannot_say_follows_their_seeds(square):

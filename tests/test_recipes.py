@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deepnets import models, recipes
+from deepnets import analysis, models, recipes
 from deepnets.errors import UserError
 from deepnets.training import _optimizer
 
@@ -44,7 +44,12 @@ def test_warmup_grows_from_nothing_to_the_rate_without_a_jump():
 def test_networks_without_batch_norm_get_a_low_rate(recipe, name):
     network = models.blueprint(name)
     normalised = any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
-    assert (recipes.get(recipe, name).learning_rate > 0.015) == normalised
+    assert normalised or recipes.get(recipe, name).learning_rate < 0.015
+
+
+@pytest.mark.parametrize(("improved", "original"), analysis.ORIGINALS.items())
+def test_an_improved_network_has_the_rate_of_its_original(improved, original):
+    assert recipes.get("tuned", improved) == recipes.get("tuned", original)
 
 
 def test_weight_decay_spares_biases_and_norms():
