@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from . import metrics
+from .recipes import Recipe
 from .runs import Run
 
 TRAIN, VALIDATION = sns.color_palette("colorblind", 2)
@@ -24,6 +25,18 @@ STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.3,
     "lines.linewidth": 1.4, "pdf.fonttype": 42, "axes.prop_cycle": cycler(color=sns.color_palette("colorblind")),
 }  # fmt: skip
+# A family a hue, so that a network looks the same in every picture; improved forms are darker.
+COLOURS = {
+    "alexnet": "0.5", "vgg11": "#a1d99b", "vgg16": "#41ab5d", "vgg16_improved": "#005a32", "googlenet": "#fd8d3c",
+    "googlenet_improved": "#a63603", "resnet20": "#6baed6", "resnet18": "#2171b5", "resnet18_improved": "#08306b",
+}  # fmt: skip
+
+
+def colours(networks: Sequence[str]) -> list[Any]:
+    """A colour for each of the `networks`: its own, unless one is unknown or there twice; then any that differ."""
+    if len(set(networks)) == len(networks) and set(networks) <= COLOURS.keys():
+        return [COLOURS[name] for name in networks]
+    return list(sns.color_palette("colorblind" if len(networks) <= 10 else "husl", len(networks)))
 
 
 def save(figure: Figure, file: Path | BinaryIO, dpi: int = 150) -> None:
@@ -87,11 +100,12 @@ def _heatmap(ax: Axes, counts: np.ndarray, text: np.ndarray, classes: Sequence[s
 def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int]) -> Figure:
     """A network from its trace (`models.trace`) for an image (C, H, W): a box for what each stage gives.
 
-    A box is as high as the map (square root of its side) and as wide as it has channels (logarithm).
+    A box is as high as the map (square root of its side) and as wide as it has channels (logarithm); above it what it gives,
+    below it the windows of its convolutions or else its number of weights. Blue is a pool, green has weights.
     """
     steps = [{"name": "image", "shape": input_shape, "parameters": 0}, *trace]
     with rc_context(STYLE):
-        figure = Figure(figsize=(max(6, 0.52 * len(steps)), 2.6), layout="constrained")
+        figure = Figure(figsize=(max(6, 0.52 * len(steps)), 2.8), layout="constrained")
         ax = figure.subplots()
         left = 0.0
         for step in steps:
@@ -102,34 +116,34 @@ def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int]) -> F
             ax.add_patch(Rectangle((left, -height / 2), width, height, facecolor=colour, edgecolor="white"))
             shape = "x".join(map(str, step["shape"]))
             ax.text(left + width / 2, height / 2 + 0.15, shape, ha="center", va="bottom", rotation=90, fontsize=6)
-            ax.text(left + width / 2, -height / 2 - 0.15, step["name"], ha="center", va="top", rotation=90, fontsize=6)
+            weights = f"{EngFormatter(sep='', places=1)(step['parameters'])} weights" if step["parameters"] else ""
+            text = f"{step['name']}\n{step.get('windows') or weights}".strip()
+            ax.text(left + width / 2, -height / 2 - 0.15, text, ha="center", va="top", rotation=90, fontsize=6)
             left += width + 0.35
         top = math.sqrt(input_shape[-1]) / 2 + 3
-        ax.set(xlim=(-0.5, left), ylim=(-top, top))
+        ax.set(xlim=(-0.5, left), ylim=(-top - 0.5, top))
         ax.set_axis_off()
     return figure
 
 
 def together(runs: list[Run]) -> Figure:
-    """Loss, accuracy and learning rate by epoch, all runs on the same axes: validation solid, training dashed."""
+    """Loss, accuracy and learning rate by epoch, all runs on the same axes: validation solid, training dashed.
+
+    A recipe's rate is drawn as it was, within the epochs too.
+    """
     with rc_context(STYLE | {"axes.grid": True}):
         figure = Figure(figsize=(10, 2.8), layout="constrained")
         axes = figure.subplots(1, 3)
-        for run, colour in zip(runs, sns.color_palette("colorblind", len(runs)), strict=True):
+        for run, colour in zip(runs, colours([run.label for run in runs]), strict=True):
             epochs = run.history["epoch"]
+            size = 2.5 if len(epochs) <= 40 else 0  # more points than that hide which line is dashed
             for ax, what in zip(axes, ("loss", "accuracy"), strict=False):
-                ax.plot(epochs, run.history[f"val_{what}"], color=colour, marker="o", markersize=2.5, label=name_of(run))
-                ax.plot(
-                    epochs,
-                    run.history[f"train_{what}"],
-                    color=colour,
-                    linestyle="--",
-                    linewidth=0.9,
-                    marker="o",
-                    markersize=1.5,
-                )
-            axes[2].plot(epochs, run.history["learning_rate"], color=colour, marker="o", markersize=2.5)
-        for ax, title in zip(axes, ("loss (nats)", "accuracy", "learning rate at the epoch's end"), strict=True):
+                for split, line, width, scale in (("val", "-", 1.4, 1), ("train", "--", 0.9, 0.6)):
+                    style = {"color": colour, "linestyle": line, "linewidth": width, "marker": "o", "markersize": scale * size}
+                    ax.plot(epochs, run.history[f"{split}_{what}"], **style, label=name_of(run) if split == "val" else None)
+            recipe, progress = Recipe(**run.info["recipe"]), np.linspace(0, 1, 500)
+            axes[2].plot(len(epochs) * progress, [recipe.rate(done) for done in progress], color=colour)
+        for ax, title in zip(axes, ("loss (nats)", "accuracy", "learning rate"), strict=True):
             ax.set(title=title, xlabel="epoch")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         losses = np.concatenate([run.history[["train_loss", "val_loss"]].to_numpy().ravel() for run in runs])
@@ -138,10 +152,13 @@ def together(runs: list[Run]) -> Figure:
             axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes[0].yaxis.set_major_formatter("{x:g}")
             axes[0].yaxis.set_minor_formatter(NullFormatter())
+        for line, name in (("-", "validation"), ("--", "training")):
+            axes[1].plot([], [], line, color="0.3", label=name)
+        lines, names = axes[1].get_legend_handles_labels()
         if len(runs) == 1:
-            figure.suptitle(name_of(runs[0]), fontsize=8)
-        else:
-            figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=7)
+            figure.suptitle(names[0], fontsize=8)
+            lines, names = lines[1:], names[1:]
+        figure.legend(lines, names, loc="outside right center", frameon=False, fontsize=7)
     return figure
 
 
@@ -171,13 +188,14 @@ def per_class(runs: list[Run]) -> Figure:
         figure = Figure(figsize=(10, 2.8), layout="constrained")
         ax = figure.subplots()
         classes = runs[0].info["classes"]
-        for number, run in enumerate(runs):
+        for number, (run, colour) in enumerate(zip(runs, colours([run.label for run in runs]), strict=True)):
             labels = run.test["labels"]
             rows = [(run.correct[labels == k].sum(), (labels == k).sum()) for k in range(len(classes))]
             shares = np.array([correct / total for correct, total in rows])
             ends = np.array([metrics.accuracy_interval(int(correct), int(total)) for correct, total in rows])
             place = np.arange(len(classes)) + 0.6 * ((number + 0.5) / len(runs) - 0.5)
-            ax.errorbar(place, shares, np.abs(ends.T - shares), fmt="o", markersize=3, linewidth=1, label=name_of(run))
+            error = np.abs(ends.T - shares)
+            ax.errorbar(place, shares, error, fmt="o", color=colour, markersize=3, linewidth=1, label=name_of(run))
         ax.set_xticks(range(len(classes)), classes)
         ax.set(ylabel="accuracy")
         figure.legend(loc="outside right center", frameon=False, fontsize=7)
@@ -250,9 +268,10 @@ def representation(run: Run) -> Figure:
         ax.set(xlabel=f"first component, {100 * share[0]:.0f} % of the variance", title=name_of(run))
         ax.set(ylabel=f"second component, {100 * share[1]:.0f} %")
         ax.locator_params(nbins=5)  # small components have long numbers
-        ax.legend(
-            frameon=False, fontsize=7, markerscale=3 if len(points) > 2000 else 1.5, loc="center left", bbox_to_anchor=(1, 0.5)
-        )
+        scale = 3 if len(points) > 2000 else 1.5
+        legend = ax.legend(frameon=False, fontsize=7, markerscale=scale, loc="center left", bbox_to_anchor=(1, 0.5))
+        for handle in legend.legend_handles:
+            cast(Any, handle).set_alpha(1)  # as dense points look
     return figure
 
 
@@ -274,30 +293,44 @@ def filters(run: Run) -> Figure:
 
 
 def attention(run: Run, images: np.ndarray) -> Figure:
-    """Where the network sees the class (Grad-CAM) in the first test image (N, C, H, W) of each class."""
+    """Where the network sees the class (Grad-CAM) in the first test image (N, C, H, W) of each class; mistakes stand out."""
     maps = run.view("cam")
     classes, first = np.unique(run.test["labels"], return_index=True)
     with rc_context(STYLE):
-        figure = Figure(figsize=(len(maps), 1.6), layout="constrained")
+        figure = Figure(figsize=(len(maps), 1.75), layout="constrained")
         figure.suptitle(f"{name_of(run)}: Grad-CAM on {run.views['cam_stage']}, {maps.shape[1]}x{maps.shape[2]}", fontsize=9)
         for ax, heat, k, index in zip(figure.subplots(1, len(maps)), maps, classes, first, strict=False):
             image = _picture(images[index])
             side = image.shape[0]
             ax.imshow(image, cmap="gray", extent=(0, side, side, 0))
             ax.imshow(heat, cmap="inferno", alpha=0.5, extent=(0, side, side, 0), interpolation="bilinear")
-            ax.set_title(run.info["classes"][k], fontsize=7)
+            right = run.test["predicted"][index] == k
+            found = "" if heat.any() else "no place"
+            ax.set_title(f"{run.info['classes'][k]}\n{found}", fontsize=7, color="black" if right else WRONG)
             ax.set_axis_off()
     return figure
 
 
 def effects(table: pd.DataFrame, title: str = "") -> Figure:
-    """Rows of effects (`effect`, `value`, `low`, `high`, in shares) as points with intervals, in points of accuracy."""
+    """Rows of effects (`effect`, `value`, `low`, `high`, in shares, `seeds`) as points with intervals, in points of accuracy.
+
+    An interval over test images only is dashed, with a hollow point. An effect that is `stuck`, because a cell hardly left the
+    accuracy of guessing, is written instead: drawn, it would leave no room for the others.
+    """
     with rc_context(STYLE | {"axes.grid": True}):
         figure = Figure(figsize=(5, 0.7 + 0.25 * len(table)), layout="constrained")
         ax = figure.subplots()
-        rows = np.arange(len(table))[::-1]
-        values, ends = 100 * table["value"].to_numpy(), 100 * table[["low", "high"]].to_numpy().T
-        ax.errorbar(values, rows, xerr=np.abs(ends - values), fmt="o", color=TRAIN, markersize=4, linewidth=1.2)
+        rows = range(len(table))[::-1]
+        for place, row in zip(rows, table.to_dict("records"), strict=True):
+            value, low, high = (100 * row[name] for name in ("value", "low", "high"))
+            if row.get("stuck"):
+                text = f"{value:+.2f}: a cell hardly left guessing"
+                ax.text(0.02, place, text, color="0.4", va="center", fontsize=7, transform=ax.get_yaxis_transform())
+                continue
+            several = row["seeds"] > 1
+            inside = TRAIN if several else "white"
+            ax.plot([low, high], [place, place], "-" if several else "--", color=TRAIN, linewidth=1.2)
+            ax.plot(value, place, "o", color=TRAIN, markerfacecolor=inside, markersize=4)
         ax.axvline(0, color="0.4", linewidth=0.8)
         ax.set_yticks(rows, table["effect"])
         ax.set(xlabel="points of accuracy, 95 % interval", title=title, ylim=(-0.6, len(table) - 0.4))
@@ -316,7 +349,7 @@ def trade_off(table: pd.DataFrame) -> Figure:
         }
         parts = table.groupby("network", sort=False)
         for ax, (column, label) in zip(axes, costs.items(), strict=True):
-            for (network, row), colour in zip(parts, sns.color_palette("colorblind", len(parts)), strict=True):
+            for (network, row), colour in zip(parts, colours(list(parts.groups)), strict=True):
                 spread = np.abs(100 * row[["low", "high"]].to_numpy().T - 100 * row["accuracy"].to_numpy())
                 ax.errorbar(row[column], 100 * row["accuracy"], spread, fmt="o", color=colour, markersize=4, label=network)
             ax.set(xscale="log", xlabel=label)
@@ -334,9 +367,10 @@ def reliability(runs: list[Run], bins: int = 15) -> Figure:
         figure = Figure(figsize=(6, 3.4), layout="constrained")
         ax = figure.subplots()
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
-        for run in runs:
+        for run, colour in zip(runs, colours([run.label for run in runs]), strict=True):
             points = metrics.reliability(run.test["probabilities"].max(1), run.correct, bins)
-            ax.plot(*points, marker="o", markersize=3, label=f"{name_of(run)}, ECE {run.info['test_ece']:.3f}")
+            name = f"{name_of(run)}, ECE {run.info['test_ece']:.3f}"
+            ax.plot(*points, color=colour, marker="o", markersize=3, label=name)
         ax.set(xlabel="confidence", ylabel="share right", xlim=(0, 1), ylim=(0, 1))
         figure.legend(loc="outside right center", frameon=False, fontsize=7)
     return figure

@@ -44,10 +44,10 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> tuple[np.ndarray, np.ndarray]:
-    """Mean `confidence` (N,) and share `correct` (N,) in each of the `bins` that hold at least 20 images; fewer say nothing."""
+    """Mean `confidence` (N,) and share `correct` (N,) in each of the `bins` with at least 50 images; fewer say little."""
     index = _bin(confidence, bins)
     totals = np.bincount(index, minlength=bins)
-    full = totals >= 20
+    full = totals >= 50
     means, shares = (np.bincount(index, values, bins)[full] / totals[full] for values in (confidence, correct))
     return means, shares
 

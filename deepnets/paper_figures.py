@@ -52,9 +52,9 @@ def curves(runs: Sequence[Run]) -> Figure:
             shown = [run for run in runs if run.info["dataset"] == dataset]
             lines = [(of_networks(shown, recipe), style) for recipe, style in ((TUNED, "-"), (PLAIN, "--"))]
             for ax, family in zip(row, families, strict=True):
-                for network, colour in zip(family, COLOURS, strict=False):
+                for network in family:
                     for found, style in lines:
-                        _curve(ax, found.get(network, []), style, colour, NETWORKS[network])
+                        _curve(ax, found.get(network, []), style, figures.COLOURS[network], NETWORKS[network])
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
                 if dataset == datasets[0] and ax.lines:
                     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=0.8)

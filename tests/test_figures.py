@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepnets import analysis, assets, data, figures, metrics, models, runs
+from deepnets import analysis, assets, data, figures, metrics, models, paper_figures, runs
 from deepnets.training import fit
 
 
@@ -27,7 +27,7 @@ def images():
 
 def drawn(pair, images):
     """Every picture, by name."""
-    effects = pd.DataFrame([{"effect": "a", "value": 0.02, "low": 0.01, "high": 0.03}])
+    effects = pd.DataFrame([{"effect": "a", "value": 0.02, "low": 0.01, "high": 0.03, "seeds": 3}])
     return {
         "drawing": figures.drawing(models.trace(models.blueprint("resnet20"), 32), (3, 32, 32)),
         "together": figures.together(pair),
@@ -66,13 +66,34 @@ def test_a_drawing_has_a_box_a_stage_as_high_as_its_map():
     assert sum(step["parameters"] for step in trace) == models.count_parameters(models.blueprint("resnet18"))
     boxes = figures.drawing(trace, (3, 64, 64)).axes[0].patches
     assert [round(box.get_height() ** 2) for box in boxes] == [64, 32, 16, 16, 8, 4, 2, 1, 1]
+    windows = [step["windows"] for step in trace]
+    assert windows == ["7x7", "", "4 of 3x3", *["1x1, 4 of 3x3"] * 3, "", ""]
+
+
+def test_an_effect_of_a_cell_that_never_trained_is_written_and_not_drawn():
+    rows = [("a", 0.02, 0.01, 0.03, 3, False), ("b", 0.02, 0.01, 0.03, 1, False), ("c", -0.38, -0.39, -0.37, 1, True)]
+    (ax,) = figures.effects(pd.DataFrame(rows, columns=["effect", "value", "low", "high", "seeds", "stuck"])).axes
+    assert [line.get_linestyle() for line in ax.lines[::2]] == ["-", "--", "-"], "seeds, images only, and zero"
+    assert ax.get_xlim()[0] > -5
+    assert [text.get_text() for text in ax.texts] == ["-38.00: a cell hardly left guessing"]
+
+
+def test_a_network_has_one_colour_in_every_picture():
+    networks = list(figures.COLOURS)
+    assert set(networks) == set(paper_figures.NETWORKS)
+    assert figures.colours(networks[::-1]) == figures.colours(networks)[::-1]
+    twice = figures.colours(["resnet18", "resnet18"])
+    assert twice[0] != twice[1]
 
 
 def test_curves_and_matrices_are_the_runs(pair):
     loss, accuracy, rate = figures.together(pair).axes
     assert [line.get_ydata().tolist() for line in loss.lines[::2]] == [run.history["val_loss"].tolist() for run in pair]
-    assert [line.get_ydata().tolist() for line in accuracy.lines[1::2]] == [r.history["train_accuracy"].tolist() for r in pair]
-    assert rate.lines[0].get_ydata().tolist() == pair[0].history["learning_rate"].tolist()
+    trained = [line.get_ydata().tolist() for line in accuracy.lines[1:4:2]]
+    assert trained == [run.history["train_accuracy"].tolist() for run in pair]
+    steps = -(-pair[0].info["train_images"] // 16)
+    drawn = np.interp(pair[0].history["epoch"] - 1 / steps, rate.lines[0].get_xdata(), rate.lines[0].get_ydata())
+    assert drawn == pytest.approx(pair[0].history["learning_rate"].to_numpy(), rel=1e-3), "the rate of each epoch's last step"
     counts = metrics.confusion(pair[0].test["labels"], pair[0].test["predicted"], 10)
     texts = [text.get_text() for text in figures.confusion(pair[0]).axes[0].texts]
     assert sum(int(text) for text in texts if text) == counts.sum() == 360

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -90,14 +91,19 @@ def trace(network: Network, input_size: int, in_channels: int = 3) -> list[dict[
         in_channels: its channels.
 
     Returns:
-        A dict a stage: its `name`, the `shape` of what it gives, and its number of `parameters`; the head and the classifier
-        are the last two.
+        A dict a stage: its `name`, the `shape` of what it gives, its number of `parameters`, and the `windows` of its
+        convolutions in words; the head and the classifier are the last two.
     """
     modules = dict(network.stages.named_children()) | {"head": network.head, "classifier": network.classifier}
     x, steps = torch.empty(1, in_channels, input_size, input_size, device="meta"), []
     for name, module in modules.items():
         x = module(x)
-        steps.append({"name": name, "shape": tuple(x.shape[1:]), "parameters": count_parameters(module)})
+        sides = Counter(part.kernel_size[0] for part in module.modules() if isinstance(part, nn.Conv2d))
+        windows = ", ".join(
+            f"{count} of {side}x{side}" if count > 1 else f"{side}x{side}" for side, count in sorted(sides.items())
+        )
+        shape, parameters = tuple(x.shape[1:]), count_parameters(module)
+        steps.append({"name": name, "shape": shape, "parameters": parameters, "windows": windows})
     return steps
 
 
