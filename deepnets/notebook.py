@@ -6,9 +6,11 @@ a network. `python -m deepnets.notebook` executes every notebook in place in the
 """
 
 import hashlib
+import inspect
 import io
 import os
 import tempfile
+import textwrap
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import nbformat
 import numpy as np
 import pandas as pd
-from IPython.display import Image, display
+from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
@@ -109,6 +111,11 @@ def images_of(run: Run) -> np.ndarray:
 @cache
 def _test_images(name: str) -> data.Images:
     return dataset(name).test
+
+
+def source(*parts: Any) -> Markdown:
+    """The lines of the library that define these classes and functions, to be read on the page."""
+    return Markdown("\n".join(f"```python\n{textwrap.dedent(inspect.getsource(part))}```" for part in parts))
 
 
 def shapes(model: str, input_size: int = 64, in_channels: int = 3, **options: Any) -> pd.DataFrame:
