@@ -13,7 +13,7 @@ demo: .venv/ready  ## train the nine networks on handwritten digits and compare 
 
 report: .venv/ready  ## make the pictures and the README's tables again from the committed runs and timings
 	.venv/bin/python -c 'from deepnets import catalogue; catalogue.write()'
-	$(DEEPNETS) report results/demo --study results/small --full results/full --control results/control --out assets \
+	$(DEEPNETS) report results/demo --tiers results --out assets \
 		--readme README.md --bench benchmarks/cpu.json
 
 notebooks: .venv/ready  ## execute every notebook from the committed runs, in place
@@ -22,7 +22,7 @@ notebooks: .venv/ready  ## execute every notebook from the committed runs, in pl
 paper: .venv/ready  ## build paper/deepnets.pdf from the runs in $(RUNS)
 	@for tool in latexmk pdflatex pdffonts; do command -v $$tool > /dev/null || { echo "make paper needs $$tool:" \
 		"apt-get install latexmk texlive-latex-recommended texlive-fonts-recommended poppler-utils" >&2; exit 1; }; done
-	$(DEEPNETS) report $(RUNS) --full results/full --control results/control --paper paper/generated
+	$(DEEPNETS) report $(RUNS) --tiers results --paper paper/generated
 	cd paper && latexmk -silent -pdf -interaction=nonstopmode -halt-on-error -outdir=build main.tex || \
 		{ grep -A 2 '^!' build/main.log >&2; exit 1; }
 	.venv/bin/python paper/check.py paper/build

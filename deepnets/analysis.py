@@ -6,6 +6,7 @@ another test set might give; with a single seed it can tell of the test set only
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import combinations, groupby
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,11 @@ from . import metrics
 from .errors import UserError
 from .runs import CORRUPTIONS, Run
 
+# The networks of the study, and what the paper calls them.
+NETWORKS = {
+    "alexnet": "AlexNet", "vgg11": "VGG11", "vgg16": "VGG16", "vgg16_improved": "VGG16+", "googlenet": "GoogLeNet",
+    "googlenet_improved": "GoogLeNet+", "resnet18": "ResNet18", "resnet18_improved": "ResNet18+", "resnet20": "ResNet20",
+}  # fmt: skip
 ORIGINALS = {"vgg16_improved": "vgg16", "resnet18_improved": "resnet18", "googlenet_improved": "googlenet"}
 PLAIN, TUNED = "plain", "tuned"
 QUALITY = ("test_nll", "test_brier", "test_ece", "test_ece_calibrated")
@@ -31,7 +37,10 @@ CHANGES = {
 }  # fmt: skip
 HARDLY = 0.1  # of the way from guessing to all right: below it, a network has hardly left guessing
 
-SHARED = ("tier", "dataset", "train_images", "epochs", "input_size", "batch_size", "precision")
+SHARED = ("tier", "dataset", "train_images", "epochs", "input_size", "batch_size", "precision", "data_sha256")
+
+# Of the four cells of two_by_two (original, plain; original, tuned; improved, plain; improved, tuned), the weights of each.
+EFFECTS = {"architecture": (-0.5, -0.5, 0.5, 0.5), "recipe": (-0.5, 0.5, -0.5, 0.5), "interaction": (1, -1, -1, 1)}
 
 Where = dict[str, Any]  # what a group of runs shares
 Cell = tuple[str, str]  # network with its changed options, recipe with its changed fields
@@ -52,7 +61,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def groups(runs: Sequence[Run]) -> Iterator[tuple[Where, dict[Cell, dict[int, Run]]]]:
-    """Runs that may be compared: of one tier, dataset, number of images and epochs, size, batch and precision.
+    """Runs that may be compared: of one tier, copy of the data, number of images and epochs, size, batch and precision.
 
     Yields:
         What the runs share, by the names in `SHARED`, and the cells, each with a run for every seed.
@@ -63,7 +72,7 @@ def groups(runs: Sequence[Run]) -> Iterator[tuple[Where, dict[Cell, dict[int, Ru
     found: dict[tuple[Any, ...], dict[Cell, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in sorted(runs, key=lambda run: run.info["seed"]):
         info = run.info | {"dataset": run.info["dataset_title"], "batch_size": run.info["recipe"]["batch_size"]}
-        cell = found[*(info[name] for name in SHARED), info["data_sha256"]][run.label, info["recipe"]["name"]]
+        cell = found[tuple(info[name] for name in SHARED)][run.label, info["recipe"]["name"]]
         first = next(iter(cell.values()), run)
         if info["seed"] in cell:
             raise UserError(f"{run.path} and {cell[info['seed']].path} are the same training; compare one of them")
@@ -71,7 +80,7 @@ def groups(runs: Sequence[Run]) -> Iterator[tuple[Where, dict[Cell, dict[int, Ru
             raise UserError(f"{run.path} and {first.path} differ in their recipes, not in the seed alone; compare one of them")
         cell[info["seed"]] = run
     for shared, cells in sorted(found.items()):
-        yield dict(zip(SHARED, shared, strict=False)), dict(cells)
+        yield dict(zip(SHARED, shared, strict=True)), dict(cells)
 
 
 def unchanged(runs: Sequence[Run]) -> list[Run]:
@@ -121,7 +130,7 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
                 | {"corrupted": robustness[[*CORRUPTIONS]].mean()}
                 | info[["parameters", "macs", "device"]].iloc[0].to_dict()
                 | {"core_seconds": float((info["train_seconds"] * info["threads"]).mean())}
-                | {"stuck": _stuck(by_seed)}
+                | {"stuck": _stuck(by_seed), "limited": any(run.info["limit"] for run in by_seed.values())}
             )
     table = pd.DataFrame(rows)
     order = ["tier", "dataset", "accuracy", "network"]
@@ -145,17 +154,8 @@ def two_by_two(runs: Sequence[Run]) -> pd.DataFrame:
     for where, cells in groups(runs):
         for improved, original in ORIGINALS.items():
             corners = [(original, PLAIN), (original, TUNED), (improved, PLAIN), (improved, TUNED)]
-            effects = {
-                "original, plain": (1, 0, 0, 0),
-                "original, tuned": (0, 1, 0, 0),
-                "improved, plain": (0, 0, 1, 0),
-                "improved, tuned": (0, 0, 0, 1),
-                "architecture": (-0.5, -0.5, 0.5, 0.5),
-                "recipe": (-0.5, 0.5, -0.5, 0.5),
-                "interaction": (1, -1, -1, 1),
-            }
             stuck = any(_stuck(cells[corner]) for corner in corners if corner in cells)
-            for effect, weights in effects.items():
+            for effect, weights in EFFECTS.items():
                 values = contrast(cells, dict(zip(corners, weights, strict=True)))
                 if values is not None:
                     rows.append(_row(where, improved, effect, values) | {"stuck": stuck})
@@ -209,6 +209,31 @@ def primary(runs: Sequence[Run]) -> pd.DataFrame:
         for row, adjusted in zip(family, metrics.holm([row["p"] for row in family] + missing), strict=False):
             row["p_holm"] = adjusted
     return pd.DataFrame(rows)
+
+
+def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
+    """Exact McNemar tests between networks with the same test images, recipe and seed: exploratory, a family a tier for Holm.
+
+    Returns:
+        A dict a pair: what the two share, both networks, the difference of their accuracies (first minus second, share),
+        `p` and `p_holm`.
+    """
+
+    def shared(run: Run) -> tuple[str, str, str, str, int]:
+        info = run.info
+        return info["tier"], info["dataset_title"], info["data_sha256"], info["recipe"]["name"], info["seed"]
+
+    ranked = sorted(runs, key=lambda run: (shared(run), -run.accuracy))
+    pairs = [(a, b) for a, b in combinations(ranked, 2) if shared(a) == shared(b) and a.label != b.label]
+    results: list[dict[str, Any]] = []
+    for tier, part in groupby(pairs, key=lambda pair: shared(pair[0])[0]):
+        tested = list(part)
+        p_values = [metrics.mcnemar(a.correct, b.correct) for a, b in tested]
+        for (a, b), p, adjusted in zip(tested, p_values, metrics.holm(p_values), strict=True):
+            _, title, _, recipe, seed = shared(a)
+            names = {"tier": tier, "dataset": title, "recipe": recipe, "seed": seed, "first": a.label, "second": b.label}
+            results.append(names | {"difference": a.accuracy - b.accuracy, "p": p, "p_holm": adjusted})
+    return results
 
 
 def ladder(runs: Sequence[Run]) -> pd.DataFrame:

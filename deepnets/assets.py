@@ -1,5 +1,6 @@
 """The pictures that the README shows: the images, the networks, and what the committed runs look like."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from . import analysis, data, figures, models
+from .analysis import NETWORKS
 from .data import Dataset
 from .errors import UserError
-from .paper_figures import NETWORKS
 from .runs import Run
 
 DATASETS = ("digits", "mnist", "cifar10")
@@ -73,3 +74,16 @@ def overview(sets: list[Dataset]) -> Figure:
         rows += [[images[labels == k][i] for k in range(10)] for i in (0, 1)]
         names += [dataset.title.split()[0], ""]
     return figures.pictures(rows, names=names)
+
+
+def write_pictures(runs: list[Run], out: Path) -> list[Path]:
+    """Learning curves and confusion matrices of runs, a picture of each for every dataset, as PNG in `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for tier, title in sorted({(run.info["tier"], run.info["dataset_title"]) for run in runs}):
+        group = [run for run in runs if (run.info["tier"], run.info["dataset_title"]) == (tier, title)]
+        stem = re.sub(r"\W+", "-", f"{tier} {title}".lower()).strip("-")
+        for name, draw in (("curves", figures.curves), ("confusion", figures.confusions)):
+            paths.append(out / f"{stem}-{name}.png")
+            figures.save(draw(group), paths[-1])
+    return paths

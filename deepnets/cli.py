@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--budget", type=_seconds, default=math.inf, help="time to use: 90s, 9m, 2h")
 
     for command in (train, study):
-        command.add_argument("--out", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
+        command.add_argument("--out", default="runs", metavar="DIR", help="folder of runs (default %(default)s)")
         command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
 
     compare = commands.add_parser("compare", help="accuracy with intervals, cost, and tests between networks")
@@ -66,11 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="everything that is made from runs")
     report.set_defaults(command=_report)
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
-    report.add_argument("--study", type=Path, metavar="DIR", help="runs of a study's tier, for pictures and a table of them")
-    report.add_argument("--full", type=Path, metavar="DIR", help="runs of its full tier, likewise and for the paper")
-    report.add_argument(
-        "--control", type=Path, metavar="DIR", help="more runs to hold against what others report, for that file"
-    )
+    report.add_argument("--tiers", type=Path, metavar="DIR", help="runs by tier (small, full, control), for more of it")
     report.add_argument("--readme", type=Path, metavar="FILE", help="fill the tables of this Markdown file")
     report.add_argument("--bench", type=Path, metavar="FILE", help="what deepnets bench --json printed, for that file")
     report.add_argument("--paper", type=Path, metavar="DIR", help="write the paper's numbers, tables and figures there instead")
@@ -149,7 +145,7 @@ def _compare(args: argparse.Namespace) -> None:
             json.dumps(
                 {
                     "runs": rows,
-                    "pairs": report.pairwise(found),
+                    "pairs": analysis.pairwise(found),
                     "findings": report.findings(found),
                     "limits": report.limits(found),
                 },
@@ -183,25 +179,23 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> None:
     from . import assets, report, runs
 
-    found, study, full, control = (
-        runs.find(folder) if folder else [] for folder in (args.dir, args.study, args.full, args.control)
-    )
+    if args.bench and not args.readme:
+        raise UserError("--bench is for the tables of a --readme")
+    found = runs.find(args.dir)
+    small, full, control = (runs.find(args.tiers / tier) if args.tiers else [] for tier in ("small", "full", "control"))
     if args.paper:
         from . import latex
 
         written = latex.write(found, args.paper, full, control)
         print(f"{args.paper}: {len(written)} files from {len(found + full + control)} runs")
         return
-    written = report.write_pictures(found, args.out) + (assets.write(study, args.out, full) if study or full else [])
+    written = assets.write_pictures(found, args.out) + (assets.write(small, args.out, full) if args.tiers else [])
     for path in written:
         print(path)
     if args.readme:
         blocks = {"demo": report.runs_table(found)}
-        if study:
-            blocks["study"] = report.study_table(study)
-        if full:
-            blocks["full"] = report.study_table(full)
-        if full or control:
+        if args.tiers:
+            blocks |= {"study": report.study_table(small), "full": report.study_table(full)}
             blocks["reported"] = report.reported_table(full + control)
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))

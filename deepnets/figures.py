@@ -16,7 +16,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from . import metrics
-from .recipes import Recipe
 from .runs import Run
 
 TRAIN, VALIDATION = sns.color_palette("colorblind", 2)
@@ -127,10 +126,7 @@ def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int]) -> F
 
 
 def together(runs: list[Run]) -> Figure:
-    """Loss, accuracy and learning rate by epoch, all runs on the same axes: validation solid, training dashed.
-
-    A recipe's rate is drawn as it was, within the epochs too.
-    """
+    """Loss, accuracy and learning rate by epoch, all runs on the same axes: validation solid, training dashed."""
     with rc_context(STYLE | {"axes.grid": True}):
         figure = Figure(figsize=(10, 2.8), layout="constrained")
         axes = figure.subplots(1, 3)
@@ -141,9 +137,8 @@ def together(runs: list[Run]) -> Figure:
                 for split, line, width, scale in (("val", "-", 1.4, 1), ("train", "--", 0.9, 0.6)):
                     style = {"color": colour, "linestyle": line, "linewidth": width, "marker": "o", "markersize": scale * size}
                     ax.plot(epochs, run.history[f"{split}_{what}"], **style, label=name_of(run) if split == "val" else None)
-            recipe, progress = Recipe(**run.info["recipe"]), np.linspace(0, 1, 500)
-            axes[2].plot(len(epochs) * progress, [recipe.rate(done) for done in progress], color=colour)
-        for ax, title in zip(axes, ("loss (nats)", "accuracy", "learning rate"), strict=True):
+            axes[2].step(epochs, run.history["learning_rate"], where="mid", color=colour, marker="o", markersize=size)
+        for ax, title in zip(axes, ("loss (nats)", "accuracy", "learning rate at the epoch's end"), strict=True):
             ax.set(title=title, xlabel="epoch")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         losses = np.concatenate([run.history[["train_loss", "val_loss"]].to_numpy().ravel() for run in runs])

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from . import analysis, figures, metrics, paper_figures
-from .analysis import PLAIN, TUNED
+from .analysis import NETWORKS, PLAIN, TUNED
 from .errors import UserError
-from .paper_figures import NETWORKS, of_networks
+from .paper_figures import of_networks
 from .runs import CORRUPTIONS, Run
-from .tables import DATASETS, EFFECTS, FORMS, TABLES, TITLES, dataset_names, escape, form, full_table, p_value, percent, signed
+from .tables import DATASETS, FORMS, TABLES, TITLES, dataset_names, escape, form, full_table, p_value, percent, signed
 
-CORRUPTED = ("clean", *CORRUPTIONS, "corrupted")
 RELATIONS = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
 
 
@@ -54,14 +53,14 @@ def _alike(runs: Sequence[Run]) -> list[Run]:
     """The runs of the paper's datasets, which must be of one tier and, for each dataset, of one setting."""
     chosen = [run for run in runs if run.info["dataset"] in DATASETS]
     tiers = sorted({run.info["tier"] or "(no tier)" for run in chosen})
-    if not chosen:
-        raise UserError(f"the paper needs runs on {' or '.join(DATASETS)}, and there are none")
+    if not any(run.label in NETWORKS for run in chosen):
+        raise UserError(f"the paper needs runs on {' or '.join(DATASETS)} of {', '.join(NETWORKS)}, and there are none")
     if len(tiers) > 1:
         raise UserError(f"the paper speaks of one tier, and the runs are of {', '.join(tiers)}: name the folder of one")
     for title, groups in groupby(analysis.groups(chosen), key=lambda group: group[0]["dataset"]):
         if len(list(groups)) > 1:
             raise UserError(
-                f"the runs on {title} differ in images, epochs, size, batches or precision: the paper cannot show them together"
+                f"the runs on {title} differ in {', '.join(analysis.SHARED[2:])}: the paper cannot show them together"
             )
     return chosen
 
@@ -71,7 +70,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
 
     Accuracies and effects are in percent and points with two decimals, p-values have two significant digits.
     """
-    found = _circumstances(runs) | _counts()
+    found = _circumstances(runs) | {f"models/{name}/macs": f"{form(name)['macs'] / 1e6:,.1f}" for name, _, _ in FORMS}
     names = dataset_names(runs)
     table = analysis.accuracies(runs)
     several = analysis.between_seeds(table[table["network"].isin(list(NETWORKS))])
@@ -79,10 +78,8 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
         found[f"{names[title]}/spread/{recipe}"] = percent(part["apart"].max())
     for _, row in table.iterrows():
         cell = f"{names[row['dataset']]}/{row['network']}/{row['recipe']}"
-        found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", "low", "high", *CORRUPTED)}
-        found |= {f"{cell}/{name[5:]}": f"{row[name]:.3f}" for name in analysis.QUALITY}
-        found |= {f"{cell}/seconds": f"{row['train_seconds']:,.0f}", f"{cell}/speed": f"{row['images_per_second']:.0f}"}
-        found[f"{cell}/seeds"] = str(row["seeds"])
+        found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", "clean", *CORRUPTIONS)}
+        found |= {f"{cell}/{name[5:]}": f"{row[name]:.3f}" for name in ("test_ece", "test_ece_calibrated")}
         if row["stuck"]:
             found[f"{cell}/stuck"] = "yes"
     verdicts: list[str] = []
@@ -90,21 +87,19 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
         key = f"{names[row['dataset']]}/{row['network']}/primary"
         verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
         found |= _effect(key, row) | {f"{key}/holm": _equation(row["p_holm"])}
-        found |= {f"{key}/verdict": verdict, f"{key}/relation": RELATIONS[verdict], f"{key}/seeds": _seeds(row["seeds"])}
+        found |= {f"{key}/relation": RELATIONS[verdict], f"{key}/seeds": _seeds(row["seeds"])}
         found |= {f"{key}/better": f"{row['better']:.2f}", f"{key}/half": percent((row["high"] - row["low"]) / 2)}
         verdicts.append(verdict)
     found |= {f"study/{verdict}": _word(verdicts.count(verdict)) for verdict in ("better", "worse", "not distinguishable")}
     for _, row in analysis.two_by_two(runs).iterrows():
-        if row["effect"] in EFFECTS:
-            key = f"{names[row['dataset']]}/{row['network']}/{row['effect']}"
-            verdict = analysis.verdict(row["low"], row["high"])
-            found |= _effect(key, row) | {f"{key}/verdict": verdict, "study/crossed": "yes"}
-            if row["stuck"]:
-                found[f"{names[row['dataset']]}/{row['network']}/stuck"] = "yes"
+        key = f"{names[row['dataset']]}/{row['network']}"
+        found |= _effect(f"{key}/{row['effect']}", row) | {"study/crossed": "yes"}
+        if row["stuck"]:
+            found[f"{key}/stuck"] = "yes"
     if len(analysis.unchanged(runs)) < len(runs):
         found["study/changes"] = "yes"  # else the one change there is, a stem, is in the table of effects already
     for _, row in analysis.changes(runs).iterrows():
-        found |= _effect(f"{names[row['dataset']]}/{row['network']}/{row['variant']}", row)
+        found[f"{names[row['dataset']]}/{row['network']}/{row['variant']}/value"] = signed(row["value"])
     for dataset in names.values():
         found |= _mistakes([run for run in runs if run.info["dataset"] == dataset], dataset)
     return found
@@ -119,7 +114,6 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
     found = {
         "study/tier": infos[0]["tier"],
         "study/runs": str(len(runs)),
-        "study/networks": str(len(set(cells["network"]) & set(NETWORKS))),
         "study/seeds": _seeds(seeds),
         "study/epochs": _span(i["epochs"] for i in infos),
         "study/batch": _span(i["recipe"]["batch_size"] for i in infos),
@@ -145,19 +139,6 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
         }
         if "JPEG" in info["dataset_title"]:
             found[f"{info['dataset']}/jpeg"] = "yes"
-    return found
-
-
-def _counts() -> dict[str, str]:
-    """Of every form: parameters, also with one channel (`gray`), and multiply-adds, in millions here and G as published."""
-    found: dict[str, str] = {}
-    for name, _, _ in FORMS:
-        counts, key = form(name), f"models/{name}"
-        found |= {f"{key}/{what}": f"{counts[what]:,}" for what in ("parameters", "gray", "published")}
-        found |= {
-            f"{key}/macs": f"{counts['macs'] / 1e6:,.1f}",
-            f"{key}/published_macs": f"{counts['published_macs'] / 1e9:.2f}",
-        }
     return found
 
 
@@ -195,9 +176,8 @@ def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
 
 
 def _effect(key: str, row: Any) -> dict[str, str]:
-    """A row's effect and its interval, with signs, and its p-value if it has one."""
-    found = {f"{key}/{name}": signed(row[name]) for name in ("value", "low", "high")}
-    return found | ({f"{key}/p": _equation(row["p"])} if "p" in row else {})
+    """A row's effect and its interval, with signs."""
+    return {f"{key}/{name}": signed(row[name]) for name in ("value", "low", "high")}
 
 
 def _word(count: int) -> str:

@@ -24,11 +24,12 @@ from nbclient import NotebookClient
 
 from . import analysis, data, figures, models, recipes, report, runs
 from .errors import UserError
-from .runs import CORRUPTIONS, Run
+from .runs import Run
 from .training import Job, fit
 
 SMOKE = os.environ.get("DEEPNETS_PROFILE", "full") == "smoke"
 ROOT = Path(__file__).resolve().parent.parent
+os.environ["DEEPNETS_DATA"] = os.environ.get("DEEPNETS_DATA") or str(ROOT / "data")  # a notebook runs in its own folder
 TIER = "small"  # of the study: the one that has every network
 
 
@@ -69,7 +70,6 @@ def run(
         settings = {key: changes.pop(key) for key in ("limit", "input_size") if key in changes}
         job = Job(model, dataset, recipes.get(recipe, model, **changes), seed, options, **settings)
         version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]  # other settings, another run
-        os.environ.setdefault("DEEPNETS_DATA", str(ROOT / "data"))
         return fit(job, ROOT / "runs/notebooks" / version)
     part = "demo" if dataset == "digits" else tier
     folder = ROOT / "results" / part / dataset / runs.model_label(model, options) / recipe / f"seed{seed}"
@@ -91,8 +91,7 @@ def by_dataset(found: list[Run]) -> dict[str, list[Run]]:
 
 def dataset(name: str) -> data.Dataset:
     """The dataset called `name`; digits in the smoke profile."""
-    root = Path(os.environ.get("DEEPNETS_DATA") or ROOT / "data")
-    return data.load("digits" if SMOKE else name, root)
+    return data.load("digits" if SMOKE else name)
 
 
 def images_of(run: Run) -> np.ndarray:
@@ -141,9 +140,7 @@ def costs(names: list[str]) -> pd.DataFrame:
 
 def results(found: list[Run]) -> pd.DataFrame:
     """A row for each of the runs, the best first: what a page has room for of `report.readable`."""
-    columns = ["network", "recipe", "seeds", "accuracy %", "95 % interval", "ECE"]
-    columns += [*(f"{name} %" for name in CORRUPTIONS), "images", "epochs", "size", "core-seconds"]
-    return report.readable(analysis.accuracies(found))[columns].set_index(["network", "recipe"])
+    return report.readable(analysis.accuracies(found))[report.BRIEF].set_index(["network", "recipe"])
 
 
 def drawing(model: str, input_size: int = 64, in_channels: int = 3, **options: Any) -> Figure:
@@ -169,12 +166,7 @@ def digest(notebook: nbformat.NotebookNode) -> str:
     """A hash of what the outputs of a notebook are made from: its code, the library, the committed results."""
     found = hashlib.sha256("\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code").encode())
     files = [*(ROOT / "deepnets").rglob("*.py")]
-    files += [
-        path
-        for part in ("demo", TIER, "full", "control")
-        for kind in ("json", "csv", "npz")
-        for path in (ROOT / "results" / part).rglob(f"*.{kind}")
-    ]
+    files += [path for kind in ("json", "csv", "npz") for path in (ROOT / "results").rglob(f"*.{kind}")]
     for path in sorted(files):
         if not any(part.endswith(".partial") for part in path.parts):
             found.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())

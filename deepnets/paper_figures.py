@@ -11,16 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from . import analysis, figures, metrics
-from .analysis import ORIGINALS, PLAIN, TUNED
+from .analysis import NETWORKS, ORIGINALS, PLAIN, TUNED
 from .runs import Run
 
 COLUMN, PAGE = 3.3, 6.9  # widths of a column and of the text, in inches
-NETWORKS = {
-    "alexnet": "AlexNet", "vgg11": "VGG11", "vgg16": "VGG16", "vgg16_improved": "VGG16+", "googlenet": "GoogLeNet",
-    "googlenet_improved": "GoogLeNet+", "resnet18": "ResNet18", "resnet18_improved": "ResNet18+", "resnet20": "ResNet20",
-}  # fmt: skip
 FAMILIES = (("alexnet", "vgg11", "resnet20"), *((original, improved) for improved, original in ORIGINALS.items()))
-COLOURS = sns.color_palette("colorblind")
 STYLE: dict[Any, Any] = figures.STYLE | {
     "font.size": 6.5, "axes.titlesize": 6.5, "axes.labelsize": 6.5, "xtick.labelsize": 6, "ytick.labelsize": 6,
     "legend.fontsize": 6, "lines.linewidth": 1.0, "axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
@@ -80,11 +75,11 @@ def effects(runs: Sequence[Run]) -> Figure:
         figure = Figure(figsize=(COLUMN, 1.85), layout="constrained")
         axes = figure.subplots(1, max(len(parts), 1), squeeze=False, sharey=True)[0]
         for ax, (title, part) in zip(axes, parts, strict=False):
-            for k, effect in enumerate(("architecture", "recipe", "interaction")):
+            for k, effect in enumerate(analysis.EFFECTS):
                 rows = part[part["effect"] == effect].set_index("network").reindex(shown)
                 value, half = 100 * rows["value"], 50 * (rows["high"] - rows["low"])
                 place = 0.22 * (1 - k) - np.arange(len(rows))
-                ax.errorbar(value, place, xerr=half, fmt="os^"[k], color=COLOURS[k], markersize=3, label=effect)
+                ax.errorbar(value, place, xerr=half, fmt="os^"[k], color=f"C{k}", markersize=3, label=effect)
             ax.axvline(0, color="0.3", linewidth=0.8)
             ax.grid(axis="y", visible=False)
             ax.set(title=str(title).split(" (")[0], xlabel="points of accuracy", ylim=(0.5 - len(shown), 0.5))

@@ -1,15 +1,13 @@
-"""Tables made from runs."""
+"""What runs say, in sentences, and in tables for a terminal and for Markdown."""
 
 import re
-from itertools import combinations, groupby
 from pathlib import Path
 from statistics import mode
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 
-from . import analysis, figures, metrics
+from . import analysis
 from .errors import UserError
 from .runs import CORRUPTIONS, Run
 
@@ -35,29 +33,8 @@ REPORTED = {
 }  # fmt: skip
 
 
-def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
-    """Exact McNemar tests between networks with the same test images, recipe and seed: exploratory, a family a tier for Holm.
-
-    Returns:
-        A dict a pair: what the two share, both networks, the difference of their accuracies (first minus second, share),
-        `p` and `p_holm`.
-    """
-
-    def shared(run: Run) -> tuple[str, str, str, str, int]:
-        info = run.info
-        return info["tier"], info["dataset_title"], info["data_sha256"], info["recipe"]["name"], info["seed"]
-
-    ranked = sorted(runs, key=lambda run: (shared(run), -run.accuracy))
-    pairs = [(a, b) for a, b in combinations(ranked, 2) if shared(a) == shared(b) and a.label != b.label]
-    results: list[dict[str, Any]] = []
-    for tier, part in groupby(pairs, key=lambda pair: shared(pair[0])[0]):
-        tested = list(part)
-        p_values = [metrics.mcnemar(a.correct, b.correct) for a, b in tested]
-        for (a, b), p, adjusted in zip(tested, p_values, metrics.holm(p_values), strict=True):
-            _, title, _, recipe, seed = shared(a)
-            names = {"tier": tier, "dataset": title, "recipe": recipe, "seed": seed, "first": a.label, "second": b.label}
-            results.append(names | {"difference": a.accuracy - b.accuracy, "p": p, "p_holm": adjusted})
-    return results
+BRIEF = ["network", "recipe", "seeds", "accuracy %", "95 % interval", "ECE", *(f"{name} %" for name in CORRUPTIONS)]
+BRIEF += ["images", "epochs", "size", "core-seconds"]  # what a page or a terminal has room for
 
 
 def comparison_text(runs: list[Run]) -> str:
@@ -65,11 +42,10 @@ def comparison_text(runs: list[Run]) -> str:
     table = analysis.accuracies(runs)
     shown, lines = readable(table), []
     for group, part in table.groupby(["tier", "dataset"], sort=False):
-        rows = shown.loc[part.index].drop(columns=["tier", "dataset", "core-hours"])
-        lines += [_heading(*cast(tuple[str, str], group)), rows.to_string(index=False), ""]
+        lines += [_heading(*cast(tuple[str, str], group)), shown.loc[part.index, BRIEF].to_string(index=False), ""]
     lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
     lines += findings(runs) + limits(runs)
-    pairs = pairwise(runs)
+    pairs = analysis.pairwise(runs)
     apart = [pair for pair in pairs if pair["p_holm"] < 0.05]
     lines.append(
         f"Exploratory: exact McNemar tests of all pairs on the same test images, Holm-adjusted: {len(apart)} of {len(pairs)} "
@@ -126,7 +102,7 @@ def _effects(runs: list[Run]) -> Said:
             lines.append((where, f"{group[0]['network']}, the way there: {said}."))
     for where, group in _by_network(analysis.two_by_two(runs)):
         effects = {row["effect"]: row for row in group}
-        said = "; ".join(f"{name} {_points(effects[name])}" for name in ("architecture", "recipe", "interaction"))
+        said = "; ".join(f"{name} {_points(effects[name])}" for name in analysis.EFFECTS)
         said += f", {_seeds(group[0])}" + "; one of the four cells hardly left the accuracy of guessing" * group[0]["stuck"]
         lines.append((where, f"{group[0]['network']}: {said}."))
     for where, group in _by_network(analysis.changes(runs)):
@@ -165,11 +141,10 @@ def _beside_seeds(effects: list[dict[str, Any]], seeds: float | None) -> str:
 def _limits(runs: list[Run]) -> Said:
     """What the runs of a tier cannot say: about longer training, about other seeds, about what never trained."""
     lines = []
-    few = {tuple(run.info[key] for key in ("tier", "dataset_title", "train_images")) for run in runs if run.info["limit"]}
     for group, part in analysis.accuracies(analysis.unchanged(runs)).groupby([*analysis.SHARED], sort=False):
         shared = dict(zip(analysis.SHARED, cast(tuple, group), strict=True))
         said = []
-        if (shared["tier"], shared["dataset"], shared["train_images"]) in few:
+        if part["limited"].any():
             said.append(
                 f"{shared['train_images']:,} images and {shared['epochs']} epochs tell nothing of long training on more"
             )
@@ -218,17 +193,13 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "seeds": table["seeds"],
             "accuracy %": percent["accuracy"],
             "95 % interval": percent["low"] + " to " + percent["high"],
-            "points": table["points"].map(lambda points: " ".join(f"{100 * point:.2f}" for point in points)),
-            "NLL": table["test_nll"].map("{:.3f}".format),
             "ECE": table["test_ece"].map("{:.3f}".format),
-            "ECE after T": table["test_ece_calibrated"].map("{:.3f}".format),
             **{f"{name} %": percent[name] for name in CORRUPTIONS},
             "parameters": table["parameters"].map("{:,}".format),
             "mult-adds M": (table["macs"] / 1e6).map("{:,.1f}".format),
             "images": table["train_images"],
             "epochs": table["epochs"],
             "size": table["input_size"],
-            "precision": table["precision"],
             "seconds": table["train_seconds"].map("{:.0f}".format),
             "core-seconds": table["core_seconds"].map("{:.0f}".format),
             "core-hours": (table["core_seconds"] / 3600).map("{:.1f}".format),
@@ -300,20 +271,6 @@ def bench_table(results: dict[str, Any]) -> str:
     return f"{_markdown(pd.DataFrame(rows))}\n\n{about}{speeds}"
 
 
-def precision_sentence(fp32: list[Run], bf16: list[Run]) -> str:
-    """How the accuracies of the same jobs trained in `fp32` and in `bf16` differ, seed by seed."""
-    single, half = ({run.info["seed"]: run for run in found} for found in (fp32, bf16))
-    pairs = [(single[seed], half[seed]) for seed in sorted(single.keys() & half.keys())]
-    mean, low, high = analysis.interval(np.stack([1.0 * b.correct - a.correct for a, b in pairs]))
-    first, second = (100 * np.mean([run.accuracy for run in part]) for part in zip(*pairs, strict=True))
-    apart = 100 * max(abs(b.accuracy - a.accuracy) for a, b in pairs)
-    return (
-        f"Over {len(pairs)} seeds the mean accuracy is {first:.2f} % in fp32 and {second:.2f} % in bf16: {100 * mean:+.2f} "
-        f"points, 95 % interval {100 * low:+.2f} to {100 * high:+.2f} (over other seeds and test images; pairs of a seed "
-        f"differ by up to {apart:.2f})."
-    )
-
-
 def _markdown(table: pd.DataFrame) -> str:
     rows = [" | ".join(table.columns), "|".join(["---"] + ["---:"] * (len(table.columns) - 1))]
     rows += [" | ".join(map(str, row)) for row in table.itertuples(index=False)]
@@ -334,16 +291,3 @@ def fill(path: Path, blocks: dict[str, str]) -> None:
             raise UserError(f"{path} has no place for the {name}: <!-- {name} --> and <!-- /{name} -->")
         text = f"{text[: found.start()]}{found[1]}{block}\n{found[2]}{text[found.end() :]}"
     path.write_text(text)
-
-
-def write_pictures(runs: list[Run], out: Path) -> list[Path]:
-    """Learning curves and confusion matrices of runs, a picture of each for every dataset, as PNG in `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for tier, title in sorted({(run.info["tier"], run.info["dataset_title"]) for run in runs}):
-        group = [run for run in runs if (run.info["tier"], run.info["dataset_title"]) == (tier, title)]
-        stem = re.sub(r"\W+", "-", f"{tier} {title}".lower()).strip("-")
-        for name, draw in (("curves", figures.curves), ("confusion", figures.confusions)):
-            paths.append(out / f"{stem}-{name}.png")
-            figures.save(draw(group), paths[-1])
-    return paths

@@ -9,15 +9,13 @@ from typing import Any, cast
 import pandas as pd
 
 from . import analysis, models
-from .analysis import ORIGINALS, PLAIN, TUNED
+from .analysis import EFFECTS, NETWORKS, ORIGINALS, PLAIN, TUNED
 from .models.googlenet import INCEPTION
 from .models.vgg import CONFIGURATIONS
-from .paper_figures import NETWORKS
 from .runs import Run
 
 DATASETS = {"cifar10": "CIFAR-10", "mnist": "MNIST"}
 COLUMNS = tuple(product(DATASETS, (PLAIN, TUNED)))  # of the tables that have a row a network
-EFFECTS = ("architecture", "recipe", "interaction")
 # The networks as published and as the field builds them, in the table's order: name, options, side of the published images.
 FORMS: tuple[tuple[str, dict[str, Any], int], ...] = (
     ("alexnet_2012", {}, 227),  # the paper says 224, but its first map of 55x55 needs 227
@@ -43,13 +41,11 @@ def form(name: str) -> dict[str, Any]:
     there = models.blueprint(name, 10 if name == "resnet20" else 1000, **options)
     here = models.blueprint(name, **options)
     return {
-        "side": side,
         "published_maps": _sides(there, side),
         "published": models.count_parameters(there),
         "published_macs": models.multiply_adds(there, side),
         "maps": _sides(here, 64),
         "parameters": models.count_parameters(here),
-        "gray": models.count_parameters(models.blueprint(name, in_channels=1, **options)),
         "macs": models.multiply_adds(here, 64),
     }
 
@@ -191,9 +187,8 @@ def full_table(runs: Sequence[Run]) -> str:
     rows = []
     for title, cells in _grid(runs).items():
         hours = sum(cell["core_seconds"] * cell["seeds"] for cell in cells if cell) / 3600
-        marks = [_mark(r"\dagger" * cell["stuck"]) if cell else "" for cell in cells]
         if any(cells):
-            rows.append([title, *(_accuracy(cell) + mark for cell, mark in zip(cells, marks, strict=True)), f"{hours:.1f}"])
+            rows.append([title, *(_accuracy(cell) + _star(cell, "") if cell else DASH for cell in cells), f"{hours:.1f}"])
     heads = [rf"\multicolumn{{2}}{{c}}{{{_title(runs, dataset)}}}" for dataset in DATASETS]
     recipes = " & ".join(rf"\texttt{{{recipe}}}" for _, recipe in COLUMNS)
     rules = r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}"
@@ -291,12 +286,9 @@ def _with_half(row: Any, p: float = 0.0) -> str:
     return rf"{value}\,$\pm$\,{half}{_star(row)}"
 
 
-def _star(row: Any) -> str:
+def _star(row: Any, single: str = r"\ast") -> str:
     """After what one seed gave, and after what hardly left guessing; it takes no room, so that columns stay in line."""
-    return _mark((r"\ast" if row["seeds"] == 1 else "") + (r"\dagger" if row.get("stuck") else ""))
-
-
-def _mark(marks: str) -> str:
+    marks = single * (row["seeds"] == 1) + r"\dagger" * bool(row.get("stuck"))
     return rf"\rlap{{$^{{{marks}}}$}}" if marks else ""
 
 

@@ -92,7 +92,7 @@ class Job:
 
 def fit(
     job: Job,
-    out: str | Path = "results",
+    out: str | Path = "runs",
     *,
     download: bool = False,
     device: str = "auto",
@@ -122,7 +122,10 @@ def fit(
     target, kind = hardware(device, precision)
     if folder.is_dir():
         run = Run.load(folder)
-        _check_same(folder, run.info, job.settings() | ({} if precision == "auto" else {"precision": kind}))
+        ours = job.settings() | ({} if precision == "auto" else {"precision": kind})
+        if job.dataset.startswith("folder:"):  # one's own images may have changed since
+            ours["data_sha256"] = data.load(job.dataset, size=job.input_size).sha256
+        _check_same(folder, run.info, ours)
         tidy(folder)
         return run
     models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read

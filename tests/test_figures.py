@@ -91,9 +91,7 @@ def test_curves_and_matrices_are_the_runs(pair):
     assert [line.get_ydata().tolist() for line in loss.lines[::2]] == [run.history["val_loss"].tolist() for run in pair]
     trained = [line.get_ydata().tolist() for line in accuracy.lines[1:4:2]]
     assert trained == [run.history["train_accuracy"].tolist() for run in pair]
-    steps = -(-pair[0].info["train_images"] // 16)
-    drawn = np.interp(pair[0].history["epoch"] - 1 / steps, rate.lines[0].get_xdata(), rate.lines[0].get_ydata())
-    assert drawn == pytest.approx(pair[0].history["learning_rate"].to_numpy(), rel=1e-3), "the rate of each epoch's last step"
+    assert rate.lines[0].get_ydata().tolist() == pair[0].history["learning_rate"].tolist()
     counts = metrics.confusion(pair[0].test["labels"], pair[0].test["predicted"], 10)
     texts = [text.get_text() for text in figures.confusion(pair[0]).axes[0].texts]
     assert sum(int(text) for text in texts if text) == counts.sum() == 360

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from scipy.special import softmax
 
-from deepnets import analysis, data, figures, metrics, predict, report, runs, views
+from deepnets import analysis, assets, data, figures, metrics, predict, report, runs, views
 from deepnets.errors import UserError
 from deepnets.models import create
 from deepnets.training import fit
@@ -58,14 +58,14 @@ def test_the_table_holds_what_the_predictions_say(trained):
 
 def test_pairs_are_tested_on_the_same_images_only(trained, tmp_path):
     first, second = runs.find(trained)
-    (pair,) = report.pairwise([first, second])
+    (pair,) = analysis.pairwise([first, second])
     assert pair["p"] == metrics.mcnemar(first.correct, second.correct) == pair["p_holm"]
     shutil.copytree(second.path, tmp_path / "other")
     info = json.loads((tmp_path / "other" / "run.json").read_text()) | {"data_sha256": "another"}
     (tmp_path / "other" / "run.json").write_text(json.dumps(info))
-    assert report.pairwise([first, runs.Run.load(tmp_path / "other")]) == []
+    assert analysis.pairwise([first, runs.Run.load(tmp_path / "other")]) == []
     longer = json.loads((first.path / "run.json").read_text()) | {"train_images": 1}
-    assert report.pairwise([first, runs.Run(first.path, longer)]) == [], "a network is not compared with itself"
+    assert analysis.pairwise([first, runs.Run(first.path, longer)]) == [], "a network is not compared with itself"
     text = report.comparison_text([first, second])
     assert "resnet14-dropout=0.1" in text
     assert "of 1 pairs differ" in text
@@ -73,9 +73,9 @@ def test_pairs_are_tested_on_the_same_images_only(trained, tmp_path):
 
 def test_pictures_show_every_run_and_are_the_same_bytes_again(trained, tmp_path):
     found = runs.find(trained)
-    paths = report.write_pictures(found, tmp_path / "a")
+    paths = assets.write_pictures(found, tmp_path / "a")
     assert [path.name for path in paths] == ["digits-curves.png", "digits-confusion.png"]
-    again = report.write_pictures(found, tmp_path / "b")
+    again = assets.write_pictures(found, tmp_path / "b")
     assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
     figure = figures.curves(found)
     axes = [ax for part in figure.subfigs for ax in part.axes if ax.axison]

@@ -1,5 +1,6 @@
 """A training is a function of its job: not of interruptions, other random numbers, evaluations or earlier failures."""
 
+import copy
 import io
 import json
 import multiprocessing
@@ -156,11 +157,48 @@ def test_a_divergence_leaves_nothing_that_blocks_a_lower_rate(job, tmp_path, mon
     assert fit(job(learning_rate=0.01), tmp_path, **QUIET).info["epochs"] == 2
 
 
-def test_weight_average_is_evaluated_and_kept(job, tmp_path):
-    run = fit(job(recipe="best"), tmp_path, **QUIET)
-    plain = fit(job(recipe="best", average=0.0), tmp_path / "b", **QUIET)
-    name = "stages.conv1.0.weight"
-    assert not torch.equal(load_file(run.path / "model.safetensors")[name], load_file(plain.path / "model.safetensors")[name])
+def test_the_running_average_is_evaluated_and_kept(job, tmp_path, monkeypatch):
+    seen, step = [], Trainer.train_step
+
+    def watch(self, index):
+        if not seen:
+            seen.append(self.network.stages.conv1[0].weight.detach().clone())
+        step(self, index)
+        seen.append(self.network.stages.conv1[0].weight.detach().clone())
+
+    monkeypatch.setattr(Trainer, "train_step", watch)
+    run = fit(job(recipe="best", average=0.5), tmp_path, **QUIET)
+    mean, *steps = seen
+    for done, now in enumerate(steps):
+        mean = mean.lerp(now, 1 - min(0.5, (1 + done) / (10 + done)))
+    torch.testing.assert_close(load_file(run.path / "model.safetensors")["stages.conv1.0.weight"], mean)
+
+
+def test_an_epoch_is_that_of_the_textbook_loop(job):
+    """Smoothing, decay, Nesterov's momentum, warm-up, and a bound on the gradient that binds at every step."""
+    trainer = Trainer(job(clip=0.5, augment=False, epochs=1), data.load("digits"), torch.device("cpu"), "fp32", Path())
+    network, recipe, step = copy.deepcopy(trainer.network).train(), trainer.recipe, trainer.train_step
+    weights, others = ([p for p in network.parameters() if (p.ndim > 1) == several] for several in (True, False))
+    groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others}]
+    optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov)
+    norms = []
+
+    def both(index):
+        batch = trainer.train_set[index]
+        loss = F.cross_entropy(network(trainer.transform(batch.images)), batch.labels, label_smoothing=recipe.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip))
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate(trainer.progress)
+        optimizer.step()
+        step(index)
+
+    trainer.train_step = both
+    trainer.train_epoch()
+    assert min(norms) > recipe.clip
+    for ours, theirs in zip(trainer.network.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 # --- what stops a training

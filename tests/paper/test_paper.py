@@ -61,12 +61,29 @@ def decided(tex: str, defined: set[str]) -> str:
     return tex
 
 
+def expanded(tex: str) -> str:
+    """The document, with the commands of the preamble replaced by what they are short for."""
+    head, body = tex.split(r"\begin{document}")
+    for found in reversed(list(re.finditer(r"\\newcommand\{(\\(?!resdef|ifres)\w+)\}\[(\d)\]", head))):
+        (meaning,), _ = arguments(head, found.end(), 1)
+        while (place := body.find(found[1] + "{")) >= 0:
+            values, end = arguments(body, place + len(found[1]), int(found[2]))
+            text = meaning
+            for number, value in enumerate(values, 1):
+                text = text.replace(f"#{number}", value)
+            body = body[:place] + text + body[end:]
+    return body
+
+
 def keys_used(tex: str, defined: set[str]) -> set[str]:
-    """The macros that the text names, those of `\\effect` and `\\cell` written out."""
-    body = decided(tex[tex.index(r"\begin{document}") :], defined)
-    found = set(re.findall(r"\\res\{([^}]+)\}", body))
-    found |= {f"{key}/{part}" for key in re.findall(r"\\effect\{([^}]+)\}", body) for part in ("value", "low", "high")}
-    return found | {f"{key}/accuracy" for key in re.findall(r"\\cell\{([^}]+)\}", body)}
+    """The macros that the text names."""
+    return set(re.findall(r"\\res\{([^}]+)\}", decided(expanded(tex), defined)))
+
+
+def test_no_kind_of_number_is_made_that_the_text_does_not_name():
+    named = re.findall(r"\\(?:res|ifres)\{([^}]+)\}", expanded(TEX))
+    defined = re.findall(r"\\resdef\{([^}]+)\}", (PAPER / "generated" / "numbers.tex").read_text())
+    assert {key.split("/")[-1] for key in defined} <= {key.split("/")[-1] for key in named}
 
 
 def test_no_result_is_typed():
