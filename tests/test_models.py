@@ -361,6 +361,7 @@ def test_the_signal_survives_initialisation(name):
         ("vgg61", {}, "did you mean vgg1"),
         ("perceptron", {}, "choose from alexnet"),
         ("vgg16", {"stem": "3x3"}, "no option 'stem'"),
+        ("vgg16", {"batch_norm": "false"}, "batch_norm without quotes"),
         ("vgg16", {"head_pool": "7"}, "avg7"),
         ("resnet18", {"stem": "5x5"}, "use 7x7 or 3x3"),
         ("googlenet", {"stem": "5x5"}, "use 7x7 or 3x3"),

@@ -60,6 +60,8 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
         near = difflib.get_close_matches(name, _BUILDERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_BUILDERS)}"
         raise UserError(f"no network is called {name!r}; {hint}")
+    if quoted := [key for key, value in options.items() if value in ("true", "false")]:  # as a text, either counts as true
+        raise UserError(f"{name}: write the value of {quoted[0]} without quotes")
     try:
         return builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
@@ -98,10 +100,8 @@ def trace(network: Network, input_size: int, in_channels: int = 3) -> list[dict[
     x, steps = torch.empty(1, in_channels, input_size, input_size, device="meta"), []
     for name, module in modules.items():
         x = module(x)
-        sides = Counter(part.kernel_size[0] for part in module.modules() if isinstance(part, nn.Conv2d))
-        windows = ", ".join(
-            f"{count} of {side}x{side}" if count > 1 else f"{side}x{side}" for side, count in sorted(sides.items())
-        )
+        sides = Counter(part.kernel_size for part in module.modules() if isinstance(part, nn.Conv2d))
+        windows = ", ".join(f"{n} of {k}x{k}" if n > 1 else f"{k}x{k}" for (k, _), n in sorted(sides.items()))
         shape, parameters = tuple(x.shape[1:]), count_parameters(module)
         steps.append({"name": name, "shape": shape, "parameters": parameters, "windows": windows})
     return steps

@@ -91,8 +91,6 @@ def conv(
         batch_norm: normalise before the ReLU.
         eps: of the batch norm.
     """
-    if type(batch_norm) is not bool:  # a text such as "false" would count as true
-        raise ValueError(f"batch_norm {batch_norm!r}: use true or false")
     padding = kernel // 2 if padding is None else padding
     norm = [nn.BatchNorm2d(outputs, eps=eps)] if batch_norm else []
     convolution = Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias)
@@ -109,8 +107,6 @@ def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.S
         stem_norm: batch norm between the convolutions of the stack, too; behind the last one it is as with the 7x7.
         norm: keywords of `conv` that say how the network normalises.
     """
-    if type(stem_norm) is not bool:
-        raise ValueError(f"stem_norm {stem_norm!r}: use true or false")
     if kind == "7x7":
         return conv(in_channels, 64, 7, stride=2, **norm)
     if kind != "3x3":

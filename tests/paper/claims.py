@@ -145,6 +145,23 @@ def none_better(runs):
 
 
 @claim
+def full_overfits(runs):
+    plain = [run for run in runs if run.info["recipe"]["name"] == analysis.PLAIN]
+    ends = [run.history.iloc[-1] for run in plain]
+    right = all(end["train_accuracy"] > 0.95 for end in ends)
+    return right and all(end["val_loss"] > 1.3 * run.history["val_loss"].min() for end, run in zip(ends, plain, strict=True))
+
+
+@claim
+def full_recipe(runs):
+    table = analysis.two_by_two(runs)
+    if table.empty:
+        return True  # the sentence is there with the runs
+    effects = table.set_index(["dataset", "network", "effect"])["value"].unstack()
+    return bool((effects["recipe"] > 3 * effects["architecture"].abs()).all())
+
+
+@claim
 def full_brittle(runs):
     found = {run.label: run.info["robustness"] for run in tuned(runs)}
     pairs = [(found[improved], found[original]) for improved, original in analysis.ORIGINALS.items() if improved in found]
