@@ -320,7 +320,8 @@ def effects(table: pd.DataFrame, title: str = "") -> Figure:
             value, low, high = (100 * row[name] for name in ("value", "low", "high"))
             if row.get("stuck"):
                 text = f"{value:+.2f}: a cell hardly left guessing"
-                ax.text(0.02, place, text, color="0.4", va="center", fontsize=7, transform=ax.get_yaxis_transform())
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+                ax.text(0.02, place, text, color="0.4", va="center", fontsize=7, bbox=box, transform=ax.get_yaxis_transform())
                 continue
             several = row["seeds"] > 1
             inside = TRAIN if several else "white"
