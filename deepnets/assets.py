@@ -34,7 +34,7 @@ def _pictures(runs: Sequence[Run], full: Sequence[Run]) -> Iterator[tuple[str, F
     """Names and figures."""
     for name in NETWORKS:
         network = models.blueprint(name)
-        yield f"network-{name}", figures.drawing(models.trace(network, 64), (3, 64, 64))
+        yield f"network-{name}", figures.drawing(models.trace(network, 64), (3, 64, 64), name)
     sets = {name: loaded for name in DATASETS if (loaded := _load(name))}
     if len(sets) == len(DATASETS):
         yield "datasets", overview(list(sets.values()))

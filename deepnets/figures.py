@@ -96,8 +96,8 @@ def _heatmap(ax: Axes, counts: np.ndarray, text: np.ndarray, classes: Sequence[s
     ax.set(xlabel="predicted", ylabel="true")
 
 
-def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int]) -> Figure:
-    """A network from its trace (`models.trace`) for an image (C, H, W): a box for what each stage gives.
+def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int], title: str = "") -> Figure:
+    """A network from its trace (`models.trace`) for an image (C, H, W), under a `title`: a box for what each stage gives.
 
     A box is as high as the map (square root of its side) and as wide as it has channels (logarithm); above it what it gives,
     below it the windows of its convolutions or else its number of weights. Blue is a pool, green has weights.
@@ -119,6 +119,7 @@ def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int]) -> F
             text = f"{step['name']}\n{step.get('windows') or weights}".strip()
             ax.text(left + width / 2, -height / 2 - 0.15, text, ha="center", va="top", rotation=90, fontsize=6)
             left += width + 0.35
+        figure.suptitle(title, fontsize=9)
         top = math.sqrt(input_shape[-1]) / 2 + 3
         ax.set(xlim=(-0.5, left), ylim=(-top - 0.5, top))
         ax.set_axis_off()

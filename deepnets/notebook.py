@@ -146,7 +146,7 @@ def results(found: list[Run]) -> pd.DataFrame:
 def drawing(model: str, input_size: int = 64, in_channels: int = 3, **options: Any) -> Figure:
     """The picture of `figures.drawing`. Arguments as for `shapes`: `model`, `input_size`, `in_channels`, `options`."""
     network = models.blueprint(model, in_channels=in_channels, **options)
-    return figures.drawing(models.trace(network, input_size, in_channels), (in_channels, input_size, input_size))
+    return figures.drawing(models.trace(network, input_size, in_channels), (in_channels, input_size, input_size), model)
 
 
 def show(figure: Figure, says: str) -> None:
