@@ -394,7 +394,7 @@ class Trainer:
         """How many of a few test `images` are right as they are (`clean`) and under each corruption, seen alike."""
         chosen = corruptions.sample(len(self.dataset.test))
         part = self.dataset.test[chosen]
-        right = {"images": len(part), "clean": int((test_logits[chosen].argmax(1) == part.labels.numpy()).sum())}
+        right = {"images": len(part), "clean": int((test_logits[chosen.numpy()].argmax(1) == part.labels.numpy()).sum())}
         for name in runs.CORRUPTIONS:
             _, logits = self.evaluate(Images(corruptions.corrupt(part.images, name), part.labels), flip)
             right[name] = int((logits.cpu().argmax(1) == part.labels).sum())

@@ -218,6 +218,16 @@ def test_what_is_said_stands_below_the_runs_it_is_said_of(square):
     assert ("+10.00 points" in short, "+5.00 points" in short) == (True, True), "its recipe is worth ten, too"
 
 
+def test_two_copies_of_a_dataset_are_not_mixed(square):
+    copy = [made(name, recipe, 0.4) for name in ("resnet18", "resnet18_improved") for recipe in ("plain", "tuned")]
+    for run in copy:
+        run.info["data_sha256"] = "another"
+    said = report.findings(square + copy)
+    assert len([line for line in said if "the way there" in line]) == 2
+    assert "original, plain 60.10 % -> original, tuned 69.10 % -> improved, tuned 74.10 %." in "\n".join(said)
+    assert len(analysis.accuracies(square + copy)) == 8
+
+
 def test_trainings_of_other_lengths_are_not_compared(square):
     longer = made("resnet18_improved", "tuned", 0.9)
     longer.info["epochs"] = 5

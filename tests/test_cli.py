@@ -69,6 +69,11 @@ def test_the_paper_is_not_made_of_other_runs(run):
     assert not Path("generated").exists()
 
 
+def test_timings_are_of_no_use_without_a_readme(run):
+    code, _, err = run("report", "--bench", "nowhere.json")
+    assert (code, err.count("\n")) == (2, 1)
+
+
 def test_help_and_version(run):
     assert run("--help")[0] == 0
     assert run("--version")[1].startswith("deepnets ")

@@ -13,6 +13,7 @@ from torchvision import datasets
 from deepnets import data
 from deepnets.data import Dataset, Images
 from deepnets.errors import UserError
+from deepnets.training import fit
 
 
 def picture(path, colour, side=12, height=None):
@@ -106,6 +107,15 @@ def test_a_folder_is_read_once_and_again_when_it_changed(folder, tmp_path, monke
         cache.write_bytes(b"damaged")
     data.load(f"folder:{folder}", root)
     assert len(decoded) == 2
+
+
+def test_a_finished_run_is_not_passed_off_as_one_of_pictures_that_changed(folder, job, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
+    one = job(dataset=f"folder:{folder}", limit=None, epochs=1, input_size=12)
+    assert fit(one, tmp_path / "runs", verbose=False).path == fit(one, tmp_path / "runs", verbose=False).path
+    picture(folder / "cat" / "new.png", (1, 2, 3))
+    with pytest.raises(UserError, match="data_sha256"):
+        fit(one, tmp_path / "runs", verbose=False)
 
 
 def test_train_and_test_folders_gray_pictures_and_other_sizes(tmp_path):

@@ -160,3 +160,5 @@ def test_runs_that_do_not_belong_together_are_refused(few):
         latex._alike([*few, made("alexnet", "tuned", 0.4, epochs=3)])
     with pytest.raises(UserError, match="none"):
         latex._alike(runs.find(Path(__file__).parent.parent / "results" / "demo"))
+    with pytest.raises(UserError, match="none"):
+        latex._alike([made("resnet8", "tuned", 0.4)])
