@@ -53,4 +53,4 @@ lock:  ## pin the newest packages that pyproject.toml allows
 		--no-annotate --group dev pyproject.toml --output-file requirements.lock
 
 clean:  ## remove what make made
-	rm -rf .venv runs paper/build
+	rm -rf .venv runs/demo paper/build

@@ -97,7 +97,7 @@ def _heatmap(ax: Axes, counts: np.ndarray, text: np.ndarray, classes: Sequence[s
 
 
 def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int], title: str = "") -> Figure:
-    """A network from its trace (`models.trace`) for an image (C, H, W), under a `title`: a box for what each stage gives.
+    """A network from its trace (`models.trace`) for an image of `input_shape` (C, H, W): a box a stage, under a `title`.
 
     A box is as high as the map (square root of its side) and as wide as it has channels (logarithm); above it what it gives,
     below it the windows of its convolutions or else its number of weights. Blue is a pool, green has weights.

@@ -60,7 +60,7 @@ def _alike(runs: Sequence[Run]) -> list[Run]:
     for title, groups in groupby(analysis.groups(chosen), key=lambda group: group[0]["dataset"]):
         if len(list(groups)) > 1:
             raise UserError(
-                f"the runs on {title} differ in {', '.join(analysis.SHARED[2:])}: the paper cannot show them together"
+                f"the runs on {title} differ in one of {', '.join(analysis.SHARED[2:])}: the paper cannot show them together"
             )
     return chosen
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepnets import analysis, assets, data, figures, metrics, models, paper_figures, runs
+from deepnets import analysis, assets, data, figures, metrics, models, runs
 from deepnets.training import fit
 
 
@@ -80,7 +80,7 @@ def test_an_effect_of_a_cell_that_never_trained_is_written_and_not_drawn():
 
 def test_a_network_has_one_colour_in_every_picture():
     networks = list(figures.COLOURS)
-    assert set(networks) == set(paper_figures.NETWORKS)
+    assert set(networks) == set(analysis.NETWORKS)
     assert figures.colours(networks[::-1]) == figures.colours(networks)[::-1]
     twice = figures.colours(["resnet18", "resnet18"])
     assert twice[0] != twice[1]
