@@ -66,9 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="everything that is made from runs")
     report.set_defaults(command=_report)
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
-    report.add_argument(
-        "--tiers", type=Path, metavar="DIR", help="folder of the three tiers small, full and control, for more of it"
-    )
+    report.add_argument("--tiers", type=Path, metavar="DIR", help="folder of the tiers small, full and control, for more of it")
     report.add_argument("--readme", type=Path, metavar="FILE", help="fill the tables of this Markdown file")
     report.add_argument("--bench", type=Path, metavar="FILE", help="what deepnets bench --json printed, for that file")
     report.add_argument("--paper", type=Path, metavar="DIR", help="write the paper's numbers, tables and figures there instead")

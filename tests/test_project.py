@@ -176,6 +176,22 @@ def test_what_the_readme_says_in_short_of_all_images_holds():
     for improved in said:
         assert all(colour.loc[improved, ["noise", "blur"]] < colour.loc[analysis.ORIGINALS[improved], ["noise", "blur"]])
     assert table.loc[("MNIST", "resnet18_improved"), "contrast"] < 0.12
+    crossed = analysis.two_by_two(full)
+    assert set(crossed["network"]) == {"resnet18_improved"}, "the family that has all four cells"
+    effects = crossed.set_index("effect")["value"]
+    assert effects["recipe"] > 3 * abs(effects["architecture"])
+
+
+def test_what_the_readme_says_beside_the_figures_at_64_pixels_holds():
+    table = analysis.accuracies(runs.find(ROOT / "results" / "full"))
+    distances = {}
+    for _, row in table.iterrows():
+        others = report.REPORTED[row["dataset"].split(" (")[0], 64].get(row["network"])
+        if others:
+            distances[row["dataset"], row["network"], row["recipe"]] = 100 * row["accuracy"] - float(others)
+    assert min(gap for (_, _, recipe), gap in distances.items() if recipe == "tuned") > 0
+    assert distances["CIFAR-10 (JPEG copy)", "resnet18", "plain"] > 5
+    assert distances["CIFAR-10 (JPEG copy)", "googlenet", "plain"] < -1
 
 
 def test_what_the_benchmarks_say_is_what_was_measured():
