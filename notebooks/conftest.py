@@ -1,4 +1,4 @@
-"""How long each notebook takes in `make test`, and that none takes more than two minutes, also where two cores are slow."""
+"""How long each notebook takes in `make test`, and that none takes more than two minutes."""
 
 from collections import Counter
 
