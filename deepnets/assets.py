@@ -45,7 +45,10 @@ def _pictures(runs: Sequence[Run], full: Sequence[Run]) -> Iterator[tuple[str, F
 
 
 def _of_dataset(runs: list[Run], images: Dataset | None) -> Iterator[tuple[str, Figure]]:
-    """Names and figures of the runs of one dataset under `tuned`, with its `images`, if they are here."""
+    """Names and figures of the runs of one dataset, most of them under `tuned`, with its `images`, if they are here."""
+    effects = analysis.two_by_two(runs)
+    if len(effects):
+        yield "crossed", figures.crossed(analysis.accuracies(analysis.unchanged(runs)), effects)
     tuned = analysis.unchanged([run for run in runs if run.info["recipe"]["name"] == analysis.TUNED])
     first = [run for run in tuned if run.info["seed"] == 0]
     if not first:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -123,6 +124,33 @@ def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int], titl
         top = math.sqrt(input_shape[-1]) / 2 + 3
         ax.set(xlim=(-0.5, left), ylim=(-top - 0.5, top))
         ax.set_axis_off()
+    return figure
+
+
+def block(paths: Sequence[Sequence[str]], joined: str, title: str = "") -> Figure:
+    """Paths side by side from one map, a box a layer, and how they are `joined` below, under a `title`."""
+    highest = max(map(len, paths))
+    bottom = -highest - 1.0
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.5 * max(2, len(paths)), 1.1 + 0.55 * highest), layout="constrained")
+        ax = figure.subplots()
+        box = {"boxstyle": "round", "facecolor": (*SECOND, 0.3), "edgecolor": SECOND}
+        centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
+        ends = []
+        for y, text in ((0.0, "map"), (bottom, joined)):  # as wide as all paths
+            bar = Rectangle((-0.45, y - 0.15), len(paths) - 0.1, 0.3, facecolor="0.9", edgecolor="0.6")
+            ends.append(ax.add_patch(bar))
+            ax.text((len(paths) - 1) / 2, y, text, **centred)
+        for place, layers in enumerate(paths):
+            heights = np.linspace(0, bottom, len(layers) + 2)
+            boxes = [ax.text(place, y, text, bbox=box, **centred) for y, text in zip(heights[1:-1], layers, strict=True)]
+            patches = [ends[0], *(text.get_bbox_patch() for text in boxes), ends[1]]
+            for (high, low), (above, below) in zip(pairwise(heights), pairwise(patches), strict=True):
+                arrow = {"arrowstyle": "-|>", "color": "0.4", "patchA": above, "patchB": below}
+                ax.annotate("", (place, low), (place, high), arrowprops=arrow)
+        ax.set(xlim=(-0.6, len(paths) - 0.4), ylim=(bottom - 0.5, 0.5))
+        ax.set_axis_off()
+        figure.suptitle(title, fontsize=9)
     return figure
 
 
@@ -331,6 +359,34 @@ def effects(table: pd.DataFrame, title: str = "") -> Figure:
         ax.axvline(0, color="0.4", linewidth=0.8)
         ax.set_yticks(rows, table["effect"])
         ax.set(xlabel="points of accuracy, 95 % interval", title=title, ylim=(-0.6, len(table) - 0.4))
+    return figure
+
+
+def crossed(table: pd.DataFrame, effects: pd.DataFrame) -> Figure:
+    """Both forms of each family under both recipes: the steeper, the more the recipe does; the further apart, the architecture.
+
+    `table` is of `analysis.accuracies`, for one dataset; a panel for each family in `effects`, of `analysis.two_by_two`, whose
+    values are in the titles, in points of accuracy, unless they only say that one cell did not learn.
+    """
+    with rc_context(STYLE | {"axes.grid": True}):
+        families = effects["network"].unique()
+        figure = Figure(figsize=(0.6 + 2.4 * len(families), 2.6), layout="constrained")
+        axes = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]
+        for ax, improved in zip(axes, families, strict=True):
+            found = effects[effects["network"] == improved].set_index("effect")
+            recipe, architecture = 100 * found.loc[["recipe", "architecture"], "value"]
+            says = f"recipe {recipe:+.2f}, architecture {architecture:+.2f}"
+            original = improved.removesuffix("_improved")
+            for name, place in ((original, -0.02), (improved, 0.02)):
+                rows = table[table["network"] == name].set_index("recipe").loc[["plain", "tuned"]]
+                spread = 100 * np.abs(rows[["low", "high"]].to_numpy().T - rows["accuracy"].to_numpy())
+                style = {"fmt": "o-", "color": COLOURS[name], "markersize": 4, "label": name}
+                ax.errorbar([place, 1 + place], 100 * rows["accuracy"], spread, **style)
+            ax.set_title("a cell hardly left guessing" if found["stuck"].any() else says)
+            ax.set_xticks([0, 1], ["plain", "tuned"])
+            ax.set_xlim(-0.3, 1.3)
+            ax.legend(frameon=False, fontsize=7, loc="lower right")
+        axes[0].set_ylabel("accuracy %, 95 % interval")
     return figure
 
 

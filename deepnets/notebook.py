@@ -11,6 +11,7 @@ import io
 import os
 import tempfile
 import textwrap
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pandas as pd
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
+from torch import nn
 
 from . import analysis, data, figures, models, recipes, report, runs
 from .errors import UserError
@@ -147,6 +149,34 @@ def drawing(model: str, input_size: int = 64, in_channels: int = 3, **options: A
     """The picture of `figures.drawing`. Arguments as for `shapes`: `model`, `input_size`, `in_channels`, `options`."""
     network = models.blueprint(model, in_channels=in_channels, **options)
     return figures.drawing(models.trace(network, input_size, in_channels), (in_channels, input_size, input_size), model)
+
+
+def block(paths: Iterable[nn.Module], joined: str, title: str = "") -> Figure:
+    """The picture of `figures.block` of the modules that are side by side in a block."""
+    return figures.block([_layers(path) for path in paths], joined, title)
+
+
+def _layers(path: nn.Module) -> list[str]:
+    """What the layers of a path do, in order; normalisation and ReLU stand with the convolution before them."""
+    texts: list[str] = []
+    for layer in path.modules():
+        match layer:
+            case nn.Conv2d():
+                stride = f", stride {layer.stride[0]}" if layer.stride[0] > 1 else ""
+                texts.append(f"{layer.kernel_size[0]}x{layer.kernel_size[1]}, {layer.out_channels}{stride}")
+            case nn.MaxPool2d():
+                texts.append(f"max pool {layer.kernel_size}x{layer.kernel_size}")
+            case nn.BatchNorm2d():
+                texts[-1] += "\nbatch norm"
+            case nn.ReLU():
+                texts[-1] += ", ReLU"
+            case nn.Identity():
+                texts.append("identity")
+            case nn.Sequential():
+                pass
+            case _:
+                texts.append(type(layer).__name__)
+    return texts
 
 
 def show(figure: Figure, says: str) -> None:

@@ -1,5 +1,7 @@
 """Pictures show the run's own numbers, and the same bytes each time."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,7 +30,12 @@ def images():
 def drawn(pair, images):
     """Every picture, by name."""
     effects = pd.DataFrame([{"effect": "a", "value": 0.02, "low": 0.01, "high": 0.03, "seeds": 3}])
+    cells = product(("resnet18", "resnet18_improved"), ("plain", "tuned"), [0.5], [0.4], [0.6])
+    table = pd.DataFrame(cells, columns=["network", "recipe", "accuracy", "low", "high"])
+    main = pd.DataFrame({"effect": analysis.EFFECTS.keys(), "value": 0.0, "stuck": False}).assign(network="resnet18_improved")
     return {
+        "crossed": figures.crossed(table, main),
+        "block": figures.block([["3x3, 64", "3x3, 64"], ["identity"]], "add", "title"),
         "drawing": figures.drawing(models.trace(models.blueprint("resnet20"), 32), (3, 32, 32)),
         "together": figures.together(pair),
         "confusion": figures.confusion(pair[0]),
@@ -54,7 +61,7 @@ def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
             figures.save(figure, tmp_path / folder / f"{name}.{suffix}")
         written.append({path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())})
     assert written[0] == written[1]
-    assert len(written[0]) == 13
+    assert len(written[0]) == 15
     if suffix == "pdf":
         assert not [name for name, content in written[0].items() if b"/Type3" in content]
 
@@ -123,6 +130,24 @@ def test_a_table_of_pictures_holds_them_in_order(images):
     assert [np.asarray(ax.images[0].get_array()).tolist() for ax in axes] == [image[0].tolist() for image in images[:4]]
     assert [ax.get_title() for ax in axes] == ["a", "b", "", ""]
     assert [ax.get_ylabel() for ax in axes] == ["x", "", "y", ""]
+
+
+def test_the_four_cells_of_a_family_stand_where_the_table_has_them():
+    columns = ["network", "recipe", "accuracy", "low", "high"]
+    rows = [
+        ("vgg16_improved", "tuned", 0.9, 0.88, 0.91), ("vgg16", "plain", 0.1, 0.05, 0.2),
+        ("vgg16", "tuned", 0.8, 0.7, 0.85), ("vgg16_improved", "plain", 0.3, 0.25, 0.4),
+    ]  # fmt: skip
+    effects = [("recipe", 0.65, False), ("architecture", 0.15, False), ("interaction", -0.1, False)]
+    effects = pd.DataFrame(effects, columns=["effect", "value", "stuck"]).assign(network="vgg16_improved")
+    ax = figures.crossed(pd.DataFrame(rows, columns=columns), effects).axes[0]
+    original, improved = (container.lines for container in ax.containers)
+    assert original[0].get_ydata() == pytest.approx([10, 80])
+    assert improved[0].get_ydata() == pytest.approx([30, 90])
+    assert np.concatenate([s[:, 1] for s in improved[2][0].get_segments()]) == pytest.approx([25, 40, 88, 91])
+    assert ax.get_title() == "recipe +65.00, architecture +15.00"
+    ax = figures.crossed(pd.DataFrame(rows, columns=columns), effects.assign(stuck=True)).axes[0]
+    assert ax.get_title() == "a cell hardly left guessing"
 
 
 def test_the_readmes_pictures_are_of_every_network_and_dataset(pair, tmp_path, monkeypatch):

@@ -1,14 +1,16 @@
 """Committed notebooks are what the committed library makes of the committed runs; `make test` executes them besides."""
 
 import ast
+from itertools import chain
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 
-from deepnets import notebook
+from deepnets import models, notebook
 from deepnets.errors import UserError
+from deepnets.models.googlenet import INCEPTION, Inception
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -103,6 +105,16 @@ def test_pictures_are_the_same_bytes_each_time():
         for _ in range(2):
             notebook.show(notebook.drawing("resnet20", 32), "a drawing")
     assert shown[0] == shown[1]
+
+
+def test_a_block_is_drawn_from_its_layers():
+    texts = [text.get_text() for text in notebook.block(Inception(INCEPTION["3a"], 5, {}).branches, "stack").axes[0].texts]
+    reduced = [["1x1, 96, ReLU", "3x3, 128, ReLU"], ["1x1, 16, ReLU", "5x5, 32, ReLU"], ["max pool 3x3", "1x1, 32, ReLU"]]
+    assert [text for text in texts if text] == ["map", "stack", "1x1, 64, ReLU", *chain(*reduced)]
+    first = models.blueprint("resnet18").stages.conv3_x[0]
+    paths = notebook.block([first.residual, first.shortcut], "add").axes[0].texts
+    layers = ["3x3, 128, stride 2\nbatch norm, ReLU", "3x3, 128\nbatch norm", "1x1, 128, stride 2\nbatch norm"]
+    assert [text.get_text() for text in paths if text.get_text()] == ["map", "add", *layers]
 
 
 def test_shapes_are_the_traces():
