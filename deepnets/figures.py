@@ -128,7 +128,7 @@ def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int], titl
 
 
 def block(paths: Sequence[Sequence[str]], joined: str, title: str = "") -> Figure:
-    """Paths side by side from one map, a box a layer, and how they are `joined` below, under a `title`."""
+    """The `paths` from one map, side by side, a box a layer; below, how they are `joined`; above, a `title`."""
     highest = max(map(len, paths))
     bottom = -highest - 1.0
     with rc_context(STYLE):

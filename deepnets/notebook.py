@@ -152,7 +152,7 @@ def drawing(model: str, input_size: int = 64, in_channels: int = 3, **options: A
 
 
 def block(paths: Iterable[nn.Module], joined: str, title: str = "") -> Figure:
-    """The picture of `figures.block` of the modules that are side by side in a block."""
+    """The picture of `figures.block` for the modules `paths` that a block runs side by side, with `joined` and `title`."""
     return figures.block([_layers(path) for path in paths], joined, title)
 
 

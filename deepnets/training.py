@@ -165,7 +165,6 @@ class Trainer:
     def __init__(self, job: Job, dataset: data.Dataset, device: torch.device, precision: str, work: Path) -> None:
         self.job, self.recipe, self.dataset = job, job.recipe, dataset
         self.device, self.precision = device, precision
-        self.checkpoint, self.saved = work / "checkpoint.pt", time.monotonic()
         self.interruption: Callable[[], BaseException | None] = lambda: None
         self.checkpoint_seconds, self.verbose = math.inf, False
 
@@ -174,7 +173,8 @@ class Trainer:
         shape = (len(dataset.classes), channels)
         blueprint = models.blueprint(job.model, *shape, **job.options)
         self.parameters = models.count_parameters(blueprint)
-        self.saving = 8 * self.parameters / 2.5e8  # seconds, until measured: weights and momentum at 250 MB/s
+        # How long saving takes, until measured: weights and momentum at 250 MB/s.
+        self.checkpoint, self.saved, self.saving = work / "checkpoint.pt", time.monotonic(), 8 * self.parameters / 2.5e8
         self.macs = models.multiply_adds(blueprint, job.input_size, channels)
         self.policy = transforms.policy(dataset.name)
         mean, std = data.statistics(train.images)
