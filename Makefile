@@ -4,12 +4,19 @@ DEEPNETS = .venv/bin/python -m deepnets
 # The runs that the paper speaks of.
 RUNS ?= results/small
 
-.PHONY: demo report notebooks paper bench test lock clean
+# What `make study` trains.
+STUDY ?= studies/main.toml
+TIER ?= small
+
+.PHONY: demo study report notebooks paper bench test lock clean
 
 demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (four to twelve minutes)
 	$(DEEPNETS) study studies/demo.toml --out runs/demo
 	$(DEEPNETS) compare runs/demo
 	$(DEEPNETS) report runs/demo --out runs/demo
+
+study: .venv/ready  ## train what runs/ lacks of $(STUDY), tier $(TIER); stop it and start it again at any time
+	$(DEEPNETS) study $(STUDY) --tier $(TIER)
 
 report: .venv/ready  ## make the pictures and the README's tables again from the committed runs and timings
 	.venv/bin/python -c 'from deepnets import catalogue; catalogue.write()'
