@@ -60,6 +60,18 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     return float(mean), float(mean - half), float(mean + half)
 
 
+def paired(first: Sequence[Run], second: Sequence[Run]) -> dict[str, Any]:
+    """Two settings that share seeds and test images: `pairs` of runs, mean accuracy of the `first` and of the `second`,
+    `value`, `low` and `high` of second minus first, and how far a pair is `apart` at most; all in shares.
+    """
+    mine, other = ({run.info["seed"]: run for run in found} for found in (first, second))
+    pairs = [(mine[seed], other[seed]) for seed in sorted(mine.keys() & other.keys())]
+    value, low, high = interval(np.stack([1.0 * b.correct - a.correct for a, b in pairs]))
+    before, after = (float(np.mean([run.accuracy for run in part])) for part in zip(*pairs, strict=True))
+    apart = max(abs(b.accuracy - a.accuracy) for a, b in pairs)
+    return {"pairs": pairs, "first": before, "second": after, "value": value, "low": low, "high": high, "apart": apart}
+
+
 def groups(runs: Sequence[Run]) -> Iterator[tuple[Where, dict[Cell, dict[int, Run]]]]:
     """Runs that may be compared: of one tier, copy of the data, number of images and epochs, size, batch and precision.
 

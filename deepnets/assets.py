@@ -1,4 +1,4 @@
-"""The pictures that the README shows: the images, the networks, and what the committed runs look like."""
+"""The pictures of `assets/`: the images, the networks, and what the committed runs look like. The README shows some."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="everything that is made from runs")
     report.set_defaults(command=_report)
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
-    report.add_argument("--tiers", type=Path, metavar="DIR", help="folder of the tiers small, full and control, for more of it")
+    report.add_argument("--tiers", type=Path, metavar="DIR", help="folder of the tiers small, full, control, compression")
     report.add_argument("--readme", type=Path, metavar="FILE", help="fill the tables of this Markdown file")
     report.add_argument("--bench", type=Path, metavar="FILE", help="what deepnets bench --json printed, for that file")
     report.add_argument("--paper", type=Path, metavar="DIR", help="write the paper's numbers, tables and figures there instead")
@@ -182,12 +182,13 @@ def _report(args: argparse.Namespace) -> None:
     if args.bench and not args.readme:
         raise UserError("--bench is for the tables of a --readme")
     found = runs.find(args.dir)
-    small, full, control = (runs.find(args.tiers / tier) if args.tiers else [] for tier in ("small", "full", "control"))
+    tiers = ("small", "full", "control", "compression")
+    small, full, control, compression = (runs.find(args.tiers / tier) if args.tiers else [] for tier in tiers)
     if args.paper:
         from . import latex
 
-        written = latex.write(found, args.paper, full, control)
-        print(f"{args.paper}: {len(written)} files from {len(found + full + control)} runs")
+        written = latex.write(found, args.paper, full, control, compression)
+        print(f"{args.paper}: {len(written)} files from {len(found + full + control + compression)} runs")
         return
     written = assets.write_pictures(found, args.out) + (assets.write(small, args.out, full) if args.tiers else [])
     for path in written:

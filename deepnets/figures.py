@@ -127,14 +127,18 @@ def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int], titl
     return figure
 
 
-def block(paths: Sequence[Sequence[str]], joined: str, title: str = "") -> Figure:
-    """The `paths` from one map, side by side, a box a layer; below, how they are `joined`; above, a `title`."""
+def block(paths: Sequence[Sequence[tuple[str, bool]]], joined: str, title: str = "") -> Figure:
+    """The `paths` from one map, side by side, a box a layer; below, how they are `joined`; above, a `title`.
+
+    A layer is what it does and whether it has weights, which makes it green.
+    """
     highest = max(map(len, paths))
     bottom = -highest - 1.0
     with rc_context(STYLE):
         figure = Figure(figsize=(1.5 * max(2, len(paths)), 1.1 + 0.55 * highest), layout="constrained")
         ax = figure.subplots()
-        box = {"boxstyle": "round", "facecolor": (*SECOND, 0.3), "edgecolor": SECOND}
+        box = {"boxstyle": "round", "facecolor": "white", "edgecolor": "0.6"}
+        green = box | {"facecolor": (*SECOND, 0.3), "edgecolor": SECOND}
         centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
         ends = []
         for y, text in ((0.0, "map"), (bottom, joined)):  # as wide as all paths
@@ -143,7 +147,10 @@ def block(paths: Sequence[Sequence[str]], joined: str, title: str = "") -> Figur
             ax.text((len(paths) - 1) / 2, y, text, **centred)
         for place, layers in enumerate(paths):
             heights = np.linspace(0, bottom, len(layers) + 2)
-            boxes = [ax.text(place, y, text, bbox=box, **centred) for y, text in zip(heights[1:-1], layers, strict=True)]
+            boxes = [
+                ax.text(place, y, text, bbox=green if weights else box, **centred)
+                for y, (text, weights) in zip(heights[1:-1], layers, strict=True)
+            ]
             patches = [ends[0], *(text.get_bbox_patch() for text in boxes), ends[1]]
             for (high, low), (above, below) in zip(pairwise(heights), pairwise(patches), strict=True):
                 arrow = {"arrowstyle": "-|>", "color": "0.4", "patchA": above, "patchB": below}
@@ -362,32 +369,38 @@ def effects(table: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def crossed(table: pd.DataFrame, effects: pd.DataFrame) -> Figure:
-    """Both forms of each family under both recipes: the steeper, the more the recipe does; the further apart, the architecture.
+def crossed(table: pd.DataFrame, found: pd.DataFrame) -> Figure:
+    """Both forms of each family under both recipes: the slope is the recipe's effect, the distance the architecture's.
 
-    `table` is of `analysis.accuracies`, for one dataset; a panel for each family in `effects`, of `analysis.two_by_two`, whose
-    values are in the titles, in points of accuracy, unless they only say that one cell did not learn.
+    `table` is of `analysis.accuracies`, for one dataset; a panel for each family in `found`, the effects of
+    `analysis.two_by_two`, which are in the titles in points of accuracy, unless they only say that a cell did not learn: then
+    its panel has a scale of its own, and so have the others.
     """
     with rc_context(STYLE | {"axes.grid": True}):
-        families = effects["network"].unique()
+        families = found["network"].unique()
         figure = Figure(figsize=(0.6 + 2.4 * len(families), 2.6), layout="constrained")
-        axes = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]
+        axes = figure.subplots(1, len(families), sharey=not found["stuck"].any(), squeeze=False)[0]
         for ax, improved in zip(axes, families, strict=True):
-            found = effects[effects["network"] == improved].set_index("effect")
-            recipe, architecture = 100 * found.loc[["recipe", "architecture"], "value"]
+            effect = found[found["network"] == improved].set_index("effect")
+            recipe, architecture = 100 * effect.loc[["recipe", "architecture"], "value"]
             says = f"recipe {recipe:+.2f}, architecture {architecture:+.2f}"
             original = improved.removesuffix("_improved")
             for name, place in ((original, -0.02), (improved, 0.02)):
                 rows = table[table["network"] == name].set_index("recipe").loc[["plain", "tuned"]]
-                spread = 100 * np.abs(rows[["low", "high"]].to_numpy().T - rows["accuracy"].to_numpy())
+                spread = _bars(rows)
                 style = {"fmt": "o-", "color": COLOURS[name], "markersize": 4, "label": name}
                 ax.errorbar([place, 1 + place], 100 * rows["accuracy"], spread, **style)
-            ax.set_title("a cell hardly left guessing" if found["stuck"].any() else says)
+            ax.set_title("a cell hardly left guessing" if effect["stuck"].any() else says)
             ax.set_xticks([0, 1], ["plain", "tuned"])
             ax.set_xlim(-0.3, 1.3)
             ax.legend(frameon=False, fontsize=7, loc="lower right")
         axes[0].set_ylabel("accuracy %, 95 % interval")
     return figure
+
+
+def _bars(rows: pd.DataFrame) -> np.ndarray:
+    """How far the intervals of rows of `accuracies` reach down and up, in points of accuracy: (2, rows)."""
+    return 100 * np.abs(rows[["low", "high"]].to_numpy().T - rows["accuracy"].to_numpy())
 
 
 def trade_off(table: pd.DataFrame) -> Figure:
@@ -403,8 +416,7 @@ def trade_off(table: pd.DataFrame) -> Figure:
         parts = table.groupby("network", sort=False)
         for ax, (column, label) in zip(axes, costs.items(), strict=True):
             for (network, row), colour in zip(parts, colours(list(parts.groups)), strict=True):
-                spread = np.abs(100 * row[["low", "high"]].to_numpy().T - 100 * row["accuracy"].to_numpy())
-                ax.errorbar(row[column], 100 * row["accuracy"], spread, fmt="o", color=colour, markersize=4, label=network)
+                ax.errorbar(row[column], 100 * row["accuracy"], _bars(row), fmt="o", color=colour, markersize=4, label=network)
             ax.set(xscale="log", xlabel=label)
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -17,7 +17,9 @@ from .tables import DATASETS, FORMS, TABLES, TITLES, dataset_names, escape, form
 RELATIONS = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
 
 
-def write(runs: Sequence[Run], out: Path, full: Sequence[Run] = (), control: Sequence[Run] = ()) -> list[Path]:
+def write(
+    runs: Sequence[Run], out: Path, full: Sequence[Run] = (), control: Sequence[Run] = (), compression: Sequence[Run] = ()
+) -> list[Path]:
     """Write `numbers.tex`, a file for every table and a PDF for every figure into the folder `out`.
 
     Args:
@@ -25,6 +27,7 @@ def write(runs: Sequence[Run], out: Path, full: Sequence[Run] = (), control: Seq
         out: folder.
         full: of the tier of all images, which has a table and a section of its own; its numbers' keys begin with `full/`.
         control: held against the literature; of these there are accuracies, `control/resnet20/plain/accuracy` and the like.
+        compression: on CIFAR-10 and on its images compressed once more; `compression/value` is what that changed.
 
     Raises:
         UserError: the runs are of several tiers or settings, or of no dataset that the paper speaks of.
@@ -37,6 +40,11 @@ def write(runs: Sequence[Run], out: Path, full: Sequence[Run] = (), control: Seq
     for _, row in analysis.accuracies(control).iterrows() if control else ():
         key = f"control/{row['network']}/{row['recipe'].split('-')[0]}"
         found |= {f"{key}/{name}": percent(row[name]) for name in ("accuracy", "low", "high")}
+    if compression:
+        once = [run for run in compression if run.info["dataset"] == "cifar10"]
+        row = analysis.paired(once, [run for run in compression if run.info["dataset"] != "cifar10"])
+        found |= _effect("compression", row) | {"compression/seeds": _seeds(len(row["pairs"]))}
+        found["compression/epochs"] = _span(run.info["epochs"] for run in compression)
     macros = "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in sorted(found.items()))
     texts = {"numbers": macros} | {name: table(runs) for name, table in TABLES.items()} | {"full": full_table(full)}
     paths = []

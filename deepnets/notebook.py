@@ -26,6 +26,7 @@ from torch import nn
 
 from . import analysis, data, figures, models, recipes, report, runs
 from .errors import UserError
+from .models.resnet import PaddedShortcut
 from .runs import Run
 from .training import Job, fit
 
@@ -156,27 +157,29 @@ def block(paths: Iterable[nn.Module], joined: str, title: str = "") -> Figure:
     return figures.block([_layers(path) for path in paths], joined, title)
 
 
-def _layers(path: nn.Module) -> list[str]:
-    """What the layers of a path do, in order; normalisation and ReLU stand with the convolution before them."""
+def _layers(path: nn.Module) -> list[tuple[str, bool]]:
+    """What the layers of a path do, in order, and whether each has weights; what follows a convolution stands with it."""
     texts: list[str] = []
     for layer in path.modules():
         match layer:
             case nn.Conv2d():
                 stride = f", stride {layer.stride[0]}" if layer.stride[0] > 1 else ""
                 texts.append(f"{layer.kernel_size[0]}x{layer.kernel_size[1]}, {layer.out_channels}{stride}")
-            case nn.MaxPool2d():
-                texts.append(f"max pool {layer.kernel_size}x{layer.kernel_size}")
             case nn.BatchNorm2d():
                 texts[-1] += "\nbatch norm"
             case nn.ReLU():
                 texts[-1] += ", ReLU"
+            case nn.MaxPool2d():
+                texts.append(f"max pool {layer.kernel_size}x{layer.kernel_size}")
             case nn.Identity():
                 texts.append("identity")
+            case PaddedShortcut():
+                texts.append("every second pixel,\nzeros for new channels")
             case nn.Sequential():
                 pass
             case _:
-                texts.append(type(layer).__name__)
-    return texts
+                raise TypeError(f"how is {type(layer).__name__} to be drawn?")
+    return [(text, text[0].isdigit()) for text in texts]  # of these, a convolution alone begins with its window
 
 
 def show(figure: Figure, says: str) -> None:

@@ -35,7 +35,7 @@ def drawn(pair, images):
     main = pd.DataFrame({"effect": analysis.EFFECTS.keys(), "value": 0.0, "stuck": False}).assign(network="resnet18_improved")
     return {
         "crossed": figures.crossed(table, main),
-        "block": figures.block([["3x3, 64", "3x3, 64"], ["identity"]], "add", "title"),
+        "block": figures.block([[("3x3, 64", True)] * 2, [("identity", False)]], "add", "title"),
         "drawing": figures.drawing(models.trace(models.blueprint("resnet20"), 32), (3, 32, 32)),
         "together": figures.together(pair),
         "confusion": figures.confusion(pair[0]),

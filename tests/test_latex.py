@@ -133,12 +133,17 @@ def test_letters_in_figures_are_at_least_six_points(few):
 
 def test_runs_on_all_images_have_numbers_and_a_table_of_their_own(few, tmp_path):
     full = [made("resnet18", "tuned", 0.9, tier="full"), made("alexnet", "plain", 0.7, tier="full")]
-    latex.write(few, tmp_path, full, [made("resnet20", "plain-augment=True", 0.8, tier="control")])
+    control = [made("resnet20", "plain-augment=True", 0.8, tier="control")]
+    copies = [("cifar10", 0, 0.8), ("cifar10", 1, 0.7), ("folder:a", 0, 0.6), ("folder:a", 1, 0.8), ("folder:a", 2, 0.1)]
+    twice = [made("resnet20", "tuned", accuracy, seed, dataset) for dataset, seed, accuracy in copies]
+    latex.write(few, tmp_path, full, control, twice)
     found = (tmp_path / "numbers.tex").read_text()
     assert r"\resdef{cifar10/alexnet/plain/accuracy}{40.00}" in found
     assert r"\resdef{full/cifar10/alexnet/plain/accuracy}{70.00}" in found
     assert r"\resdef{full/study/tier}{full}" in found
     assert r"\resdef{control/resnet20/plain/accuracy}{80.00}" in found
+    assert r"\resdef{compression/value}{$-$5.00}" in found
+    assert r"\resdef{compression/seeds}{2 seeds}" in found
     rows = [line for line in (tmp_path / "full.tex").read_text().splitlines() if line.endswith(r"\\")]
     assert rows[-2:] == [r"AlexNet & 70.00 & -- & -- & -- & 0.1 \\", r"ResNet18 & -- & 90.00 & -- & -- & 0.1 \\"]
     with pytest.raises(UserError, match="one tier"):

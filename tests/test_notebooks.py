@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from torch import nn
 
 from deepnets import models, notebook
 from deepnets.errors import UserError
@@ -115,6 +116,12 @@ def test_a_block_is_drawn_from_its_layers():
     paths = notebook.block([first.residual, first.shortcut], "add").axes[0].texts
     layers = ["3x3, 128, stride 2\nbatch norm, ReLU", "3x3, 128\nbatch norm", "1x1, 128, stride 2\nbatch norm"]
     assert [text.get_text() for text in paths if text.get_text()] == ["map", "add", *layers]
+    padded = models.blueprint("resnet20").stages.conv3_x[0].shortcut
+    boxes = notebook.block([first.shortcut, padded], "add").axes[0].texts[2:]
+    colours = [text.get_bbox_patch().get_facecolor() for text in boxes if text.get_text()]
+    assert len(set(colours)) == 2, "what has weights has another colour"
+    with pytest.raises(TypeError, match="how is GELU"):
+        notebook.block([nn.GELU()], "add")
 
 
 def test_shapes_are_the_traces():

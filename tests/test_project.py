@@ -6,8 +6,8 @@ import re
 import shutil
 import tomllib
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 from deepnets import analysis, models, report, runs
@@ -174,7 +174,10 @@ def test_what_the_readme_says_in_short_of_all_images_holds():
     table = analysis.accuracies(full).query("recipe == 'tuned'").set_index(["dataset", "network"])
     colour = table.loc["CIFAR-10 (JPEG copy)"]
     for improved in said:
-        assert all(colour.loc[improved, ["noise", "blur"]] < colour.loc[analysis.ORIGINALS[improved], ["noise", "blur"]])
+        original = analysis.ORIGINALS[improved]
+        assert all(colour.loc[improved, ["noise", "blur"]] < colour.loc[original, ["noise", "blur"]])
+        assert colour.loc[improved, "contrast"] > colour.loc[original, "contrast"]
+        assert table.loc[("MNIST", improved), "contrast"] < table.loc[("MNIST", original), "contrast"]
     assert table.loc[("MNIST", "resnet18_improved"), "contrast"] < 0.12
     crossed = analysis.two_by_two(full)
     assert set(crossed["network"]) == {"resnet18_improved"}, "the family that has all four cells"
@@ -217,15 +220,28 @@ def test_the_pictures_the_readme_shows_exist():
         assert (ROOT / target).is_file(), target
 
 
+def test_what_the_readme_says_of_compression_is_what_the_runs_say():
+    found = runs.find(ROOT / "results" / "compression")
+    copies = [[run for run in found if run.info["dataset"] == name] for name in ("cifar10", "folder:data/cifar10-twice")]
+    row = analysis.paired(*copies)
+    assert len(row["pairs"]) == 3
+    assert all((a.test["labels"] == b.test["labels"]).all() for a, b in row["pairs"]), "the same images in the same order"
+    said = (
+        "over 3 seeds the mean accuracy is {first:.2f} % on the copy and {second:.2f} % on what a second compression left of "
+        "it: {value:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} (over other seeds and test images)"
+    ).format(**in_points(row))
+    assert said in (ROOT / "README.md").read_text().replace("\n", " ")
+
+
+def in_points(row: dict[str, Any]) -> dict[str, float]:
+    """What `analysis.paired` says, in points of accuracy."""
+    return {name: 100 * value for name, value in row.items() if name != "pairs"}
+
+
 def precision_sentence(fp32: list[Run], bf16: list[Run]) -> str:
     """How the accuracies of the same jobs trained in `fp32` and in `bf16` differ, seed by seed."""
-    single, half = ({run.info["seed"]: run for run in found} for found in (fp32, bf16))
-    pairs = [(single[seed], half[seed]) for seed in sorted(single.keys() & half.keys())]
-    mean, low, high = analysis.interval(np.stack([1.0 * b.correct - a.correct for a, b in pairs]))
-    first, second = (100 * np.mean([run.accuracy for run in part]) for part in zip(*pairs, strict=True))
-    apart = 100 * max(abs(b.accuracy - a.accuracy) for a, b in pairs)
-    return (
-        f"Over {len(pairs)} seeds the mean accuracy is {first:.2f} % in fp32 and {second:.2f} % in bf16: {100 * mean:+.2f} "
-        f"points, 95 % interval {100 * low:+.2f} to {100 * high:+.2f} (over other seeds and test images; pairs of a seed "
-        f"differ by up to {apart:.2f})."
-    )
+    row = analysis.paired(fp32, bf16)
+    return f"Over {len(row['pairs'])} seeds the mean accuracy is " + (
+        "{first:.2f} % in fp32 and {second:.2f} % in bf16: {value:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} "
+        "(over other seeds and test images; pairs of a seed differ by up to {apart:.2f})."
+    ).format(**in_points(row))

@@ -170,4 +170,5 @@ def full_recipe(runs):
 def full_brittle(runs):
     found = {run.label: run.info["robustness"] for run in tuned(runs)}
     pairs = [(found[improved], found[original]) for improved, original in analysis.ORIGINALS.items() if improved in found]
-    return all(ours[kind] < theirs[kind] for ours, theirs in pairs for kind in ("noise", "blur"))
+    worse = all(ours[kind] < theirs[kind] for ours, theirs in pairs for kind in ("noise", "blur"))
+    return worse and all(ours["contrast"] > theirs["contrast"] for ours, theirs in pairs)

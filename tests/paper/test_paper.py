@@ -147,7 +147,7 @@ def test_a_flipped_run_makes_a_sentence_fail(tmp_path, form):
 
 @needs_runs
 def test_the_committed_numbers_and_tables_are_made_from_the_committed_runs(tmp_path):
-    more = (runs.find(ROOT / "results" / name) for name in ("full", "control"))
+    more = (runs.find(ROOT / "results" / name) for name in ("full", "control", "compression"))
     for path in latex.write(runs.find(RUNS), tmp_path, *more):
         if path.suffix == ".tex":
             assert path.read_text() == (PAPER / "generated" / path.name).read_text(), f"{path.name}: run 'make paper'"
