@@ -1,10 +1,10 @@
-"""How long each notebook takes in `make test`, and that none takes more than two minutes."""
+"""How long each notebook takes in `make test`, and that none takes more than a minute and a half."""
 
 from collections import Counter
 
 import pytest
 
-LIMIT = 120
+LIMIT = 90
 seconds: Counter[str] = Counter()
 
 
