@@ -6,7 +6,7 @@ RUNS ?= results/small
 
 # What `make study` trains.
 STUDY ?= studies/main.toml
-TIER ?= small
+TIER ?= $(if $(filter %/main.toml %/ablation.toml,$(STUDY)),small)
 
 .PHONY: demo study report notebooks paper bench test lock clean
 
@@ -15,8 +15,8 @@ demo: .venv/ready  ## train the nine networks on handwritten digits and compare 
 	$(DEEPNETS) compare runs/demo
 	$(DEEPNETS) report runs/demo --out runs/demo
 
-study: .venv/ready  ## train what runs/ lacks of $(STUDY), tier $(TIER); stop it and start it again at any time
-	$(DEEPNETS) study $(STUDY) --tier $(TIER)
+study: .venv/ready  ## train what runs/ lacks of $(STUDY); stop it and start it again at any time
+	$(DEEPNETS) study $(STUDY) $(if $(TIER),--tier $(TIER))
 
 report: .venv/ready  ## make the pictures and the README's tables again from the committed runs and timings
 	.venv/bin/python -c 'from deepnets import catalogue; catalogue.write()'

@@ -61,7 +61,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def paired(first: Sequence[Run], second: Sequence[Run]) -> dict[str, Any]:
-    """Two settings that share seeds and test images: `pairs` of runs, mean accuracy of the `first` and of the `second`,
+    """Two cells that share seeds and test images: `pairs` of runs, mean accuracy of the `first` and of the `second`,
     `value`, `low` and `high` of second minus first, and how far a pair is `apart` at most; all in shares.
     """
     mine, other = ({run.info["seed"]: run for run in found} for found in (first, second))

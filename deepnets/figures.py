@@ -374,7 +374,7 @@ def crossed(table: pd.DataFrame, found: pd.DataFrame) -> Figure:
 
     `table` is of `analysis.accuracies`, for one dataset; a panel for each family in `found`, the effects of
     `analysis.two_by_two`, which are in the titles in points of accuracy, unless they only say that a cell did not learn: then
-    its panel has a scale of its own, and so have the others.
+    every panel has a scale of its own. Points are means over a cell's seeds, effects over the seeds that the four cells share.
     """
     with rc_context(STYLE | {"axes.grid": True}):
         families = found["network"].unique()

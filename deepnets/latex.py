@@ -40,9 +40,10 @@ def write(
     for _, row in analysis.accuracies(control).iterrows() if control else ():
         key = f"control/{row['network']}/{row['recipe'].split('-')[0]}"
         found |= {f"{key}/{name}": percent(row[name]) for name in ("accuracy", "low", "high")}
-    if compression:
-        once = [run for run in compression if run.info["dataset"] == "cifar10"]
-        row = analysis.paired(once, [run for run in compression if run.info["dataset"] != "cifar10"])
+    once = [run for run in compression if run.info["dataset"] == "cifar10"]
+    twice = [run for run in compression if run.info["dataset"] != "cifar10"]
+    if once and twice:
+        row = analysis.paired(once, twice)
         found |= _effect("compression", row) | {"compression/seeds": _seeds(len(row["pairs"]))}
         found["compression/epochs"] = _span(run.info["epochs"] for run in compression)
     macros = "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in sorted(found.items()))

@@ -159,27 +159,26 @@ def block(paths: Iterable[nn.Module], joined: str, title: str = "") -> Figure:
 
 def _layers(path: nn.Module) -> list[tuple[str, bool]]:
     """What the layers of a path do, in order, and whether each has weights; what follows a convolution stands with it."""
-    texts: list[str] = []
+    layers: list[tuple[str, bool]] = []
     for layer in path.modules():
         match layer:
             case nn.Conv2d():
                 stride = f", stride {layer.stride[0]}" if layer.stride[0] > 1 else ""
-                texts.append(f"{layer.kernel_size[0]}x{layer.kernel_size[1]}, {layer.out_channels}{stride}")
-            case nn.BatchNorm2d():
-                texts[-1] += "\nbatch norm"
-            case nn.ReLU():
-                texts[-1] += ", ReLU"
+                layers.append((f"{layer.kernel_size[0]}x{layer.kernel_size[1]}, {layer.out_channels}{stride}", True))
+            case nn.BatchNorm2d() | nn.ReLU() if layers:
+                text, weights = layers.pop()
+                layers.append((text + ("\nbatch norm" if isinstance(layer, nn.BatchNorm2d) else ", ReLU"), weights))
             case nn.MaxPool2d():
-                texts.append(f"max pool {layer.kernel_size}x{layer.kernel_size}")
+                layers.append((f"max pool {layer.kernel_size}x{layer.kernel_size}", False))
             case nn.Identity():
-                texts.append("identity")
+                layers.append(("identity", False))
             case PaddedShortcut():
-                texts.append("every second pixel,\nzeros for new channels")
+                layers.append(("every second pixel,\nzeros for new channels", False))
             case nn.Sequential():
                 pass
             case _:
                 raise TypeError(f"how is {type(layer).__name__} to be drawn?")
-    return [(text, text[0].isdigit()) for text in texts]  # of these, a convolution alone begins with its window
+    return layers
 
 
 def show(figure: Figure, says: str) -> None:

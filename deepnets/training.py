@@ -110,8 +110,8 @@ def fit(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware multiplies it natively.
         deadline: on the clock of `time.monotonic`; a checkpoint is written when it passes.
-        checkpoint_seconds: largest time between two checkpoints; there is one at each epoch's end besides, as far as saving
-            takes no more than a twentieth of the time.
+        checkpoint_seconds: largest time between two checkpoints; there is one at an epoch's end besides, unless saving would
+            take more than a twentieth of the time since the last.
         verbose: print a line an epoch, and a bar within it on a terminal.
 
     Raises:
@@ -173,7 +173,7 @@ class Trainer:
         shape = (len(dataset.classes), channels)
         blueprint = models.blueprint(job.model, *shape, **job.options)
         self.parameters = models.count_parameters(blueprint)
-        # How long saving takes, until measured: weights and momentum at 250 MB/s.
+        # How long saving takes, until measured: weights and momentum, at 250 MB/s.
         self.checkpoint, self.saved, self.saving = work / "checkpoint.pt", time.monotonic(), 8 * self.parameters / 2.5e8
         self.macs = models.multiply_adds(blueprint, job.input_size, channels)
         self.policy = transforms.policy(dataset.name)

@@ -1,4 +1,4 @@
-"""How long each notebook takes in `make test`, and that none takes more than a minute and a half."""
+"""How long each notebook takes in `make test`, and that none takes more than 90 seconds."""
 
 from collections import Counter
 

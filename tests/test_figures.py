@@ -146,8 +146,15 @@ def test_the_four_cells_of_a_family_stand_where_the_table_has_them():
     assert improved[0].get_ydata() == pytest.approx([30, 90])
     assert np.concatenate([s[:, 1] for s in improved[2][0].get_segments()]) == pytest.approx([25, 40, 88, 91])
     assert ax.get_title() == "recipe +65.00, architecture +15.00"
-    ax = figures.crossed(pd.DataFrame(rows, columns=columns), effects.assign(stuck=True)).axes[0]
-    assert ax.get_title() == "a cell hardly left guessing"
+    other = pd.DataFrame(rows, columns=columns).replace({"vgg16": "resnet18", "vgg16_improved": "resnet18_improved"})
+    other[["accuracy", "low", "high"]] /= 2
+    table = pd.concat([pd.DataFrame(rows, columns=columns), other])
+    for stuck in (False, True):
+        found = pd.concat([effects.assign(stuck=stuck), effects.assign(network="resnet18_improved")])
+        first, second = figures.crossed(table, found).axes
+        assert (first.get_title() == "a cell hardly left guessing") == stuck
+        assert second.get_title() == "recipe +65.00, architecture +15.00"
+        assert (first.get_ylim() == second.get_ylim()) != stuck, "one scale, unless one of them is nobody's measure"
 
 
 def test_the_readmes_pictures_are_of_every_network_and_dataset(pair, tmp_path, monkeypatch):

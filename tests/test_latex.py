@@ -136,6 +136,8 @@ def test_runs_on_all_images_have_numbers_and_a_table_of_their_own(few, tmp_path)
     control = [made("resnet20", "plain-augment=True", 0.8, tier="control")]
     copies = [("cifar10", 0, 0.8), ("cifar10", 1, 0.7), ("folder:a", 0, 0.6), ("folder:a", 1, 0.8), ("folder:a", 2, 0.1)]
     twice = [made("resnet20", "tuned", accuracy, seed, dataset) for dataset, seed, accuracy in copies]
+    latex.write(few, tmp_path, full, control, twice[:2])
+    assert "compression/" not in (tmp_path / "numbers.tex").read_text(), "one copy alone says nothing"
     latex.write(few, tmp_path, full, control, twice)
     found = (tmp_path / "numbers.tex").read_text()
     assert r"\resdef{cifar10/alexnet/plain/accuracy}{40.00}" in found

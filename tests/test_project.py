@@ -227,7 +227,7 @@ def test_what_the_readme_says_of_compression_is_what_the_runs_say():
     assert len(row["pairs"]) == 3
     assert all((a.test["labels"] == b.test["labels"]).all() for a, b in row["pairs"]), "the same images in the same order"
     said = (
-        "over 3 seeds the mean accuracy is {first:.2f} % on the copy and {second:.2f} % on what a second compression left of "
+        "over 3 seeds the mean accuracy is {first:.1f} % on the copy and {second:.1f} % on what a second compression left of "
         "it: {value:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} (over other seeds and test images)"
     ).format(**in_points(row))
     assert said in (ROOT / "README.md").read_text().replace("\n", " ")

@@ -280,6 +280,16 @@ def _wait_for(path):
         time.sleep(0.05)
 
 
+def test_a_checkpoint_that_would_take_long_waits_for_longer_epochs(job, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Trainer, "save", lambda trainer: saved.append(trainer.epoch))
+    for parameters, expected in ((10**12, []), (0, [1, 2])):
+        monkeypatch.setattr(models, "count_parameters", lambda network, parameters=parameters: parameters)
+        saved.clear()
+        fit(job(epochs=2), tmp_path / str(parameters), **QUIET)
+        assert saved == expected
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_end_at_a_checkpoint(job, tmp_path, signum):
     settings = job(epochs=400)
