@@ -5,6 +5,7 @@ it is while it returns True.
 """
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 
@@ -168,7 +169,8 @@ def full_recipe(runs):
 
 @claim
 def full_brittle(runs):
-    found = {run.label: run.info["robustness"] for run in tuned(runs)}
-    pairs = [(found[improved], found[original]) for improved, original in analysis.ORIGINALS.items() if improved in found]
+    found = {(run.info["recipe"]["name"], run.label): run.info["robustness"] for run in colour(runs)}
+    families = product((analysis.PLAIN, analysis.TUNED), ("resnet18", "googlenet"))
+    pairs = [(found[recipe, f"{family}_improved"], found[recipe, family]) for recipe, family in families]
     worse = all(ours[kind] < theirs[kind] for ours, theirs in pairs for kind in ("noise", "blur"))
     return worse and all(ours["contrast"] > theirs["contrast"] for ours, theirs in pairs)
