@@ -200,7 +200,8 @@ def test_what_the_readme_says_beside_the_figures_at_64_pixels_holds():
     assert bare.keys() == {"resnet18_improved", "googlenet", "googlenet_improved"}
     assert (round(max(bare.values())), round(min(bare.values()))) == (-4, -6)
     assert abs(distances["MNIST", "resnet18", "plain"]) < 0.1
-    assert distances["MNIST", "googlenet", "plain"] == pytest.approx(-0.5, abs=0.1)
+    for network in ("resnet18_improved", "googlenet"):
+        assert distances["MNIST", network, "plain"] == pytest.approx(-0.5, abs=0.1)
 
 
 def test_what_the_benchmarks_say_is_what_was_measured():
