@@ -4,9 +4,8 @@ DEEPNETS = .venv/bin/python -m deepnets
 # The runs that the paper speaks of.
 RUNS ?= results/small
 
-# What `make study` trains.
-STUDY ?= studies/main.toml
-TIER ?= $(if $(filter %/main.toml %/ablation.toml,$(STUDY)),small)
+# What `make study` trains: a study and, if it has several, its tier.
+STUDY ?= studies/main.toml --tier small
 
 .PHONY: demo study report notebooks paper bench test lock clean
 
@@ -16,7 +15,7 @@ demo: .venv/ready  ## train the nine networks on handwritten digits and compare 
 	$(DEEPNETS) report runs/demo --out runs/demo
 
 study: .venv/ready  ## train what runs/ lacks of $(STUDY); stop it and start it again at any time
-	$(DEEPNETS) study $(STUDY) $(if $(TIER),--tier $(TIER))
+	$(DEEPNETS) study $(STUDY)
 
 report: .venv/ready  ## make the pictures and the README's tables again from the committed runs and timings
 	.venv/bin/python -c 'from deepnets import catalogue; catalogue.write()'

@@ -133,22 +133,22 @@ def test_a_table_of_pictures_holds_them_in_order(images):
 
 
 def test_the_four_cells_of_a_family_stand_where_the_table_has_them():
-    columns = ["network", "recipe", "accuracy", "low", "high"]
     rows = [
         ("vgg16_improved", "tuned", 0.9, 0.88, 0.91), ("vgg16", "plain", 0.1, 0.05, 0.2),
         ("vgg16", "tuned", 0.8, 0.7, 0.85), ("vgg16_improved", "plain", 0.3, 0.25, 0.4),
     ]  # fmt: skip
-    effects = [("recipe", 0.65, False), ("architecture", 0.15, False), ("interaction", -0.1, False)]
-    effects = pd.DataFrame(effects, columns=["effect", "value", "stuck"]).assign(network="vgg16_improved")
-    ax = figures.crossed(pd.DataFrame(rows, columns=columns), effects).axes[0]
+    table = pd.DataFrame(rows, columns=["network", "recipe", "accuracy", "low", "high"])
+    effects = pd.DataFrame({"effect": ["recipe", "architecture"], "value": [0.65, 0.15], "stuck": False})
+    effects["network"] = "vgg16_improved"
+    ax = figures.crossed(table, effects).axes[0]
     original, improved = (container.lines for container in ax.containers)
     assert original[0].get_ydata() == pytest.approx([10, 80])
     assert improved[0].get_ydata() == pytest.approx([30, 90])
     assert np.concatenate([s[:, 1] for s in improved[2][0].get_segments()]) == pytest.approx([25, 40, 88, 91])
     assert ax.get_title() == "recipe +65.00, architecture +15.00"
-    other = pd.DataFrame(rows, columns=columns).replace({"vgg16": "resnet18", "vgg16_improved": "resnet18_improved"})
+    other = table.replace({"vgg16": "resnet18", "vgg16_improved": "resnet18_improved"})
     other[["accuracy", "low", "high"]] /= 2
-    table = pd.concat([pd.DataFrame(rows, columns=columns), other])
+    table = pd.concat([table, other])
     for stuck in (False, True):
         found = pd.concat([effects.assign(stuck=stuck), effects.assign(network="resnet18_improved")])
         first, second = figures.crossed(table, found).axes

@@ -120,7 +120,7 @@ def by_seed_googlenet(runs):
 
 def declared(runs):
     """The verdicts on CIFAR-10 by the improved network."""
-    rows = analysis.primary([run for run in runs if run.info["dataset"] == "cifar10"]).to_dict("records")
+    rows = analysis.primary(colour(runs)).to_dict("records")
     return {row["network"]: analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows}
 
 
@@ -133,7 +133,7 @@ def recipe_hurts(runs):
 
 @claim
 def recipe_resnet(runs):
-    table = analysis.two_by_two([run for run in runs if run.info["dataset"] == "cifar10"])
+    table = analysis.two_by_two(colour(runs))
     rows = table[(table["effect"] == "recipe") & (table["seeds"] > 1)].to_dict("records")
     return [row["network"] for row in rows if row["low"] > 0 or row["high"] < 0] == ["resnet18_improved"]
 
