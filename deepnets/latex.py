@@ -26,8 +26,9 @@ def write(
         runs: of the tier that the paper is about.
         out: folder.
         full: of the tier of all images, which has a table and a section of its own; its numbers' keys begin with `full/`.
-        control: held against the literature; of these there are accuracies, `control/resnet20/plain/accuracy` and the like.
-        compression: on CIFAR-10 and on its images compressed once more; `compression/value` is what that changed.
+        control: held against the literature; of these there are accuracies, `control/original/resnet20/plain/accuracy` of
+            the original images, `control/copy/...` of the JPEG copy.
+        compression: on the original images and on the JPEG copy; `compression/value` is what that changed.
 
     Raises:
         UserError: the runs are of several tiers or settings, or of no dataset that the paper speaks of.
@@ -38,12 +39,12 @@ def write(
     if full:
         found |= {f"full/{key}": value for key, value in numbers(full).items() if not key.startswith("models/")}
     for _, row in analysis.accuracies(control).iterrows() if control else ():
-        key = f"control/{row['network']}/{row['recipe'].split('-')[0]}"
+        key = f"control/{'copy' if 'JPEG' in row['dataset'] else 'original'}/{row['network']}/{row['recipe'].split('-')[0]}"
         found |= {f"{key}/{name}": percent(row[name]) for name in ("accuracy", "low", "high")}
-    once = [run for run in compression if run.info["dataset"] == "cifar10"]
-    twice = [run for run in compression if run.info["dataset"] != "cifar10"]
-    if once and twice:
-        row = analysis.paired(once, twice)
+    copy = [run for run in compression if "JPEG" in run.info["dataset_title"]]
+    original = [run for run in compression if run not in copy]
+    if copy and original:
+        row = analysis.paired(original, copy)
         found |= _effect("compression", row) | {"compression/seeds": _seeds(len(row["pairs"]))}
         found["compression/epochs"] = _span(run.info["epochs"] for run in compression)
     macros = "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in sorted(found.items()))

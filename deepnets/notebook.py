@@ -11,7 +11,7 @@ import io
 import os
 import tempfile
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -141,9 +141,9 @@ def costs(names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(names, name="network")).map("{:,}".format)
 
 
-def results(found: list[Run]) -> pd.DataFrame:
-    """A row for each of the runs, the best first: what a page has room for of `report.readable`."""
-    return report.readable(analysis.accuracies(found))[report.BRIEF].set_index(["network", "recipe"])
+def results(found: list[Run], columns: Sequence[str] = report.BRIEF) -> pd.DataFrame:
+    """A row for each of the runs `found`, the best first: the `columns` of `report.readable` that a page has room for."""
+    return report.readable(analysis.accuracies(found))[[*columns]].set_index(["network", "recipe"])
 
 
 def drawing(model: str, input_size: int = 64, in_channels: int = 3, **options: Any) -> Figure:

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import pickle
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,6 +228,19 @@ def cifar_batches(root, monkeypatch):
     monkeypatch.setattr(cifar, "test_list", [["test_batch", sums["test_batch"]]])
     monkeypatch.setattr(cifar, "meta", {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]})
     return folder
+
+
+def test_cifars_images_as_files_are_the_batches_images_class_by_class(tmp_path, monkeypatch):
+    cifar_batches(tmp_path, monkeypatch)
+    cifar = data.load("cifar10", tmp_path)
+    script = runpy.run_path(str(Path(__file__).parent.parent / "studies" / "cifar10_as_png.py"))
+    script["main"](tmp_path, tmp_path / "CIFAR-10")
+    stored = data.load(f"folder:{tmp_path / 'CIFAR-10'}", tmp_path)
+    assert (stored.title, stored.classes) == ("CIFAR-10", cifar.classes)
+    for batches, files in ((cifar.train, stored.train), (cifar.test, stored.test)):
+        order = batches.labels.argsort(stable=True)
+        assert torch.equal(files.images, batches.images[order])
+        assert torch.equal(files.labels, batches.labels[order])
 
 
 class Attack:

@@ -134,16 +134,19 @@ def test_letters_in_figures_are_at_least_six_points(few):
 def test_runs_on_all_images_have_numbers_and_a_table_of_their_own(few, tmp_path):
     full = [made("resnet18", "tuned", 0.9, tier="full"), made("alexnet", "plain", 0.7, tier="full")]
     control = [made("resnet20", "plain-augment=True", 0.8, tier="control")]
-    copies = [("cifar10", 0, 0.8), ("cifar10", 1, 0.7), ("folder:a", 0, 0.6), ("folder:a", 1, 0.8), ("folder:a", 2, 0.1)]
-    twice = [made("resnet20", "tuned", accuracy, seed, dataset) for dataset, seed, accuracy in copies]
-    latex.write(few, tmp_path, full, control, twice[:2])
+    control += [made("resnet20", "plain-augment=True", 0.9, tier="control", dataset="folder:a", dataset_title="CIFAR-10")]
+    copy = [made("resnet20", "tuned", accuracy, seed) for seed, accuracy in enumerate((0.6, 0.8, 0.1))]
+    titled = {"dataset": "folder:a", "dataset_title": "CIFAR-10"}
+    both = [made("resnet20", "tuned", accuracy, seed, **titled) for seed, accuracy in enumerate((0.8, 0.7))] + copy
+    latex.write(few, tmp_path, full, control, copy)
     assert "compression/" not in (tmp_path / "numbers.tex").read_text(), "one copy alone says nothing"
-    latex.write(few, tmp_path, full, control, twice)
+    latex.write(few, tmp_path, full, control, both)
     found = (tmp_path / "numbers.tex").read_text()
     assert r"\resdef{cifar10/alexnet/plain/accuracy}{40.00}" in found
     assert r"\resdef{full/cifar10/alexnet/plain/accuracy}{70.00}" in found
     assert r"\resdef{full/study/tier}{full}" in found
-    assert r"\resdef{control/resnet20/plain/accuracy}{80.00}" in found
+    assert r"\resdef{control/copy/resnet20/plain/accuracy}{80.00}" in found
+    assert r"\resdef{control/original/resnet20/plain/accuracy}{90.00}" in found
     assert r"\resdef{compression/value}{$-$5.00}" in found
     assert r"\resdef{compression/seeds}{2 seeds}" in found
     rows = [line for line in (tmp_path / "full.tex").read_text().splitlines() if line.endswith(r"\\")]

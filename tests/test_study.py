@@ -1,7 +1,6 @@
 """Study files, their order, and what a budget does."""
 
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -10,9 +9,7 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from deepnets import checkpoint, recipes, study
 from deepnets.environment import cores, working_folder
@@ -280,21 +277,3 @@ def test_a_malformed_study_is_one_line(tmp_path, text, says):
     with pytest.raises(UserError, match=says) as error:
         study.plan(path)
     assert "\n" not in str(error.value)
-
-
-def test_a_second_compression_moves_the_grid_and_is_stored_without_loss(tmp_path, capsys):
-    script = runpy.run_path(str(STUDIES / "compress_again.py"))
-    smooth = np.kron(np.random.default_rng(0).integers(60, 200, (8, 8, 3)), np.ones((4, 4, 1))).astype(np.uint8)
-    source = tmp_path / "once" / "train" / "cat"
-    source.mkdir(parents=True)
-    Image.fromarray(smooth).save(source / "0.jpg", quality=75, subsampling="4:2:0")
-    script["main"](tmp_path / "once", tmp_path / "twice")
-    once, twice = (np.asarray(Image.open(path)).astype(float) for path in sorted(tmp_path.rglob("0.*")))
-    Image.fromarray(once.astype(np.uint8)).save(tmp_path / "same.jpg", quality=75, subsampling="4:2:0")
-    same = np.asarray(Image.open(tmp_path / "same.jpg"))
-    moved, unmoved = (np.sqrt(np.mean((other - once) ** 2)) for other in (twice, same))
-    assert 2 * unmoved < moved < 40
-    assert np.array_equal(twice, script["compress"](once.astype(np.uint8)))
-    assert f"1 images; root mean square change {moved:.2f}" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match=r"no \.jpg files"):
-        script["main"](tmp_path / "twice", tmp_path / "thrice")
