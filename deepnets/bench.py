@@ -117,7 +117,8 @@ def input_pipelines(device: torch.device, batch_size: int, repeats: int, seconds
     ours, usual = [], []
 
     def batch() -> None:
-        transform(stored[torch.randint(len(stored), (batch_size,), device=device)], generator)
+        drawn = [numbers.to(device) for numbers in transform.draw(batch_size, stored.shape[-1], generator)]
+        transform(stored[torch.randint(len(stored), (batch_size,), device=device)], drawn)
 
     for _ in range(repeats):
         ours.append(batch_size * _rate(device, seconds, batch))
@@ -299,7 +300,8 @@ def where_time_goes(trainer: Trainer, work: Callable[[], None]) -> dict[str, flo
         return watched
 
     with (
-        mock.patch.object(trainer, "transform", watch("data", trainer.transform)),
+        mock.patch.object(trainer, "differentiate", trainer.gradients),  # a recording on a GPU has no parts
+        mock.patch.object(Transform, "__call__", watch("data", Transform.__call__)),
         mock.patch.object(trainer.network, "weighted_logits", watch("forward", trainer.network.weighted_logits)),
         mock.patch.object(Tensor, "backward", watch("backward", Tensor.backward)),
         mock.patch.object(trainer.optimizer, "step", watch("update", trainer.optimizer.step)),

@@ -94,10 +94,13 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the checkout that this file is in, `-dirty` if it was changed; `unknown` outside one."""
+    """The commit of the checkout that this file is in, `-dirty` if it was changed.
+
+    In a copy without its history it is what `$DEEPNETS_COMMIT` says, or `unknown`.
+    """
     top = Path(__file__).resolve().parent.parent
     if not (top / ".git").exists():
-        return "unknown"
+        return os.environ.get("DEEPNETS_COMMIT", "unknown")
     command = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

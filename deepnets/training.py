@@ -29,6 +29,7 @@ from .data import Images
 from .environment import OutOfTime, complete, hardware, interruptions, tidy, working_folder
 from .errors import UserError
 from .recipes import Recipe
+from .recorded import Recorded
 from .runs import Run
 from .transforms import Transform
 
@@ -192,6 +193,7 @@ class Trainer:
         # What is evaluated: a running average of the network, if the recipe says so, or the network itself.
         self.evaluated = copy.deepcopy(self.network) if self.recipe.average else self.network
         self.optimizer = _optimizer(self.network, self.recipe)
+        self.differentiate = Recorded(self.gradients, self.network) if device.type == "cuda" else self.gradients
 
         self.epoch, self.step = 0, 0
         self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}  # of the epoch under way
@@ -231,20 +233,14 @@ class Trainer:
     def train_step(self, index: Tensor) -> None:
         """One update from the images at `index`."""
         torch.manual_seed(_seed(self.job.seed, DROPOUT, self.epoch, self.step))
+        generator = _generator(self.job.seed, AUGMENT, self.epoch, self.step)
+        drawn = self.transform.draw(len(index), self.train_set.images.shape[-1], generator)
         self.network.train()
-        batch = self.train_set[index]
-        images = self.transform(batch.images, _generator(self.job.seed, AUGMENT, self.epoch, self.step))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            outputs = self.network.weighted_logits(images.contiguous(memory_format=torch.channels_last))
-        smoothing = self.recipe.label_smoothing
-        losses = [w * F.cross_entropy(z.float(), batch.labels, label_smoothing=smoothing) for w, z in outputs]
-        loss = torch.stack(losses).sum()
-        self.optimizer.zero_grad()
-        loss.backward()
+        loss, logits, labels = self.differentiate(index, *(_send(numbers, self.device) for numbers in drawn))
 
         # A step whose loss is not finite updates nothing, nor does any after it; `check_finite` tells of it. Neither that
         # nor clipping, which the update does as it reads the gradients, makes the processor wait for a GPU.
-        finite = loss.detach().isfinite() & (self.good_steps == self.step)
+        finite = loss.isfinite() & (self.good_steps == self.step)
         if self.recipe.clip:
             norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
             self.optimizer.grad_scale = (norm / self.recipe.clip).clamp(min=1)  # type: ignore[attr-defined]
@@ -257,9 +253,26 @@ class Trainer:
         if self.recipe.average:
             self.average()
 
-        logits = outputs[0][1].detach().float()  # curves show the plain loss, which compares with validation's
-        self.sums["loss"] += F.cross_entropy(logits, batch.labels, reduction="sum").double()
-        self.sums["correct"] += (logits.argmax(1) == batch.labels).sum()
+        # Curves show the plain loss, which compares with validation's.
+        self.sums["loss"] += F.cross_entropy(logits, labels, reduction="sum").double()
+        self.sums["correct"] += (logits.argmax(1) == labels).sum()
+
+    def gradients(self, index: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Put the gradients for the images at `index`, changed as was `drawn`, into the parameters' `grad`.
+
+        Returns:
+            The loss, its classifier's logits (N, classes), and the labels (N,).
+        """
+        batch = self.train_set[index]
+        images = self.transform(batch.images, drawn).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            outputs = self.network.weighted_logits(images)
+        smoothing = self.recipe.label_smoothing
+        losses = [w * F.cross_entropy(z.float(), batch.labels, label_smoothing=smoothing) for w, z in outputs]
+        loss = torch.stack(losses).sum()
+        self.optimizer.zero_grad()
+        loss.backward()
+        return loss.detach(), outputs[0][1].detach().float(), batch.labels
 
     def check_finite(self) -> None:
         """Raise Diverged, with the place, if the loss or the gradient was not finite in a step of this epoch."""
@@ -278,11 +291,9 @@ class Trainer:
         """Move the running average of weights and batch statistics towards the present ones; faster at first."""
         done = self.epoch * self.batches + self.step
         weight = 1 - min(self.recipe.average, (1 + done) / (10 + done))
-        for mean, now in zip(self.evaluated.state_dict().values(), self.network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(now, weight)
-            else:
-                mean.copy_(now)
+        means, present = ([*network.parameters(), *network.buffers()] for network in (self.evaluated, self.network))
+        torch._foreach_lerp_([x for x in means if x.is_floating_point()], [x for x in present if x.is_floating_point()], weight)
+        torch._foreach_copy_([n for n in means if not n.is_floating_point()], [n for n in present if not n.is_floating_point()])
 
     def evaluate(self, part: Images, flip: bool = False) -> tuple[Tensor, Tensor]:
         """What `models.outputs` gives for images: representations and logits; `flip` counts their mirror images, too."""
@@ -435,6 +446,11 @@ def _seed(*words: int) -> int:
 
 def _generator(*words: int) -> Generator:
     return Generator().manual_seed(_seed(*words))
+
+
+def _send(small: Tensor, device: torch.device) -> Tensor:
+    """To the device, without waiting for what it still has to do."""
+    return (small.pin_memory() if device.type == "cuda" else small).to(device, non_blocking=True)
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

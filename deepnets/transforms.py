@@ -1,5 +1,6 @@
 """Batched augmentation on the training device: every geometric change is one 2x3 matrix an image, sampled once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,21 +90,15 @@ def warp(images: Tensor, matrices: Tensor | None, size: int) -> Tensor:
     return sampled.mul_((inside[..., 0] * inside[..., 1])[:, None])
 
 
-def cutout(images: Tensor, share: float, generator: Generator) -> Tensor:
+def cutout(images: Tensor, share: float, centres: Tensor) -> Tensor:
     """Set one square of each of the `images` (N, C, H, H) to zero, a `share` of H wide (DeVries and Taylor 2017).
 
-    The `generator` puts its centre anywhere, so part of it may lie outside.
+    Its `centres` (N, 2), row and column in shares of H, may lie anywhere, so part of it may be outside.
     """
     side = images.shape[-1]
-    centres = _send(torch.rand(len(images), 2, generator=generator), images.device) * side
-    pixels = torch.arange(side, device=images.device) + 0.5
-    rows, columns = ((pixels - centres[:, i, None]).abs() < share * side / 2 for i in (0, 1))
+    pixels = (torch.arange(side, device=images.device) + 0.5) / side
+    rows, columns = ((pixels - centres[:, i, None]).abs() < share / 2 for i in (0, 1))
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
-
-
-def _send(small: Tensor, device: torch.device) -> Tensor:
-    """To the device, without waiting for what it still has to do."""
-    return (small.pin_memory() if device.type == "cuda" else small).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -124,12 +119,18 @@ class Transform:
     policy: Policy | None = None
     cut: float = 0.0
 
-    def __call__(self, images: Tensor, generator: Generator | None = None) -> Tensor:
-        """Stored images (N, C, H, W), uint8, to (N, C, size, size), float32. Without a generator nothing is random."""
-        matrices = None
-        if generator is not None and self.policy is not None:
-            matrices = _send(draw(self.policy, len(images), images.shape[-1], generator), images.device)
+    def draw(self, count: int, side: int, generator: Generator) -> list[Tensor]:
+        """What is random about `count` images of `side` pixels: matrices, if there is a policy; centres, if it cuts.
+
+        They are the CPU's, like the `generator`.
+        """
+        matrices = [draw(self.policy, count, side, generator)] if self.policy else []
+        return matrices + ([torch.rand(count, 2, generator=generator)] if self.cut else [])
+
+    def __call__(self, images: Tensor, drawn: Sequence[Tensor] = ()) -> Tensor:
+        """Stored images (N, C, H, W), uint8, to (N, C, size, size), float32, changed as was `drawn` for them, if it was."""
+        matrices = drawn[0] if drawn and self.policy else None
         x = warp(images.float(), matrices, self.size)  # a new tensor, which may be changed in place
-        mean, std = (_send(255 * torch.tensor(v), x.device).view(-1, 1, 1) for v in (self.mean, self.std))
-        x.sub_(mean).div_(std)
-        return cutout(x, self.cut, generator) if generator is not None and self.cut else x
+        for channel, mean, std in zip(x.unbind(1), self.mean, self.std, strict=True):
+            channel.sub_(255 * mean).div_(255 * std)
+        return cutout(x, self.cut, drawn[-1]) if drawn and self.cut else x

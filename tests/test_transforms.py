@@ -85,15 +85,29 @@ def test_mnist_is_never_mirrored_and_cifar_moves_by_up_to_four_pixels():
 def test_equal_generators_give_equal_batches_and_others_do_not():
     images = torch.randint(0, 256, (16, 3, SIDE, SIDE), dtype=torch.uint8)
     transform = Transform(64, (0.5,) * 3, (0.25,) * 3, POLICIES["cifar10"], 0.5)
-    first = transform(images, torch.Generator().manual_seed(1))
+
+    def changed(seed):
+        return transform(images, transform.draw(16, SIDE, torch.Generator().manual_seed(seed)))
+
+    first = changed(1)
     torch.rand(7)  # whatever happens to the global generator
-    assert torch.equal(first, transform(images, torch.Generator().manual_seed(1)))
-    assert not torch.equal(first, transform(images, torch.Generator().manual_seed(2)))
+    assert torch.equal(first, changed(1))
+    assert not torch.equal(first, changed(2))
     assert first.shape == (16, 3, 64, 64)
     assert first.dtype == torch.float32
 
 
-def test_without_a_generator_images_are_resized_and_normalised_only():
+@pytest.mark.parametrize(("policy", "cut", "drawn"), [(None, 0.0, 0), (None, 0.5, 1), (Policy(), 0.0, 1), (Policy(), 0.5, 2)])
+def test_only_what_a_transform_changes_is_drawn(policy, cut, drawn):
+    images = torch.full((64, 1, SIDE, SIDE), 255, dtype=torch.uint8)
+    transform = Transform(SIDE, (0.5,), (0.5,), policy, cut)
+    numbers = transform.draw(64, SIDE, torch.Generator().manual_seed(0))
+    assert [len(values) for values in numbers] == [64] * drawn
+    assert ((transform(images, numbers) == 0).any() > 0) == bool(cut)
+    assert torch.equal(transform(images), torch.ones(64, 1, SIDE, SIDE))
+
+
+def test_without_draws_images_are_resized_and_normalised_only():
     images = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
     transform = Transform(28, (0.1307,), (0.3081,), POLICIES["mnist"], 0.5)
     expected = v2.Normalize([0.1307], [0.3081])(images / 255)
@@ -102,7 +116,7 @@ def test_without_a_generator_images_are_resized_and_normalised_only():
 
 def test_cutout_blanks_one_square_inside_the_image():
     images = torch.ones(200, 3, 32, 32)
-    cut = cutout(images, 0.5, torch.Generator().manual_seed(0)) == 0
+    cut = cutout(images, 0.5, torch.rand(200, 2, generator=torch.Generator().manual_seed(0))) == 0
     assert torch.equal(cut[:, 0], cut[:, 2])
     for mask in cut[:, 0]:
         rows, columns = mask.any(1), mask.any(0)

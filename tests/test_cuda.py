@@ -1,0 +1,70 @@
+"""On a GPU a training is as repeatable as on a processor, recorded steps are those that were recorded; skipped without one."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from deepnets import data, models
+from deepnets.environment import OutOfTime
+from deepnets.training import Trainer, fit
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+HOW = {"verbose": False, "device": "cuda"}
+
+
+def same(first, second):
+    """Weights, logits and history of two runs are equal bit for bit (but for the time it took)."""
+    for name, value in load_file(first.path / "model.safetensors").items():
+        assert torch.equal(value, load_file(second.path / "model.safetensors")[name]), name
+    assert np.array_equal(np.load(first.path / "logits.npy"), np.load(second.path / "logits.npy"))
+    assert first.history.drop(columns="seconds").equals(second.history.drop(columns="seconds"))
+
+
+@pytest.mark.parametrize("name", ["resnet18_improved", "googlenet", "vgg16_improved", "alexnet"])
+def test_a_training_repeats_bit_for_bit_however_often_it_stops(job, tmp_path, name):
+    settings = job(name, "best", limit=300, input_size=64, epochs=3)
+    whole = fit(settings, tmp_path / "a", **HOW)
+    for _ in range(5):
+        with pytest.raises(OutOfTime):
+            fit(settings, tmp_path / "b", deadline=time.monotonic(), **HOW)
+    same(whole, fit(settings, tmp_path / "b", **HOW))
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet18_improved", "googlenet", "vgg11"])
+def test_recorded_steps_are_the_steps(job, name):
+    """Batches of two sizes, dropout, augmentation and cutout: nothing but the launching changes."""
+    states = []
+    for recorded in (True, False):
+        settings = job(name, "best", limit=150, input_size=64, batch_size=16)
+        trainer = Trainer(settings, data.load("digits"), torch.device("cuda"), "bf16", Path())
+        if not recorded:
+            trainer.differentiate = trainer.gradients
+        for _ in range(3):
+            trainer.train_epoch()
+            trainer.epoch, trainer.step = trainer.epoch + 1, 0
+        if recorded:
+            assert sorted(trainer.differentiate.recordings) == [15]
+        states.append(trainer.network.state_dict() | {"sum": trainer.sums["loss"]})
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_network_is_deterministic_and_computes_what_a_processor_does(name, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.manual_seed(0)
+    network, images = models.create(name), torch.randn(4, 3, 64, 64)
+    expected = network.eval()(images)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    network.to("cuda", memory_format=torch.channels_last)
+    torch.testing.assert_close(network(images.to("cuda")).cpu(), expected, rtol=1e-3, atol=1e-4)
+    torch.use_deterministic_algorithms(True)
+    try:
+        sum(weight * logits.square().sum() for weight, logits in network.train().weighted_logits(images.to("cuda"))).backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
