@@ -293,7 +293,9 @@ class Trainer:
         weight = 1 - min(self.recipe.average, (1 + done) / (10 + done))
         means, present = ([*network.parameters(), *network.buffers()] for network in (self.evaluated, self.network))
         torch._foreach_lerp_([x for x in means if x.is_floating_point()], [x for x in present if x.is_floating_point()], weight)
-        torch._foreach_copy_([n for n in means if not n.is_floating_point()], [n for n in present if not n.is_floating_point()])
+        for count, now in zip(self.evaluated.buffers(), self.network.buffers(), strict=True):
+            if not count.is_floating_point():
+                count.copy_(now)
 
     def evaluate(self, part: Images, flip: bool = False) -> tuple[Tensor, Tensor]:
         """What `models.outputs` gives for images: representations and logits; `flip` counts their mirror images, too."""
