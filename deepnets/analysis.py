@@ -119,9 +119,10 @@ def contrast(cells: dict[Cell, dict[int, Run]], weights: dict[Cell, float]) -> n
 def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a cell, the best first: mean accuracy with its interval and all points, calibration, robustness and cost.
 
-    Figures are means over seeds; `core_seconds` is time by threads; `stuck` says that the network hardly left the accuracy of
-    guessing. Of the corrupted images there are the accuracy under each corruption, of the same images as they are (`clean`),
-    and `corrupted`, the mean over the corruptions. The interval of a single run is Wilson's; no interval leaves 0 to 1.
+    Figures are means over seeds; `core_seconds` is time by threads, not a number if a GPU trained one; `stuck` says that the
+    network hardly left the accuracy of guessing. Of the corrupted images there are the accuracy under each corruption, of the
+    same images as they are (`clean`), and `corrupted`, the mean over the corruptions. The interval of a single run is Wilson's;
+    no interval leaves 0 to 1.
     """
     rows = []
     for where, cells in groups(runs):
@@ -141,12 +142,17 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
                 | robustness.to_dict()
                 | {"corrupted": robustness[[*CORRUPTIONS]].mean()}
                 | info[["parameters", "macs", "device"]].iloc[0].to_dict()
-                | {"core_seconds": float((info["train_seconds"] * info["threads"]).mean())}
+                | {"core_seconds": _core_seconds(list(by_seed.values()))}
                 | {"stuck": _stuck(by_seed), "limited": any(run.info["limit"] for run in by_seed.values())}
             )
     table = pd.DataFrame(rows)
     order = ["tier", "dataset", "accuracy", "network"]
     return table.sort_values(order, ascending=[True, True, False, True], ignore_index=True)
+
+
+def _core_seconds(runs: Sequence[Run]) -> float:
+    """Mean time by threads; not a number if a GPU did the work."""
+    return float(np.mean([np.nan if run.on_gpu else run.info["train_seconds"] * run.info["threads"] for run in runs]))
 
 
 def between_seeds(table: pd.DataFrame) -> pd.DataFrame:

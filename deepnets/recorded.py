@@ -4,6 +4,7 @@ A step of these networks is hundreds of small kernels, which Python takes longer
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,20 +26,19 @@ class Recorded:
         self.function, self.parameters = function, list(network.parameters())
         self.stream = torch.cuda.Stream(self.parameters[0].device)
         self.pool = torch.cuda.graph_pool_handle()  # for all: what one has left over the next may use
-        self.seen: set[int] = set()
-        self.recordings: dict[int, tuple[torch.cuda.CUDAGraph, list[Tensor], tuple[Tensor, ...], list[Tensor | None]]] = {}
+        self.recordings: dict[int, Any] = {}  # by size; None once a call has run as it is
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """What the function returns."""
         size = len(inputs[0])
-        if size not in self.seen:  # libraries set themselves up in a first call, which cannot be recorded
-            self.seen.add(size)
+        if size not in self.recordings:  # libraries set themselves up in a first call, which cannot be recorded
+            self.recordings[size] = None
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
                 outputs = self.function(*inputs)
             torch.cuda.current_stream().wait_stream(self.stream)
             return outputs
-        if size not in self.recordings:
+        if self.recordings[size] is None:
             self.recordings[size] = self.record(inputs)
         graph, kept, outputs, gradients = self.recordings[size]
         for mine, theirs in zip(kept, inputs, strict=True):

@@ -1,5 +1,6 @@
 """What runs say, in sentences, and in tables for a terminal and for Markdown."""
 
+import math
 import re
 from pathlib import Path
 from statistics import mode
@@ -201,11 +202,17 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "epochs": table["epochs"],
             "size": table["input_size"],
             "seconds": table["train_seconds"].map("{:.0f}".format),
-            "core-seconds": table["core_seconds"].map("{:.0f}".format),
-            "core-hours": (table["core_seconds"] / 3600).map("{:.1f}".format),
+            "core-seconds": _cost(table, 1, 0),
+            "core-hours": _cost(table, 3600, 1),
             "images/s": table["images_per_second"].map("{:.0f}".format),
         }
     )
+
+
+def _cost(table: pd.DataFrame, seconds: int, decimals: int) -> list[str]:
+    """Time by threads in units of so many seconds, or a GPU's time, which is called so and has one decimal more."""
+    pairs = zip(table["core_seconds"] / seconds, table["train_seconds"] / seconds, strict=True)
+    return [f"GPU {gpu:.{decimals + decimals}f}" if math.isnan(cores) else f"{cores:.{decimals}f}" for cores, gpu in pairs]
 
 
 def runs_table(runs: list[Run]) -> str:

@@ -64,6 +64,11 @@ class Run:
         """The network with the options that were changed."""
         return model_label(self.info["model"], self.info["options"])
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU trained it: its device's name, as CUDA has it, begins with the maker's."""
+        return self.info["device"].startswith("NVIDIA")
+
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row an epoch, the columns of `HISTORY`; losses are means over images, in nats; accuracies are shares."""

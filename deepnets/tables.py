@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import groupby, product
+from math import isnan
 from typing import Any, cast
 
 import pandas as pd
@@ -186,14 +187,21 @@ def full_table(runs: Sequence[Run]) -> str:
     """Test accuracy of the networks that were trained on all images, under both recipes on both datasets, and what it took."""
     rows = []
     for title, cells in _grid(runs).items():
-        hours = sum(cell["core_seconds"] * cell["seeds"] for cell in cells if cell) / 3600
         if any(cells):
-            rows.append([title, *(_accuracy(cell) + _star(cell, "") if cell else DASH for cell in cells), f"{hours:.1f}"])
+            accuracies = [_accuracy(cell) + _star(cell, "") if cell else DASH for cell in cells]
+            rows.append([title, *accuracies, _hours([cell for cell in cells if cell])])
     heads = [rf"\multicolumn{{2}}{{c}}{{{_title(runs, dataset)}}}" for dataset in DATASETS]
     recipes = " & ".join(rf"\texttt{{{recipe}}}" for _, recipe in COLUMNS)
     rules = r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}"
     head = ["& " + " & ".join(heads) + " & core-", f"{rules}\nnetwork & {recipes} & hours"]
     return _booktabs("lrrrrr", head, rows or [[DASH] * 6])
+
+
+def _hours(cells: Sequence[dict[str, Any]]) -> str:
+    """Core-hours of some cells, and the hours that a GPU took for others."""
+    cores = sum(cell["core_seconds"] * cell["seeds"] for cell in cells if not isnan(cell["core_seconds"])) / 3600
+    gpu = sum(cell["train_seconds"] * cell["seeds"] for cell in cells if isnan(cell["core_seconds"])) / 3600
+    return " + ".join([f"{cores:.1f}"] * bool(cores) + [f"GPU {gpu:.1f}"] * bool(gpu))
 
 
 def changes_table(runs: Sequence[Run]) -> str:
