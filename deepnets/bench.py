@@ -28,7 +28,7 @@ from . import environment, models, recipes
 from .data import Dataset, Images
 from .errors import UserError
 from .training import Job, Trainer
-from .transforms import POLICIES, Transform
+from .transforms import POLICIES, Transform, send
 
 NETWORKS = ("resnet18", "googlenet", "alexnet", "vgg11", "vgg16")
 SIZE = 64
@@ -117,7 +117,7 @@ def input_pipelines(device: torch.device, batch_size: int, repeats: int, seconds
     ours, usual = [], []
 
     def batch() -> None:
-        drawn = [numbers.to(device) for numbers in transform.draw(batch_size, stored.shape[-1], generator)]
+        drawn = [send(numbers, device) for numbers in transform.draw(batch_size, stored.shape[-1], generator)]
         transform(stored[torch.randint(len(stored), (batch_size,), device=device)], drawn)
 
     for _ in range(repeats):
@@ -288,7 +288,10 @@ def usual_loop(network: nn.Module, device: torch.device, batch_size: int, steps:
 
 
 def where_time_goes(trainer: Trainer, work: Callable[[], None]) -> dict[str, float]:
-    """Shares of the `work` of a `trainer` that its parts take; `rest` is the loss, the clipping and the bookkeeping."""
+    """Shares of the `work` of a `trainer` that its parts take; `rest` is the loss, the clipping and the bookkeeping.
+
+    On a GPU these are steps as they are before they are recorded.
+    """
     spent: defaultdict[str, float] = defaultdict(float)
 
     def watch(part: str, function: Callable) -> Callable:
@@ -300,7 +303,8 @@ def where_time_goes(trainer: Trainer, work: Callable[[], None]) -> dict[str, flo
         return watched
 
     with (
-        mock.patch.object(trainer, "differentiate", trainer.gradients),  # a recording on a GPU has no parts
+        mock.patch.object(trainer, "recorded", None),  # a recording on a GPU has no parts
+        mock.patch.object(Transform, "draw", watch("data", Transform.draw)),
         mock.patch.object(Transform, "__call__", watch("data", Transform.__call__)),
         mock.patch.object(trainer.network, "weighted_logits", watch("forward", trainer.network.weighted_logits)),
         mock.patch.object(Tensor, "backward", watch("backward", Tensor.backward)),
@@ -338,7 +342,8 @@ def step_memory(trainer: Trainer) -> int:
     """Bytes of what a step of the `trainer` must keep: parameters, gradients, momentum, and what backward needs."""
     parameters = list(trainer.network.parameters())
     index = torch.arange(trainer.recipe.batch_size, device=trainer.device)
-    kept = kept_for_backward(lambda: trainer.train_step(index), parameters)
+    with mock.patch.object(trainer, "recorded", None):
+        kept = kept_for_backward(lambda: trainer.train_step(index), parameters)
     return kept + sum(3 * p.numel() * p.element_size() for p in parameters)
 
 

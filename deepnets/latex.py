@@ -117,7 +117,8 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
 
 def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
     """What was trained where, on what, and for how long."""
-    infos = [run.info for run in runs]
+    infos, gpu = [run.info for run in runs], [run.info for run in runs if run.on_gpu]
+    cores = [info for info in infos if info not in gpu]
     cells = analysis.accuracies(runs)
     steps = [i["epochs"] * -(-i["train_images"] // i["recipe"]["batch_size"]) for i in infos]
     seeds, threads = _span(cells["seeds"]), _span(i["threads"] for i in infos)
@@ -133,12 +134,14 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
         "study/test": _span(i["test_total"] for i in infos),
         "study/corrupted": _span(i["robustness"]["images"] for i in infos),
         "study/steps": _span(steps),
-        "study/hours": f"{sum(i['train_seconds'] for i in infos) / 3600:.1f}",
-        "study/device": escape(" and ".join(sorted({i["device"] for i in infos}))),
+        "study/hours": _hours(cores or gpu),
+        "study/device": _devices(cores or gpu),
         "study/threads": "one thread" if threads == "1" else f"{threads} threads",
         "study/precision": " and ".join(sorted({i["precision"] for i in infos})),
         "study/torch": " and ".join(sorted({i["versions"]["torch"].split("+")[0] for i in infos})),
     }
+    if cores and gpu:
+        found |= {"study/gpu": _devices(gpu), "study/gpu/hours": _hours(gpu)}
     wanted = product(NETWORKS, (PLAIN, TUNED), DATASETS)
     if not set(wanted) <= {(run.label, run.info["recipe"]["name"], run.info["dataset"]) for run in runs}:
         found["study/missing"] = "yes"
@@ -150,6 +153,16 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
         if "JPEG" in info["dataset_title"]:
             found[f"{info['dataset']}/jpeg"] = "yes"
     return found
+
+
+def _hours(infos: Sequence[dict[str, Any]]) -> str:
+    """Of training."""
+    return f"{sum(info['train_seconds'] for info in infos) / 3600:.1f}"
+
+
+def _devices(infos: Sequence[dict[str, Any]]) -> str:
+    """On which it was done."""
+    return escape(" and ".join(sorted({info["device"] for info in infos})))
 
 
 def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:

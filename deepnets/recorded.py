@@ -11,35 +11,38 @@ from torch import Tensor, nn
 
 
 class Recorded:
-    """A function of tensors on a GPU that puts gradients into the parameters of a network.
+    """Calls a function that puts gradients into a network's parameters.
 
-    For each size of its first argument the first call runs as it is, the second is recorded, and that and all others are
-    replayed: the same kernels on the same numbers. What it returns is overwritten by the next call.
+    For each size of the first argument the first call runs as it is, the second is recorded, and that and all others are
+    replayed: the same kernels on the same memory. What a call returns, and its gradients, last until the next call.
 
     Args:
-        function: its arguments are tensors, and nothing else may change from call to call but what they, the network and
-            PyTorch's generator of random numbers hold; it must not wait for the GPU.
-        network: whose parameters get gradients.
+        network: whose parameters get gradients; it is on a GPU.
     """
 
-    def __init__(self, function: Callable[..., tuple[Tensor, ...]], network: nn.Module) -> None:
-        self.function, self.parameters = function, list(network.parameters())
-        self.stream = torch.cuda.Stream(self.parameters[0].device)
-        self.pool = torch.cuda.graph_pool_handle()  # for all: what one has left over the next may use
+    def __init__(self, network: nn.Module) -> None:
+        self.parameters = list(network.parameters())
+        self.device = self.parameters[0].device
+        self.stream = torch.cuda.Stream(self.device)
+        self.pool = torch.cuda.graph_pool_handle()  # one: recordings never run at the same time, so they share memory
         self.recordings: dict[int, Any] = {}  # by size; None once a call has run as it is
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What the function returns."""
+    def __call__(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What the `function` returns for these tensors.
+
+        It is always the same one, must not wait for the GPU, and nothing may change for it from call to call but what the
+        `inputs`, the network and PyTorch's generator of random numbers hold.
+        """
         size = len(inputs[0])
         if size not in self.recordings:  # libraries set themselves up in a first call, which cannot be recorded
             self.recordings[size] = None
-            self.stream.wait_stream(torch.cuda.current_stream())
+            self.stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self.stream):
-                outputs = self.function(*inputs)
-            torch.cuda.current_stream().wait_stream(self.stream)
+                outputs = function(*inputs)
+            torch.cuda.current_stream(self.device).wait_stream(self.stream)
             return outputs
         if self.recordings[size] is None:
-            self.recordings[size] = self.record(inputs)
+            self.recordings[size] = self.record(function, inputs)
         graph, kept, outputs, gradients = self.recordings[size]
         for mine, theirs in zip(kept, inputs, strict=True):
             mine.copy_(theirs)
@@ -48,12 +51,14 @@ class Recorded:
             parameter.grad = gradient
         return outputs
 
-    def record(self, inputs: tuple[Tensor, ...]) -> tuple:
-        """A graph of the function's kernels, with the tensors that it reads, returns and leaves as gradients."""
+    def record(self, function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> tuple:
+        """A graph of the `function`'s kernels for `inputs` of these sizes, with the tensors that it reads, returns and leaves
+        as gradients.
+        """
         kept = [values.clone() for values in inputs]
         for parameter in self.parameters:
             parameter.grad = None  # the graph makes its own
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, self.pool, self.stream):
-            outputs = self.function(*kept)
+            outputs = function(*kept)
         return graph, kept, outputs, [parameter.grad for parameter in self.parameters]

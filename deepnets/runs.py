@@ -66,8 +66,8 @@ class Run:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a GPU trained it: its device's name, as CUDA has it, begins with the maker's."""
-        return self.info["device"].startswith("NVIDIA")
+        """Whether a GPU trained it; the first such runs tell by the device's name alone."""
+        return self.info.get("device_type") == "cuda" or self.info["device"].startswith("NVIDIA")
 
     @cached_property
     def history(self) -> pd.DataFrame:

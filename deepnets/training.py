@@ -31,7 +31,7 @@ from .errors import UserError
 from .recipes import Recipe
 from .recorded import Recorded
 from .runs import Run
-from .transforms import Transform
+from .transforms import Transform, send
 
 INITIALISE, ORDER, AUGMENT, DROPOUT = range(4)  # what random numbers are for
 PLATEAU = 0.02  # nats from the loss of guessing
@@ -193,7 +193,7 @@ class Trainer:
         # What is evaluated: a running average of the network, if the recipe says so, or the network itself.
         self.evaluated = copy.deepcopy(self.network) if self.recipe.average else self.network
         self.optimizer = _optimizer(self.network, self.recipe)
-        self.differentiate = Recorded(self.gradients, self.network) if device.type == "cuda" else self.gradients
+        self.recorded = Recorded(self.network) if device.type == "cuda" else None
 
         self.epoch, self.step = 0, 0
         self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}  # of the epoch under way
@@ -236,7 +236,8 @@ class Trainer:
         generator = _generator(self.job.seed, AUGMENT, self.epoch, self.step)
         drawn = self.transform.draw(len(index), self.train_set.images.shape[-1], generator)
         self.network.train()
-        loss, logits, labels = self.differentiate(index, *(_send(numbers, self.device) for numbers in drawn))
+        inputs = [index, *(send(numbers, self.device) for numbers in drawn)]
+        loss, logits, labels = self.recorded(self.gradients, *inputs) if self.recorded else self.gradients(*inputs)
 
         # A step whose loss is not finite updates nothing, nor does any after it; `check_finite` tells of it. Neither that
         # nor clipping, which the update does as it reads the gradients, makes the processor wait for a GPU.
@@ -434,6 +435,7 @@ class Trainer:
             "train_seconds": seconds,
             "images_per_second": len(self.train_set) * self.recipe.epochs / seconds,
             "device": environment.device_name(self.device),
+            "device_type": self.device.type,
             "threads": torch.get_num_threads(),
             "versions": environment.versions(),
             "commit": environment.commit(),
@@ -448,11 +450,6 @@ def _seed(*words: int) -> int:
 
 def _generator(*words: int) -> Generator:
     return Generator().manual_seed(_seed(*words))
-
-
-def _send(small: Tensor, device: torch.device) -> Tensor:
-    """To the device, without waiting for what it still has to do."""
-    return (small.pin_memory() if device.type == "cuda" else small).to(device, non_blocking=True)
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -58,7 +58,7 @@ def affine(angle: Tensor, shift: Tensor, scale: Tensor, flip: Tensor) -> Tensor:
     return torch.stack([*top, -sin, cos, sin * right - cos * down], dim=1).view(-1, 2, 3)
 
 
-def draw(policy: Policy, count: int, side: int, generator: Generator) -> Tensor:
+def random_matrices(policy: Policy, count: int, side: int, generator: Generator) -> Tensor:
     """Random matrices (count, 2, 3) within a `policy` for images of `side` pixels.
 
     The `generator` is the CPU's, so every device gets the same.
@@ -101,6 +101,11 @@ def cutout(images: Tensor, share: float, centres: Tensor) -> Tensor:
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 
+def send(small: Tensor, device: torch.device) -> Tensor:
+    """A `small` tensor on the `device`, without waiting for what that still has to do."""
+    return (small.pin_memory() if device.type == "cuda" else small).to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Transform:
     """From stored images to what a network sees.
@@ -124,13 +129,17 @@ class Transform:
 
         They are the CPU's, like the `generator`.
         """
-        matrices = [draw(self.policy, count, side, generator)] if self.policy else []
+        matrices = [random_matrices(self.policy, count, side, generator)] if self.policy else []
         return matrices + ([torch.rand(count, 2, generator=generator)] if self.cut else [])
 
     def __call__(self, images: Tensor, drawn: Sequence[Tensor] = ()) -> Tensor:
-        """Stored images (N, C, H, W), uint8, to (N, C, size, size), float32, changed as was `drawn` for them, if it was."""
+        """Stored images (N, C, H, W), uint8, to (N, C, size, size), float32.
+
+        They are changed as `draw` has `drawn` for them, in its order; without that they are not.
+        """
         matrices = drawn[0] if drawn and self.policy else None
         x = warp(images.float(), matrices, self.size)  # a new tensor, which may be changed in place
-        for channel, mean, std in zip(x.unbind(1), self.mean, self.std, strict=True):
-            channel.sub_(255 * mean).div_(255 * std)
+        scales = ((255 * torch.tensor(values)).tolist() for values in (self.mean, self.std))
+        for channel, mean, std in zip(x.unbind(1), *scales, strict=True):
+            channel.sub_(mean).div_(std)
         return cutout(x, self.cut, drawn[-1]) if drawn and self.cut else x

@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from deepnets.transforms import POLICIES, Policy, Transform, affine, cutout, draw, warp
+from deepnets.transforms import POLICIES, Policy, Transform, affine, cutout, random_matrices, warp
 
 SIDE = 32
 
@@ -60,7 +60,7 @@ def test_a_shift_by_whole_pixels_commutes_with_the_resize(image):
 @pytest.mark.parametrize("name", POLICIES)
 def test_draws_stay_within_the_policy(name):
     policy = POLICIES[name]
-    matrices = draw(policy, 2000, SIDE, torch.Generator().manual_seed(0))
+    matrices = random_matrices(policy, 2000, SIDE, torch.Generator().manual_seed(0))
     mirrored = torch.linalg.det(matrices[:, :, :2]) < 0
     assert 0.45 < mirrored.float().mean() < 0.55 if policy.flip else not mirrored.any()
     scale = torch.linalg.det(matrices[:, :, :2]).abs() ** -0.5
