@@ -210,9 +210,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cost(table: pd.DataFrame, seconds: int, decimals: int) -> list[str]:
-    """Time by threads in units of so many seconds, or a GPU's time, which is called so and has one decimal more."""
+    """Time by threads in units of so many `seconds`; a GPU's time is called so, and has twice the `decimals`."""
     pairs = zip(table["core_seconds"] / seconds, table["train_seconds"] / seconds, strict=True)
-    return [f"GPU {gpu:.{decimals + decimals}f}" if math.isnan(cores) else f"{cores:.{decimals}f}" for cores, gpu in pairs]
+    return [f"GPU {gpu:.{2 * decimals}f}" if math.isnan(cores) else f"{cores:.{decimals}f}" for cores, gpu in pairs]
 
 
 def runs_table(runs: list[Run]) -> str:

@@ -268,3 +268,11 @@ def test_what_others_report_stands_beside_runs_that_it_can_be_held_against():
         ["resnet18", "full", "tuned", "80.00", "65.53", "93.02 to 95.32"],
         ["resnet18", "full", "plain", "70.00", "65.53", ""],
     ]
+
+
+def test_a_gpus_seconds_are_no_core_seconds():
+    runs = [made("vgg16", "tuned", 0.5), made("vgg11", "tuned", 0.6), made("alexnet", "tuned", 0.7)]
+    runs[0].info["device"], runs[1].info["device_type"] = "NVIDIA H100", "cuda"
+    cost = report.readable(analysis.accuracies(runs)).set_index("network")
+    assert cost["core-seconds"].to_dict() == {"alexnet": "20", "vgg11": "GPU 10", "vgg16": "GPU 10"}
+    assert cost["core-hours"].to_dict() == {"alexnet": "0.0", "vgg11": "GPU 0.00", "vgg16": "GPU 0.00"}

@@ -131,6 +131,19 @@ def test_letters_in_figures_are_at_least_six_points(few):
         assert min(sizes) >= 6, name
 
 
+def test_hours_of_a_gpu_are_told_from_hours_of_cores(few, tmp_path):
+    gpu = {"device": "NVIDIA H100", "train_seconds": 720.0}
+    full = [made("resnet18", "tuned", 0.9, tier="full"), made("vgg16", "tuned", 0.9, tier="full", **gpu)]
+    latex.write(few, tmp_path, full)
+    found = (tmp_path / "numbers.tex").read_text()
+    for key, text in (("device", "any"), ("hours", "0.0"), ("gpu", "NVIDIA H100"), ("gpu/hours", "0.2")):
+        assert rf"\resdef{{full/study/{key}}}{{{text}}}" in found
+    assert "resdef{study/gpu}" not in found
+    table = (tmp_path / "full.tex").read_text()
+    assert r"VGG16 & -- & 90.00 & -- & -- & GPU 0.2 \\" in table
+    assert r"ResNet18 & -- & 90.00 & -- & -- & 0.1 \\" in table
+
+
 def test_runs_on_all_images_have_numbers_and_a_table_of_their_own(few, tmp_path):
     full = [made("resnet18", "tuned", 0.9, tier="full"), made("alexnet", "plain", 0.7, tier="full")]
     control = [made("resnet20", "plain-augment=True", 0.8, tier="control")]

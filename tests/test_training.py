@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from deepnets import checkpoint, data, models, recipes, runs, training
+from deepnets import checkpoint, data, environment, models, recipes, runs, training
 from deepnets.data import Dataset, Images
 from deepnets.environment import OutOfTime
 from deepnets.errors import UserError
@@ -55,6 +55,13 @@ def test_a_run_holds_what_the_contract_says_and_agrees_with_itself(job, tmp_path
     assert run.info["split_sha256"] == dataset.split(0, 60)[2]
     assert np.array_equal(run.test["labels"], dataset.test.labels.numpy())
     assert (run.path / "views.npz").stat().st_size < 60_000
+
+
+def test_a_copy_without_history_says_its_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "deepnets" / "environment.py"))
+    assert environment.commit() == "unknown"
+    monkeypatch.setenv("DEEPNETS_COMMIT", "0123abc")
+    assert environment.commit() == "0123abc"
 
 
 def test_a_finished_run_is_reported_and_another_one_refused(job, tmp_path):
