@@ -117,8 +117,8 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
 
 def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
     """What was trained where, on what, and for how long."""
-    infos, gpu = [run.info for run in runs], [run.info for run in runs if run.on_gpu]
-    cores = [info for info in infos if info not in gpu]
+    infos = [run.info for run in runs]
+    cores, gpu = ([run.info for run in runs if run.on_gpu == on_gpu] for on_gpu in (False, True))
     cells = analysis.accuracies(runs)
     steps = [i["epochs"] * -(-i["train_images"] // i["recipe"]["batch_size"]) for i in infos]
     seeds, threads = _span(cells["seeds"]), _span(i["threads"] for i in infos)

@@ -3,10 +3,9 @@
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from test_training import same
 
 from deepnets import data, models
 from deepnets.environment import OutOfTime, hardware
@@ -15,14 +14,6 @@ from deepnets.training import Trainer, fit
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 HOW = {"verbose": False, "device": "cuda"}
-
-
-def same(first, second):
-    """Weights, logits and history of two runs are equal bit for bit (but for the time it took)."""
-    for name, value in load_file(first.path / "model.safetensors").items():
-        assert torch.equal(value, load_file(second.path / "model.safetensors")[name]), name
-    assert np.array_equal(np.load(first.path / "logits.npy"), np.load(second.path / "logits.npy"))
-    assert first.history.drop(columns="seconds").equals(second.history.drop(columns="seconds"))
 
 
 @pytest.mark.parametrize("name", ["resnet18_improved", "googlenet", "vgg16_improved", "alexnet"])

@@ -174,3 +174,9 @@ def full_brittle(runs):
     pairs = [(found[recipe, f"{family}_improved"], found[recipe, family]) for recipe, family in families]
     worse = all(ours[kind] < theirs[kind] for ours, theirs in pairs for kind in ("noise", "blur"))
     return worse and all(ours["contrast"] > theirs["contrast"] for ours, theirs in pairs)
+
+
+@claim
+def full_modest(runs):
+    found = [run for run in tuned(runs) if run.label == "vgg16_improved"]
+    return all(run.test["probabilities"].max(1).mean() < run.accuracy - 0.3 for run in found)
