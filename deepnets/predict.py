@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors.torch import load_file
 
 from . import data, models, transforms
@@ -68,7 +68,7 @@ def _logits(run: Run, network: Network, images: torch.Tensor, device: torch.devi
 def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
     """A picture as the run's dataset would hold it.
 
-    A digit is made bright on black if its background is light, cut out, and put where the dataset has its digits.
+    A digit is made bright on black, whatever its paper, cut out, and put where the dataset has its digits.
 
     Args:
         file: a picture of any size and form.
@@ -78,29 +78,42 @@ def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
         (1, C, side, side), uint8, and what was done, in words.
     """
     side, dataset = run.info["image_side"], run.info["dataset"]
-    digits = dataset in DIGIT_SHARE
-    picture = Image.fromarray(read_image(file, None if digits else side))
-    done = [] if digits else [f"cropped to the middle square and scaled to {side}x{side}"]
-    if run.info["in_channels"] == 1:
-        picture = picture.convert("L")
-    if digits:
-        values = np.asarray(picture)
-        if np.median(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])) > 127:
-            picture = ImageOps.invert(picture)
-            done.append("light background: inverted")
-        ink = np.asarray(picture).astype(float) - np.median(np.asarray(picture))
-        rows, columns = np.nonzero(ink > max(ink.max() / 4, 16))
-        if not len(rows):
-            raise UserError(f"{file}: no digit stands out from the background")
-        digit = picture.crop((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
-        scale = round(DIGIT_SHARE[dataset] * side) / max(digit.size)
-        size = max(1, round(scale * digit.width)), max(1, round(scale * digit.height))  # a thin 1 keeps its stroke
-        digit = digit.resize(size, Image.Resampling.BOX if max(size) < 16 else Image.Resampling.LANCZOS)
-        picture = Image.new("L", (side, side))
-        picture.paste(digit, ((side - digit.width) // 2, (side - digit.height) // 2))
-        done.append(f"digit cut out and centred in {side}x{side}")
+    if dataset in DIGIT_SHARE:
+        picture, done = _digit(file, side, DIGIT_SHARE[dataset])
+    else:
+        picture = Image.fromarray(read_image(file, side))
+        done = [f"cropped to the middle square and scaled to {side}x{side}"]
+        if run.info["in_channels"] == 1:
+            picture = picture.convert("L")
     array = np.array(picture).reshape(side, side, -1).transpose(2, 0, 1)
     return torch.from_numpy(array[None].copy()), done
+
+
+def _digit(file: Path, side: int, share: float) -> tuple[Image.Image, list[str]]:
+    """The digit of a picture, bright on black, filling a `share` of a square of `side`, and what was done, in words.
+
+    As in MNIST its centre of mass is in the middle, unless it would stand over the edge so.
+    """
+    values = np.asarray(Image.fromarray(read_image(file)).convert("L")).astype(float)
+    paper = np.median(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]))
+    inverted = bool(paper > 127)
+    ink = ((paper - values) if inverted else (values - paper)).clip(0)
+    rows, columns = np.nonzero(ink > max(ink.max() / 4, 16))
+    if not len(rows):
+        raise UserError(f"{file}: no digit stands out from the background")
+    digit = Image.fromarray((255 / ink.max() * ink).astype(np.uint8))
+    digit = digit.crop((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+    scale = round(share * side) / max(digit.size)
+    size = max(1, round(scale * digit.width)), max(1, round(scale * digit.height))  # a thin 1 keeps its stroke
+    digit = digit.resize(size, Image.Resampling.BOX if max(size) < 16 else Image.Resampling.LANCZOS)
+    mass = np.asarray(digit, float)
+    corner = [
+        min(max(round(side / 2 - np.average(np.arange(n) + 0.5, weights=mass.sum(axis))), 0), side - n)
+        for axis, n in enumerate(digit.size)
+    ]
+    square = Image.new("L", (side, side))
+    square.paste(digit, (corner[0], corner[1]))
+    return square, ["light background: inverted"] * inverted + [f"digit cut out and centred in {side}x{side}"]
 
 
 def classify(run: Run, files: list[Path], top: int = 3) -> list[tuple[Path, list[tuple[str, float]], list[str]]]:

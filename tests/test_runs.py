@@ -214,6 +214,33 @@ def test_dark_ink_on_light_paper_is_said_and_equals_the_inverse(trained, tmp_pat
     assert "light background: inverted" not in dark[2]
 
 
+def test_gray_paper_becomes_black_and_pale_ink_white(trained, tmp_path):
+    run = runs.find(trained)[1]
+    draw_seven(tmp_path / "best.png", (255,) * 3, (0,) * 3, "L")
+    draw_seven(tmp_path / "gray.png", (40,) * 3, (170,) * 3, "L")
+    best, gray = (predict.prepare(tmp_path / f"{name}.png", run)[0].float() for name in ("best", "gray"))
+    assert (best - gray).abs().max() <= 2
+
+
+def test_a_bold_digit_that_fills_its_picture_is_found(trained, tmp_path):
+    image = Image.new("L", (30, 60))
+    ImageDraw.Draw(image).rectangle([6, 2, 23, 57], fill=255)
+    image.save(tmp_path / "one.png")
+    pixels, _ = predict.prepare(tmp_path / "one.png", runs.find(trained)[1])
+    assert pixels.max() == 255
+
+
+def test_a_digit_of_the_dataset_stays_nearly_as_it_is(trained, tmp_path):
+    run = runs.find(trained)[1]
+    images = data.load("digits").test.images[:100]
+    changed = []
+    for image in images:
+        Image.fromarray(image[0].numpy()).save(tmp_path / "digit.png")
+        changed.append(predict.prepare(tmp_path / "digit.png", run)[0][0])
+    distances = torch.cdist(torch.stack(changed).flatten(1).double(), images.flatten(1).double())
+    assert (distances.argmin(1) == torch.arange(len(images))).double().mean() > 0.8, "most are nearest to themselves"
+
+
 def test_a_thin_stroke_keeps_its_ink(trained, tmp_path):
     run = runs.find(trained)[1]
     image = Image.new("L", (300, 500))
