@@ -212,7 +212,7 @@ def usual_settings() -> Iterator[None]:
 
 def usual_network(name: str) -> nn.Module | None:
     """The network of torchvision that our `name` stands for; None if it has none."""
-    if name not in NETWORKS:
+    if name not in torchvision.models.list_models(module=torchvision.models):
         return None
     keywords: dict[str, Any] = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
     return torchvision.models.get_model(name, num_classes=10, **keywords)

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
 
-    report = commands.add_parser("report", help="everything that is made from runs")
+    report = commands.add_parser("report", help="what is made from runs: pictures, a README's tables, a paper's numbers")
     report.set_defaults(command=_report)
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
     report.add_argument("--tiers", type=Path, metavar="DIR", help="folder of the tiers small, full, control, compression")
@@ -140,18 +140,14 @@ def _compare(args: argparse.Namespace) -> None:
 
     found = runs.find(args.dir)
     if args.json:
-        rows = analysis.accuracies(found).to_dict("records")
-        print(
-            json.dumps(
-                {
-                    "runs": rows,
-                    "pairs": analysis.pairwise(found),
-                    "findings": report.findings(found),
-                    "limits": report.limits(found),
-                },
-                indent=1,
-            )
-        )
+        table = analysis.accuracies(found).astype(object)
+        answer = {
+            "runs": table.where(table.notna(), None).to_dict("records"),  # JSON has no NaN
+            "pairs": analysis.pairwise(found),
+            "findings": report.findings(found),
+            "limits": report.limits(found),
+        }
+        print(json.dumps(answer, indent=1, allow_nan=False))
     else:
         print(report.comparison_text(found))
 
@@ -181,6 +177,8 @@ def _report(args: argparse.Namespace) -> None:
 
     if args.bench and not args.readme:
         raise UserError("--bench is for the tables of a --readme")
+    if args.paper and args.readme:
+        raise UserError("--paper and --readme are two calls: each writes files of its own")
     found = runs.find(args.dir)
     tiers = ("small", "full", "control", "compression")
     small, full, control, compression = (runs.find(args.tiers / tier) if args.tiers else [] for tier in tiers)
@@ -238,6 +236,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         sys.stderr.close()
         return 1
+    except RuntimeError as error:  # torch has no class of its own for a processor's memory
+        if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+            raise
+        print("deepnets: out of memory; take a smaller batch_size, --size or network, or fewer --jobs", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"deepnets: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
         return 2

@@ -276,14 +276,16 @@ def read_image(file: Path, side: int | None = None) -> np.ndarray:
     """A picture as (H, W, 3), uint8, upright, on white where it is transparent; cropped and scaled to `side` if given.
 
     Raises:
-        UserError: the file is no picture.
+        UserError: the file is no picture, or one whose brightness has no known range.
     """
     with _opened(file) as picture:
         upright = ImageOps.exif_transpose(picture)
         if upright.has_transparency_data:
             upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
-        if upright.mode.startswith("I;16"):  # 16 bits a pixel: PIL would clip instead of scale
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        if upright.mode.startswith("I;16") or (upright.mode == "I" and picture.format == "PPM"):
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))  # of 16 bits; PIL would clip, not scale
+        if upright.mode in ("I", "F"):
+            raise UserError(f"{file} has 32 bits a pixel, of which nothing says what is white; save it with 8 or 16")
         upright = upright.convert("RGB")
         if side is not None and upright.size != (side, side):
             upright = ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS)

@@ -57,12 +57,14 @@ def run(
         tier: of the study's committed runs, `full` or `small`.
         train: train anew, into `runs/notebooks`; the same call continues and then reports that training.
         options: of the network.
-        changes: for a new training: fields of the recipe, and `limit` and `input_size`.
+        changes: for a new training: fields of the recipe, and `limit` and `input_size`; committed runs are as they are.
 
     Raises:
         UserError: the run is not there, or what is asked for makes no sense.
     """
     options = options or {}
+    if unknown := [key for key in changes if key not in {*recipes.FIELDS, "limit", "input_size"}]:
+        raise UserError(f"{unknown[0]!r} is no argument of notebook.run, nor a field of a recipe: {', '.join(recipes.FIELDS)}")
     if SMOKE:
         size = 64 if model.startswith("alexnet") else 32
         epochs, limit = (1, 50) if model.startswith("vgg") else (2, 200)  # VGG's classifier alone has 120 million weights

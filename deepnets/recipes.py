@@ -23,11 +23,11 @@ class Recipe:
         weight_decay: on the weights of convolutions and linear layers, not on biases and norms.
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
         schedule: `constant`; `steps`: a tenth after half of the training, a hundredth after three quarters; `cosine`: to zero.
-        warmup: share of the training over which the rate grows from zero.
-        clip: largest norm of the gradient, 0 for none.
+        warmup: share of the training over which the rate grows from zero (Goyal et al. 2017, section 2.2).
+        clip: largest norm of the gradient, 0 for none (Pascanu et al. 2013, algorithm 1).
         augment: change the training images at random (the dataset's policy in `transforms`).
-        cutout: side of the square cut out of each training image, as a share, 0 for none.
-        average: decay of the running average of the weights that is evaluated, 0 for none.
+        cutout: side of the square cut out of each training image, as a share, 0 for none (DeVries and Taylor 2017).
+        average: decay of the running average of the weights that is evaluated, 0 for none (Polyak and Juditsky 1992).
         flip_test: average the predictions of a test image and its mirror image, where the dataset allows it.
     """
 
@@ -59,6 +59,7 @@ class Recipe:
         return self.learning_rate
 
 
+# What each reaches, and in what time: the tables of README.md.
 # Bare: no weight decay, no augmentation, constant rate. No paper trained so; it is what `tuned` is held against.
 PLAIN = Recipe("plain")
 # What has become standard since: smoothing, decay, steps, augmentation.
@@ -117,4 +118,6 @@ def get(name: str, network: str, /, **overrides: Any) -> Recipe:
             raise UserError(f"recipe field {key} = {getattr(recipe, key)}: must be from {low} to {high}")
     if recipe.schedule not in SCHEDULES:
         raise UserError(f"recipe field schedule = {recipe.schedule!r}: choose from {', '.join(SCHEDULES)}")
+    if recipe.nesterov and not recipe.momentum:
+        raise UserError("recipe field nesterov = True: needs a momentum above 0")
     return recipe

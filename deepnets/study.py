@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+import re
 import signal
 import time
 import tomllib
@@ -58,6 +59,8 @@ def plan(path: str | Path, tier: str | None = None) -> list[Job]:
         raise UserError(f"{path}: a study has at least one [[grid]], and defaults only as [defaults]")
     if not isinstance(tiers, dict) or not tiers or not all(isinstance(table, dict) for table in tiers.values()):
         raise UserError(f"{path}: tiers are tables, [tiers.NAME]")
+    if bad := next((name for name in tiers if name and not re.fullmatch(r"\w[\w.-]*", name)), None):
+        raise UserError(f"{path}: tier {bad!r} names a folder; use letters, digits, '_', '-' and '.'")
     tier = next(iter(tiers)) if tier is None else tier
     if tier not in tiers:
         raise UserError(f"{path} has no tier {tier!r}; choose from {', '.join(filter(None, tiers)) or 'none: leave it out'}")
@@ -93,6 +96,8 @@ def _cross(grid: dict[str, Any], tier: dict[str, Any]) -> Iterator[Job]:
     for seed, dataset, name, network, variant in product(*(grid[axis] for axis in AXES)):
         values = common | tables.get(network, {}) | tier | per_dataset.get(dataset, {})
         settings = {key: values.pop(key) for key in SETTINGS if key in values}
+        if not isinstance(settings.get("options", {}), dict):
+            raise UserError("options must be a table, as in options = { dropout = 0.1 }")
         fields = {key: value for key, value in variant.items() if key in recipes.FIELDS}
         options = {key: value for key, value in variant.items() if key not in recipes.FIELDS}
         if options:

@@ -157,6 +157,8 @@ def _check_same(where: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> No
     """Raise UserError unless what lies at `where` was made with our settings."""
     for key, value in ours.items():
         if theirs.get(key) != value:
+            if isinstance(value, dict) and isinstance(theirs.get(key), dict):
+                _check_same(where, theirs[key], value)  # names the one field
             raise UserError(f"{where} is another training's ({key} {theirs.get(key)!r}, not {value!r}); choose another --out")
 
 
@@ -239,8 +241,9 @@ class Trainer:
         inputs = [index, *(send(numbers, self.device) for numbers in drawn)]
         loss, logits, labels = self.recorded(self.gradients, *inputs) if self.recorded else self.gradients(*inputs)
 
-        # A step whose loss is not finite updates nothing, nor does any after it; `check_finite` tells of it. Neither that
-        # nor clipping, which the update does as it reads the gradients, makes the processor wait for a GPU.
+        # A step whose loss is not finite updates nothing, nor does any after it; `check_finite` tells of it. The fused SGD
+        # divides gradients by `grad_scale` and skips the update where `found_inf` is 1 (made for torch.amp.GradScaler), so
+        # neither that nor clipping makes the processor wait for a GPU.
         finite = loss.isfinite() & (self.good_steps == self.step)
         if self.recipe.clip:
             norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
@@ -318,10 +321,10 @@ class Trainer:
     def report_epoch(self) -> None:
         """Print the last row of the history, with the speed and the time left."""
         row = self.history[-1]
-        left = np.mean([r["seconds"] for r in self.history]) * (self.recipe.epochs - self.epoch - 1)
+        left = round(np.mean([r["seconds"] for r in self.history]) * (self.recipe.epochs - self.epoch - 1))
         losses = f"loss {row['train_loss']:.4f} / {row['val_loss']:.4f}"
         shares = f"accuracy {100 * row['train_accuracy']:5.1f} / {100 * row['val_accuracy']:5.1f} %"
-        speed = f"{len(self.train_set) / self.sums['seconds']:5.0f} images/s  {left // 60:.0f}:{left % 60:02.0f} left"
+        speed = f"{len(self.train_set) / self.sums['seconds']:5.0f} images/s  {left // 60}:{left % 60:02} left"
         rate = f"rate {row['learning_rate']:.2g}"
         print(f"  epoch {row['epoch']:3}/{self.recipe.epochs}  {losses}  {shares}  {rate}  {speed}", flush=True)
 

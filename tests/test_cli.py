@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from deepnets import __version__, cli, models
+from deepnets import __version__, cli, models, training
 
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 
@@ -133,6 +134,7 @@ MISTAKES = [
     (["compare", "none"], "is not a folder of runs"),
     (["compare", "empty"], "no finished run"),
     (["report", "none"], "is not a folder of runs"),
+    (["report", "--paper", "generated", "--readme", "file"], "are two calls"),
     (["evaluate", "none"], "is not a run"),
     (["predict", "empty", "picture.png"], "is not a run"),
     (["predict", "none", "picture.png"], "is not a run"),
@@ -167,6 +169,34 @@ def test_a_report_that_cannot_be_written_is_a_mistake(run, tmp_path):
         code, _, err = run("report", "runs", *arguments)
         assert code == 2
         assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("says", ["CUDA out of memory. Tried to", "DefaultCPUAllocator: can't allocate memory: you tried to"])
+def test_too_little_memory_is_said_in_one_line(run, monkeypatch, says):
+    def fail(*args, **kwargs):
+        raise RuntimeError(says)
+
+    monkeypatch.setattr(training, "fit", fail)
+    code, _, err = run(*TRAIN)
+    assert code == 2
+    assert err.splitlines() == ["deepnets: out of memory; take a smaller batch_size, --size or network, or fewer --jobs"]
+
+
+def test_a_fault_of_ours_is_not_hidden(run, monkeypatch):
+    monkeypatch.setattr(training, "fit", lambda *args, **kwargs: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        run(*TRAIN)
+
+
+def test_what_programs_read_is_json_without_nan(run):
+    code, out, _ = run("compare", Path(__file__).parent.parent / "results" / "full", "--json")
+    assert code == 0
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    rows = json.loads(out, parse_constant=refuse)["runs"]
+    assert {type(row["core_seconds"]) for row in rows} == {float, type(None)}
 
 
 def test_a_study_that_is_not_finished_says_so_with_exit_code_1(run, tmp_path):

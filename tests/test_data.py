@@ -135,7 +135,7 @@ def test_a_root_that_cannot_be_written_is_no_obstacle(folder, tmp_path):
     assert len(data.load(f"folder:{folder}", tmp_path / "file").train) == 32
 
 
-@pytest.mark.parametrize("form", ["transparent", "palette", "gray16", "rotated"])
+@pytest.mark.parametrize("form", ["transparent", "palette", "gray16", "pgm16", "rotated"])
 def test_pictures_of_every_form_become_rgb(tmp_path, form):
     path = tmp_path / "picture.png"
     if form == "transparent":
@@ -147,12 +147,22 @@ def test_pictures_of_every_form_become_rgb(tmp_path, form):
     elif form == "gray16":
         Image.fromarray(np.full((4, 4), 51200, np.uint16)).save(path)
         assert data.read_image(path).max() == 200
+    elif form == "pgm16":
+        (tmp_path / "picture.pgm").write_bytes(b"P5 2 1 65535 " + np.array([51200, 256], ">u2").tobytes())
+        assert data.read_image(tmp_path / "picture.pgm")[0, :, 0].tolist() == [200, 1]
     else:
         image = Image.new("RGB", (6, 4))
         exif = image.getexif()
         exif[0x0112] = 6
         image.save(tmp_path / "picture.jpg", exif=exif)
         assert data.read_image(tmp_path / "picture.jpg").shape == (6, 4, 3)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_brightness_of_no_known_range_is_refused(tmp_path, kind):
+    Image.fromarray(np.ones((4, 4), kind)).save(tmp_path / "picture.tiff")
+    with pytest.raises(UserError, match=r"picture\.tiff has 32 bits a pixel"):
+        data.read_image(tmp_path / "picture.tiff")
 
 
 def test_a_broken_folder_is_named(folder, tmp_path):

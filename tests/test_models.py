@@ -374,5 +374,6 @@ def test_a_wrong_network_is_named(name, options, says):
 
 
 def test_images_too_small_for_a_network_are_refused():
-    with pytest.raises(UserError, match="too small"):
-        models.multiply_adds(models.blueprint("alexnet"), 32)
+    for measure in (models.multiply_adds, models.trace):
+        with pytest.raises(UserError, match=r"32x32 are too small for this network; take 64"):
+            measure(models.blueprint("alexnet"), 32)

@@ -75,6 +75,11 @@ def test_a_run_that_is_not_there_is_named():
         notebook.run("resnet8", "mnist", seed=3)
 
 
+def test_a_misspelt_argument_is_not_ignored():
+    with pytest.raises(UserError, match="'teir' is no argument"):
+        notebook.run("resnet18", "mnist", teir="full")
+
+
 def test_a_committed_run_is_of_the_tier_that_was_asked_for():
     asked = [notebook.run("resnet18", "mnist", tier=tier).info for tier in ("full", "small")]
     assert [info["tier"] for info in asked] == ["full", "small"]

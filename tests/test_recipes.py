@@ -75,6 +75,12 @@ def test_values_that_make_no_sense_are_refused(field, value):
         recipes.get("tuned", "resnet18", **{field: value})
 
 
+def test_nesterov_without_momentum_is_refused():
+    assert recipes.get("plain", "resnet18", momentum=0.0).momentum == 0
+    with pytest.raises(UserError, match="nesterov = True: needs a momentum"):
+        recipes.get("tuned", "resnet18", momentum=0.0)
+
+
 def test_an_unknown_recipe_is_refused():
     with pytest.raises(UserError, match="choose from plain, tuned, best"):
         recipes.get("secret", "resnet18")

@@ -261,6 +261,7 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
         (GRID.replace("dropout = 0.1", "dropout = nan"), "option dropout"),
         (GRID.replace("dropout = 0.1", "num_classes = 5"), "option num_classes"),
         (GRID.replace("options = { dropout = 0.1 }", "options = 3"), "options must be a table"),
+        (GRID.replace("options = { dropout = 0.1 }", "options = 3\nvariants = [{ init = 'he' }]"), "options must be a table"),
         (GRID.replace('"resnet8"', "3"), "networks"),
         (GRID.replace("seeds = [0, 1]", 'seeds = ["0"]'), "seeds"),
         ("defaults = 3\n[[grid]]", "defaults only as"),
@@ -268,6 +269,7 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
         (GRID.replace("seeds = [0, 1]", "seeds = [0]\nvariants = [{ hue = 1 }]"), "no option 'hue'"),
         ("tiers = 3\n" + GRID, "tiers are tables"),
         (GRID + "[tiers.small]\nlimits = 3", "no field 'limits'"),
+        (GRID + '[tiers."../small"]\nepochs = 3', "tier '../small' names a folder"),
         (GRID + "[tiers.small.colours]\nepochs = 3", "no dataset is called 'colours'"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_finished_run_is_reported_and_another_one_refused(job, tmp_path):
     before = (run.path / "run.json").stat().st_mtime_ns
     assert fit(job(), tmp_path, **QUIET).info == run.info
     assert (run.path / "run.json").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="another training's"):
+    with pytest.raises(UserError, match=r"another training's .epochs 2, not 3"):
         fit(job(epochs=3), tmp_path, **QUIET)
     with pytest.raises(UserError, match=r"another training's .precision 'fp32', not 'bf16'"):
         fit(job(), tmp_path, **QUIET | {"precision": "bf16"})

@@ -3,7 +3,8 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -95,16 +96,30 @@ def trace(network: Network, input_size: int, in_channels: int = 3) -> list[dict[
     Returns:
         A dict a stage: its `name`, the `shape` of what it gives, its number of `parameters`, and the `windows` of its
         convolutions in words; the head and the classifier are the last two.
+
+    Raises:
+        UserError: the images are too small for the network.
     """
     modules = dict(network.stages.named_children()) | {"head": network.head, "classifier": network.classifier}
     x, steps = torch.empty(1, in_channels, input_size, input_size, device="meta"), []
     for name, module in modules.items():
-        x = module(x)
+        with _large_enough(input_size):
+            x = module(x)
         sides = Counter(part.kernel_size for part in module.modules() if isinstance(part, nn.Conv2d))
         windows = ", ".join(f"{n} of {k}x{k}" if n > 1 else f"{k}x{k}" for (k, _), n in sorted(sides.items()))
         shape, parameters = tuple(x.shape[1:]), count_parameters(module)
         steps.append({"name": name, "shape": shape, "parameters": parameters, "windows": windows})
     return steps
+
+
+@contextmanager
+def _large_enough(input_size: int) -> Iterator[None]:
+    """What fails for images of this side fails because a map has shrunk to nothing."""
+    try:
+        yield
+    except RuntimeError:
+        where = "--size, or input_size in a study"
+        raise UserError(f"images of {input_size}x{input_size} are too small for this network; take 64 ({where})") from None
 
 
 def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> int:
@@ -118,11 +133,8 @@ def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> in
     Raises:
         UserError: the images are too small for the network.
     """
-    try:
-        with FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
-    except RuntimeError:
-        raise UserError(f"images of {input_size}x{input_size} are too small for this network; use --size 64") from None
+    with _large_enough(input_size), FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
     return counter.get_total_flops() // 2
 
 

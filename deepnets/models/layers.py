@@ -102,7 +102,7 @@ def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.S
 
     Args:
         kind: "7x7", or "3x3" for a stack of three, the first with stride 2, which sees 11x11 pixels through two more
-            non-linearities (He et al. 2019, "Bag of Tricks", ResNet-C).
+            non-linearities (He et al. 2019, "Bag of Tricks", ResNet-C: there of 32, 32 and 64 channels, here of 64).
         in_channels: channels of the images.
         stem_norm: batch norm between the convolutions of the stack, too; behind the last one it is as with the 7x7.
         norm: keywords of `conv` that say how the network normalises.
@@ -164,7 +164,8 @@ def initialise(network: nn.Module, init: str, field: Callable[[nn.Module], None]
     Args:
         network: any.
         init: "he": normal with variance 2 / fan-in, which keeps the variance of the signal through ReLU layers (He et al.
-            2015, eq. 10), biases normal with deviation 0.01. "field": what the implementations in common use do.
+            2015, eq. 10), biases normal with deviation 0.01 (theirs are zero). "field": what the implementations in common
+            use do.
         field: initialises one module that way; None keeps PyTorch's defaults.
     """
     if init not in ("he", "field"):
