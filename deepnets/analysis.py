@@ -234,7 +234,7 @@ def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
 
     Returns:
         A dict a pair: what the two share, both networks, the difference of their accuracies (first minus second, share),
-        `p` and `p_holm`.
+        `p` and `p_holm`, and in words how else their trainings `differ`, "epochs 7 and 3" say.
     """
 
     def shared(run: Run) -> tuple[str, str, str, str, int]:
@@ -250,8 +250,17 @@ def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
         for (a, b), p, adjusted in zip(tested, p_values, metrics.holm(p_values), strict=True):
             _, title, _, recipe, seed = shared(a)
             names = {"tier": tier, "dataset": title, "recipe": recipe, "seed": seed, "first": a.label, "second": b.label}
-            results.append(names | {"difference": a.accuracy - b.accuracy, "p": p, "p_holm": adjusted})
+            found = {"difference": a.accuracy - b.accuracy, "p": p, "p_holm": adjusted, "differ": _differ(a, b)}
+            results.append(names | found)
     return results
+
+
+def _differ(first: Run, second: Run) -> str:
+    """How much longer, on how many more or larger images one of two runs was trained; nothing if they are alike."""
+    both = [run.info | {"batches of": run.info["recipe"]["batch_size"]} for run in (first, second)]
+    words = {"train_images": "images", "epochs": "epochs", "input_size": "size", "batches of": "batches of"}
+    values = [(word, *(info[key] for info in both)) for key, word in words.items()]
+    return ", ".join(f"{word} {a:,} and {b:,}" for word, a, b in values if a != b)
 
 
 def ladder(runs: Sequence[Run]) -> pd.DataFrame:

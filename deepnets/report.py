@@ -55,7 +55,7 @@ def comparison_text(runs: list[Run]) -> str:
     for pair in apart:
         difference = f"{pair['first']} > {pair['second']} by {100 * pair['difference']:.2f} points"
         where = f"{_heading(pair['tier'], pair['dataset'])}, {pair['recipe']}, seed {pair['seed']}"
-        lines.append(f"  {difference} (p = {pair['p_holm']:.2g}; {where})")
+        lines.append(f"  {difference} ({_p(pair)}; {where}{'; ' * bool(pair['differ'])}{pair['differ']})")
     return "\n".join(lines)
 
 
@@ -85,7 +85,7 @@ def _comparisons(runs: list[Run]) -> Said:
     for where, group in _by_network(analysis.primary(runs)):
         for row in group:
             verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
-            said = f"{row['network']} {row['effect']}: {verdict}, {_points(row)}, p = {row['p_holm']:.2g}"
+            said = f"{row['network']} {row['effect']}: {verdict}, {_points(row)}, {_p(row)}"
             if row["seeds"] > 2:
                 said += f", the better of a pair of trainings in {100 * row['better']:.0f} %"
             lines.append((where, f"tuned: {said}, {_seeds(row)}."))
@@ -117,26 +117,18 @@ def _effects(runs: list[Run]) -> Said:
         gave = []
         for row in ranked:
             notes = ["the comparison above"] * (row["variant"] == primary) + [_seeds(row)] * (_seeds(row) != usual)
-            gave.append(", ".join([f"{row['effect']} {_points(row)}, p = {row['p_holm']:.2g}", *notes]))
-        about = f"changes {what} one at a time, accuracy with each minus without it, {usual}"
-        lines.append((where, f"{network}, {about}: {'; '.join(gave)}."))
+            gave.append(", ".join([f"{row['effect']} {_points(row)}, {_p(row)}", *notes]))
+        lines.append((where, f"{network}, changes {what} one at a time, accuracy with each minus without it, {usual}:"))
+        lines += [(where, f"{network}, {effect}.") for effect in gave]
         if len(group) > 1:
-            apart = [row for row in ranked if analysis.verdict(row["low"], row["high"], row["p_holm"]) != "not distinguishable"]
-            rest = ", ".join(row["effect"] for row in ranked if row not in apart)
-            most = f"the largest effect is that of {apart[0]['effect']}" if apart else "none can be told from no change"
-            others = f"; not told from no change: {rest}" if apart and rest else ""
-            seeds = _beside_seeds(ranked, apart_by_seed.get(where))
+            told = [row for row in ranked if analysis.verdict(row["low"], row["high"], row["p_holm"]) != "not distinguishable"]
+            rest = ", ".join(row["effect"] for row in ranked if row not in told)
+            most = f"the largest effect is that of {told[0]['effect']}" if told else "none can be told from no change"
+            others = f"; not told from no change: {rest}" if told and rest else ""
+            apart = apart_by_seed.get(where, 0.0)
+            seeds = f"; the seed alone moves an accuracy by up to {100 * apart:.2f} points under tuned" if apart else ""
             lines.append((where, f"{network}, of these {len(group)} changes: {most}{others}{seeds}."))
     return lines
-
-
-def _beside_seeds(effects: list[dict[str, Any]], seeds: float | None) -> str:
-    """Which `effects` are larger than `seeds`, by which accuracies of different seeds lie apart, if that is known."""
-    if seeds is None:
-        return ""
-    larger = ", ".join(row["effect"] for row in effects if abs(row["value"]) > seeds)
-    which = f"and only {larger} moved it further" if larger else "and none of these changes moved it further"
-    return f"; the seed alone moves an accuracy by up to {100 * seeds:.2f} points under tuned, {which}"
 
 
 def _limits(runs: list[Run]) -> Said:
@@ -178,13 +170,19 @@ def _points(row: dict[str, Any]) -> str:
     return f"{100 * row['value']:+.2f} points ({100 * row['low']:+.2f} to {100 * row['high']:+.2f}{sure})"
 
 
+def _p(row: dict[str, Any]) -> str:
+    """The adjusted p of a test; none is zero, whatever a float says."""
+    return f"p = {row['p_holm']:.2g}" if row["p_holm"] >= 1e-10 else "p < 1e-10"
+
+
 def _seeds(row: dict[str, Any]) -> str:
     return "one seed (the interval is over test images only)" if row["seeds"] == 1 else f"{row['seeds']} seeds"
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of `analysis.accuracies` that a person reads, as text."""
-    percent = (100 * table[["accuracy", "low", "high", *CORRUPTIONS]]).map("{:.2f}".format)
+    percent = (100 * table[["accuracy", "low", "high"]]).map("{:.2f}".format)
+    corrupted = (100 * table[[*CORRUPTIONS]]).map("{:.1f}".format)  # of a thousand images
     return pd.DataFrame(
         {
             "network": table["network"],
@@ -195,7 +193,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "accuracy %": percent["accuracy"],
             "95 % interval": percent["low"] + " to " + percent["high"],
             "ECE": table["test_ece"].map("{:.3f}".format),
-            **{f"{name} %": percent[name] for name in CORRUPTIONS},
+            **{f"{name} %": corrupted[name] for name in CORRUPTIONS},
             "parameters": table["parameters"].map("{:,}".format),
             "mult-adds M": (table["macs"] / 1e6).map("{:,.1f}".format),
             "images": table["train_images"],

@@ -175,9 +175,10 @@ def test_the_single_change_that_matters_most_is_named(square):
         made("resnet18_improved", "tuned", 0.7405, options={"dropout": 0.0}),
     ]
     text = "\n".join(report.findings(square + single))
-    assert "3x3 stem +14.00 points" in text, "what the change gives, and not what its undoing does"
+    assert "resnet18_improved, 3x3 stem +14.00 points" in text, "what the change gives, and not what its undoing does"
+    assert "p < 1e-10." in text, "a p that no float holds is not zero"
     assert "of these 2 changes: the largest effect is that of 3x3 stem; not told from no change: dropout; the seed" in text
-    assert "by up to 0.20 points under tuned, and only 3x3 stem moved it further." in text
+    assert "the seed alone moves an accuracy by up to 0.20 points under tuned." in text
     same = [made("resnet18_improved", "tuned", 0.7401, options={"dropout": value}) for value in (0.0, 0.1)]
     assert "of these 2 changes: none can be told from no change; the seed" in "\n".join(report.findings(square + same))
 
@@ -268,6 +269,15 @@ def test_what_others_report_stands_beside_runs_that_it_can_be_held_against():
         ["resnet18", "full", "tuned", "80.00", "65.53", "93.02 to 95.32"],
         ["resnet18", "full", "plain", "70.00", "65.53", ""],
     ]
+
+
+def test_a_pair_trained_unequally_long_says_so():
+    runs = [made("vgg16", "tuned", 0.5), made("vgg11", "tuned", 0.9)]
+    assert [pair["differ"] for pair in analysis.pairwise(runs)] == [""]
+    runs[0].info["epochs"], runs[0].info["input_size"] = 7, 32
+    [pair] = analysis.pairwise(runs)
+    assert (pair["first"], pair["differ"]) == ("vgg11", "epochs 2 and 7, size 64 and 32")
+    assert "seed 0; epochs 2 and 7, size 64 and 32)" in report.comparison_text(runs)
 
 
 def test_a_gpus_seconds_are_no_core_seconds():

@@ -157,6 +157,19 @@ def test_the_four_cells_of_a_family_stand_where_the_table_has_them():
         assert (first.get_ylim() == second.get_ylim()) != stuck, "one scale, unless one of them is nobody's measure"
 
 
+def test_cost_is_held_against_the_error_and_one_seed_is_hollow():
+    rows = [("resnet18", 0.9, 0.88, 0.91, 3, 5.0), ("vgg16", 0.8, 0.7, 0.85, 1, np.nan)]
+    table = pd.DataFrame(rows, columns=["network", "accuracy", "low", "high", "seeds", "core_seconds"])
+    figure = figures.trade_off(table.assign(parameters=[1e6, 1e8], macs=[1e7, 1e9]))
+    for ax in figure.axes[:2]:
+        first, second = (container.lines for container in ax.containers)
+        assert first[0].get_ydata() == pytest.approx([10])
+        assert second[2][0].get_segments()[0][:, 1] == pytest.approx([15, 30])
+        assert second[0].get_markerfacecolor() == "white"
+        assert first[0].get_markerfacecolor() != "white"
+    assert figure.axes[1].containers[0].lines[0].get_xdata() == pytest.approx([1e7])
+
+
 def test_the_readmes_pictures_are_of_every_network_and_dataset(pair, tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "nowhere"))  # the digits come with scikit-learn
     names = {path.stem for path in assets.write(pair, tmp_path / "out")}
