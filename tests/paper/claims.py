@@ -104,6 +104,13 @@ def said_by_seed(runs, improved):
 
 
 @claim
+def one_seed(runs):
+    rows = analysis.primary(runs).to_dict("records")
+    told = [row for row in rows if analysis.verdict(row["low"], row["high"], row["p_holm"]) != "not distinguishable"]
+    return all(row["seeds"] == 1 for row in told)
+
+
+@claim
 def by_seed(runs):
     return any(len(set(said_by_seed(runs, improved).values())) > 1 for improved in analysis.ORIGINALS)
 
@@ -173,7 +180,9 @@ def full_brittle(runs):
     families = product((analysis.PLAIN, analysis.TUNED), ("resnet18", "googlenet"))
     pairs = [(found[recipe, f"{family}_improved"], found[recipe, family]) for recipe, family in families]
     worse = all(ours[kind] < theirs[kind] for ours, theirs in pairs for kind in ("noise", "blur"))
-    return worse and all(ours["contrast"] > theirs["contrast"] for ours, theirs in pairs)
+    digits = {run.label: run.info["robustness"]["contrast"] for run in tuned(runs, "mnist")}
+    other_way = all(digits[f"{family}_improved"] < digits[family] for family in ("resnet18", "googlenet"))
+    return worse and other_way and all(ours["contrast"] > theirs["contrast"] for ours, theirs in pairs)
 
 
 @claim
