@@ -405,9 +405,9 @@ def _bars(rows: pd.DataFrame) -> np.ndarray:
 
 
 def trade_off(table: pd.DataFrame) -> Figure:
-    """Error with its interval against parameters, multiply-adds and training time: a point a row of `accuracies`, each a network.
+    """Error with its interval against parameters, multiply-adds and training time: a point a row of `accuracies`, a network each.
 
-    Both axes are logarithmic: 0.4 % and 0.5 % differ as much as 40 % and 50 %. A hollow point has one seed, and an interval over
+    Axes are logarithmic: 0.4 % and 0.5 % lie as far apart as 40 % and 50 %. A hollow point has one seed, and an interval over
     test images only.
     """
     with rc_context(STYLE | {"axes.grid": True}):
