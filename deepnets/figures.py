@@ -405,7 +405,7 @@ def _bars(rows: pd.DataFrame) -> np.ndarray:
 
 
 def trade_off(table: pd.DataFrame) -> Figure:
-    """Error with its interval against parameters, multiply-adds and training time: a point a row of `accuracies`, a network each.
+    """Error and its interval against parameters, multiply-adds and training time: a point a row of `accuracies`.
 
     Axes are logarithmic: 0.4 % and 0.5 % lie as far apart as 40 % and 50 %. A hollow point has one seed, and an interval over
     test images only.
