@@ -107,12 +107,10 @@ def _digit(file: Path, side: int, share: float) -> tuple[Image.Image, list[str]]
     size = max(1, round(scale * digit.width)), max(1, round(scale * digit.height))  # a thin 1 keeps its stroke
     digit = digit.resize(size, Image.Resampling.BOX if max(size) < 16 else Image.Resampling.LANCZOS)
     mass = np.asarray(digit, float)
-    corner = [
-        min(max(round(side / 2 - np.average(np.arange(n) + 0.5, weights=mass.sum(axis))), 0), side - n)
-        for axis, n in enumerate(digit.size)
-    ]
+    across, down = (np.average(np.arange(n) + 0.5, weights=mass.sum(axis)) for axis, n in enumerate(digit.size))
+    left, top = (min(max(round(side / 2 - c), 0), side - n) for c, n in zip((across, down), digit.size, strict=True))
     square = Image.new("L", (side, side))
-    square.paste(digit, (corner[0], corner[1]))
+    square.paste(digit, (left, top))
     return square, ["light background: inverted"] * inverted + [f"digit cut out and centred in {side}x{side}"]
 
 
