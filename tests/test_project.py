@@ -272,7 +272,17 @@ def test_what_the_readme_says_of_the_original_images_is_what_the_runs_say():
     ]
     said = "On the original images ResNet18 reaches {:.1f} % under `tuned` (on the copy {:.1f} %)".format(*both[0])
     said += ", and ResNet20 in thirty epochs {:.1f} % (on the copy {:.1f} %)".format(*both[1])
-    assert said in (ROOT / "README.md").read_text().replace("\n", " ")
+    text = (ROOT / "README.md").read_text().replace("\n", " ")
+    assert said in text
+    control = {run.info["dataset_title"]: run for run in found if run.info["epochs"] > 100}
+    shares = [100 * control[title].accuracy for title in ("CIFAR-10", "CIFAR-10 (JPEG copy)")]
+    assert "reaches {:.1f} % on the original images (on the copy {:.1f} %)".format(*shares) in text
+    assert shares[0] >= 91.25 > shares[1] + 4
+    for run in control.values():
+        dropped = run.history[run.history["learning_rate"] < 0.05]
+        assert run.history["train_accuracy"].iloc[-1] > 0.99
+        assert dropped["val_accuracy"].max() - dropped["val_accuracy"].iloc[0] < 0.01
+        assert run.history["val_loss"].iloc[-1] > 1.2 * dropped["val_loss"].min()
 
 
 def in_points(row: dict[str, Any]) -> dict[str, float]:
