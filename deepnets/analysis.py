@@ -257,10 +257,12 @@ def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
 
 def _differ(first: Run, second: Run) -> str:
     """How much longer, on how many more or larger images one of two runs was trained; nothing if they are alike."""
-    both = [run.info | {"batches of": run.info["recipe"]["batch_size"]} for run in (first, second)]
-    words = {"train_images": "images", "epochs": "epochs", "input_size": "size", "batches of": "batches of"}
-    values = [(word, *(info[key] for info in both)) for key, word in words.items()]
-    return ", ".join(f"{word} {a:,} and {b:,}" for word, a, b in values if a != b)
+    mine, theirs = (
+        {"images": info["train_images"], "epochs": info["epochs"], "size": info["input_size"]}
+        | {"batches of": info["recipe"]["batch_size"]}
+        for info in (first.info, second.info)
+    )
+    return ", ".join(f"{what} {mine[what]:,} and {theirs[what]:,}" for what in mine if mine[what] != theirs[what])
 
 
 def ladder(runs: Sequence[Run]) -> pd.DataFrame:

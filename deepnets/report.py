@@ -55,7 +55,7 @@ def comparison_text(runs: list[Run]) -> str:
     for pair in apart:
         difference = f"{pair['first']} > {pair['second']} by {100 * pair['difference']:.2f} points"
         where = f"{_heading(pair['tier'], pair['dataset'])}, {pair['recipe']}, seed {pair['seed']}"
-        lines.append(f"  {difference} ({_p(pair)}; {where}{'; ' * bool(pair['differ'])}{pair['differ']})")
+        lines.append(f"  {difference} ({'; '.join(filter(None, [_p(pair), where, pair['differ']]))})")
     return "\n".join(lines)
 
 

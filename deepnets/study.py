@@ -96,15 +96,12 @@ def _cross(grid: dict[str, Any], tier: dict[str, Any]) -> Iterator[Job]:
     for seed, dataset, name, network, variant in product(*(grid[axis] for axis in AXES)):
         values = common | tables.get(network, {}) | tier | per_dataset.get(dataset, {})
         settings = {key: values.pop(key) for key in SETTINGS if key in values}
-        if not isinstance(settings.get("options", {}), dict):
-            raise UserError("options must be a table, as in options = { dropout = 0.1 }")
         fields = {key: value for key, value in variant.items() if key in recipes.FIELDS}
         options = {key: value for key, value in variant.items() if key not in recipes.FIELDS}
-        if options:
-            settings["options"] = settings.get("options", {}) | options
         recipe = recipes.get(name, network, **(values | fields))
         recipe = replace(recipe, name=model_label(name, {key: getattr(recipe, key) for key in fields}))
         job = Job(network, dataset, recipe, seed, **settings)
+        job = replace(job, options=job.options | options)
         _multiply_adds(job, 3)  # raises if the network cannot be built or the images are too small for it
         yield job
 

@@ -261,7 +261,7 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
         (GRID.replace("dropout = 0.1", "dropout = nan"), "option dropout"),
         (GRID.replace("dropout = 0.1", "num_classes = 5"), "option num_classes"),
         (GRID.replace("options = { dropout = 0.1 }", "options = 3"), "options must be a table"),
-        (GRID.replace("options = { dropout = 0.1 }", "options = 3\nvariants = [{ init = 'he' }]"), "options must be a table"),
+        (GRID.replace("seeds = [0, 1]", "seeds = [0]\noptions = 3\nvariants = [{ init = 'he' }]"), "options must be a table"),
         (GRID.replace('"resnet8"', "3"), "networks"),
         (GRID.replace("seeds = [0, 1]", 'seeds = ["0"]'), "seeds"),
         ("defaults = 3\n[[grid]]", "defaults only as"),
