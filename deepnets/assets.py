@@ -53,7 +53,7 @@ def _of_dataset(runs: list[Run], images: Dataset | None) -> Iterator[tuple[str, 
     first = [run for run in tuned if run.info["seed"] == 0]
     if not first:
         return
-    yield "curves", figures.together(first)
+    yield "curves", figures.curves(first)
     yield "accuracy", figures.trade_off(analysis.accuracies(tuned))
     best = analysis.best(tuned)
     yield "confusion", figures.confusion(best)

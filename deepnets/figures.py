@@ -12,6 +12,7 @@ import seaborn as sns
 from cycler import cycler
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -46,6 +47,13 @@ def save(figure: Figure, file: Path | BinaryIO, dpi: int = 150) -> None:
         figure.savefig(file, format=kind, dpi=dpi, metadata={"Software" if kind == "png" else "CreationDate": None})
 
 
+def plain_ticks(axis: Axis, subs: Sequence[float] = (1, 2, 5)) -> None:
+    """Label a logarithmic `axis` 0.5, 1, 2 and not in powers of ten: at these multiples, `subs`, of each."""
+    axis.set_major_locator(LogLocator(subs=subs, numticks=9))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _panels(figure: Figure | SubFigure, runs: list[Run], sharey: bool) -> Iterator[tuple[Run, Axes]]:
     """A panel a run, in rows of at most three, with its network and test accuracy for a title."""
     columns = min(3, len(runs))
@@ -69,6 +77,8 @@ def curves(runs: list[Run]) -> Figure:
                 for split, colour, name in (("train", TRAIN, "training"), ("val", VALIDATION, "validation")):
                     ax.plot(run.history["epoch"], run.history[f"{split}_{what}"], color=colour, label=name)
                 ax.set_yscale(scale)
+                if scale == "log":
+                    plain_ticks(ax.yaxis)
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
                 if number == 0:
                     ax.legend(frameon=False)
@@ -180,9 +190,7 @@ def together(runs: list[Run]) -> Figure:
         losses = np.concatenate([run.history[["train_loss", "val_loss"]].to_numpy().ravel() for run in runs])
         if losses.max() > 5 * losses.min():
             axes[0].set_yscale("log")
-            axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes[0].yaxis.set_major_formatter("{x:g}")
-            axes[0].yaxis.set_minor_formatter(NullFormatter())
+            plain_ticks(axes[0].yaxis)
         for line, name in (("-", "validation"), ("--", "training")):
             axes[1].plot([], [], line, color="0.3", label=name)
         lines, names = axes[1].get_legend_handles_labels()
@@ -424,9 +432,7 @@ def trade_off(table: pd.DataFrame) -> Figure:
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))
             ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7), numticks=9))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter(NullFormatter())
+            plain_ticks(ax.yaxis, (1, 2, 3, 5, 7))
         axes[0].set(ylabel="error %, 95 % interval")
         axes[2].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

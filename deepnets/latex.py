@@ -25,7 +25,8 @@ def write(
     Args:
         runs: of the tier that the paper is about.
         out: folder.
-        full: of the tier of all images, which has a table and a section of its own; its numbers' keys begin with `full/`.
+        full: of the tier of all images, which has a table and a section of its own; its numbers' keys begin with `full/`, and
+            `paper_figures.AT_FULL_SIZE` are drawn of it.
         control: held against the literature; of these there are accuracies, `control/original/resnet20/plain/accuracy` of
             the original images, `control/copy/...` of the JPEG copy.
         compression: on the original images and on the JPEG copy; `compression/value` is what that changed.
@@ -55,7 +56,7 @@ def write(
         paths[-1].write_text(f"% made by 'deepnets report --paper', do not edit\n{text}")
     for name, draw in paper_figures.FIGURES.items():
         paths.append(out / f"{name}.pdf")
-        figures.save(draw(runs), paths[-1])
+        figures.save(draw(full or runs if name in paper_figures.AT_FULL_SIZE else runs), paths[-1])
     return paths
 
 
@@ -98,7 +99,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
         verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
         found |= _effect(key, row) | {f"{key}/holm": _equation(row["p_holm"])}
         found |= {f"{key}/relation": RELATIONS[verdict], f"{key}/seeds": _seeds(row["seeds"])}
-        found |= {f"{key}/better": f"{row['better']:.2f}", f"{key}/half": percent((row["high"] - row["low"]) / 2)}
+        found[f"{key}/better"] = f"{row['better']:.2f}"
         verdicts.append(verdict)
     found |= {f"study/{verdict}": _word(verdicts.count(verdict)) for verdict in ("better", "worse", "not distinguishable")}
     for _, row in analysis.two_by_two(runs).iterrows():
@@ -178,7 +179,7 @@ def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
     confused = sum(metrics.confusion(labels, run.test["predicted"], len(classes)) for run in first)
     confused = confused * (1 - np.eye(len(classes)))
     true, said = np.unravel_index(np.argmax(confused), confused.shape)
-    by_chance = [(1 - right[:, labels == k].mean(1)).prod() * (labels == k).sum() for k in by_class]
+    by_chance = sum((1 - right[:, labels == k].mean(1)).prod() * (labels == k).sum() for k in by_class)
     key = f"{dataset}/mistakes"
     return {
         f"{dataset}/best": TITLES[best.label],
@@ -190,8 +191,7 @@ def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
         f"{key}/networks": str(len(first)),
         f"{key}/all_wrong": f"{(~right).all(0).sum():,}",
         f"{key}/all_right": f"{right.all(0).sum():,}",
-        f"{key}/expected": f"{(1 - right.mean(1)).prod() * right.shape[1]:,.0f}",
-        f"{key}/expected_by_class": f"{sum(by_chance):,.0f}",
+        f"{key}/expected": f"{by_chance:,.0f}" if by_chance >= 1 else "fewer than one",
         f"{key}/true": escape(classes[true]),
         f"{key}/said": escape(classes[said]),
         f"{key}/share": percent(confused[true, said] / ((~right).sum())),

@@ -37,10 +37,10 @@ def first_dataset(runs: Sequence[Run]) -> list[Run]:
 
 
 def curves(runs: Sequence[Run]) -> Figure:
-    """Validation accuracy by epoch, mean over seeds: a row a dataset, a panel a family; plain dashed, tuned solid."""
+    """Error on validation images by epoch, mean over seeds: a row a dataset, a panel a family; plain dashed, tuned solid."""
     datasets = sorted({run.info["dataset"] for run in runs})
     with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(PAGE, 0.55 + 0.95 * len(datasets)), layout="constrained")
+        figure = Figure(figsize=(PAGE, 0.55 + 0.9 * len(datasets)), layout="constrained")
         families = [family for family in FAMILIES if any(run.label in family for run in runs)]
         grid = figure.subplots(len(datasets), len(families), squeeze=False, sharey="row")
         for row, dataset in zip(grid, datasets, strict=True):
@@ -51,19 +51,23 @@ def curves(runs: Sequence[Run]) -> Figure:
                     for found, style in lines:
                         _curve(ax, found.get(network, []), style, figures.COLOURS[network], NETWORKS[network])
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-                if dataset == datasets[0] and ax.lines:
-                    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=0.8)
-            row[0].set_ylabel(f"{shown[0].info['dataset_title'].split(' (')[0]}, %")
-        for ax in grid[-1]:
-            ax.set_xlabel("epoch")
+                ax.set(yscale="log", visible=bool(ax.lines))
+                figures.plain_ticks(ax.yaxis)
+            first = next(ax for ax in row if ax.lines)
+            first.set_ylabel(f"{shown[0].info['dataset_title'].split(' (')[0]}, error %")
+            first.tick_params(labelleft=True)
+        for column in grid.T:
+            drawn = [ax for ax in column if ax.lines]
+            drawn[0].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=0.8)
+            drawn[-1].set_xlabel("epoch")
     return figure
 
 
 def _curve(ax: Axes, runs: list[Run], line: str, colour: Any, name: str) -> None:
     if runs:
-        values = 100 * np.mean([run.history["val_accuracy"] for run in runs], axis=0)
+        epochs, errors = runs[0].history["epoch"], 100 - 100 * np.mean([run.history["val_accuracy"] for run in runs], axis=0)
         label = None if any(drawn.get_label() == name for drawn in ax.lines) else name
-        ax.plot(runs[0].history["epoch"], values, line, color=colour, label=label, marker="o", markersize=1.5)
+        ax.plot(epochs, errors, line, color=colour, label=label, marker="o", markersize=1.5 if len(epochs) <= 10 else 0)
 
 
 def effects(runs: Sequence[Run]) -> Figure:
@@ -111,3 +115,4 @@ def confusion(runs: Sequence[Run]) -> Figure:
 FIGURES: dict[str, Callable[[Sequence[Run]], Figure]] = {
     "curves": curves, "two-by-two": effects, "confusion": confusion,
 }  # fmt: skip
+AT_FULL_SIZE = ("curves", "confusion")  # of the trainings on all images, once there are any

@@ -131,6 +131,32 @@ def test_letters_in_figures_are_at_least_six_points(few):
         assert min(sizes) >= 6, name
 
 
+def test_a_panel_without_runs_is_left_out_and_its_row_and_column_stay_named(few):
+    figure = paper_figures.curves([*few, made("vgg16", "tuned", 0.9, dataset="mnist")])
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    assert [bool(ax.lines) for ax in shown] == [True] * 3, "alexnet and resnet18 on one dataset, vgg16 on the other"
+    assert [ax.get_ylabel().split(",")[0] for ax in shown] == ["cifar10", "", "mnist"]
+    assert [ax.get_legend().get_texts()[0].get_text() for ax in shown] == ["AlexNet", "ResNet18", "VGG16"]
+    assert shown[2].lines[0].get_ydata() == pytest.approx([70, 10]), "errors in percent"
+
+
+def test_curves_and_confusions_are_of_the_trainings_on_all_images_once_there_are_any(few, tmp_path, monkeypatch):
+    drawn = {}
+
+    def watched(name, draw):
+        def watching(runs):
+            drawn[name] = runs[0].info["tier"]
+            return draw(runs)
+
+        return watching
+
+    monkeypatch.setattr(paper_figures, "FIGURES", {name: watched(name, draw) for name, draw in paper_figures.FIGURES.items()})
+    latex.write(few, tmp_path)
+    assert set(drawn.values()) == {"small"}
+    latex.write(few, tmp_path, [made("resnet18", "tuned", 0.9, tier="full")])
+    assert drawn == {"curves": "full", "confusion": "full", "two-by-two": "small"}
+
+
 def test_hours_of_a_gpu_are_told_from_hours_of_cores(few, tmp_path):
     gpu = {"device": "NVIDIA H100", "train_seconds": 720.0}
     full = [made("resnet18", "tuned", 0.9, tier="full"), made("vgg16", "tuned", 0.9, tier="full", **gpu)]

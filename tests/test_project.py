@@ -274,6 +274,9 @@ def test_what_the_readme_says_of_the_original_images_is_what_the_runs_say():
     said += ", and ResNet20 in thirty epochs {:.1f} % (on the copy {:.1f} %)".format(*both[1])
     text = (ROOT / "README.md").read_text().replace("\n", " ")
     assert said in text
+    best, tuned = (percent["CIFAR-10 (JPEG copy)", "resnet18_improved", recipe] for recipe in ("best", "tuned"))
+    assert f"improved ResNet18 reaches {best:.1f} % on the copy, {best - tuned:.1f} points more than under `tuned`" in text
+    assert best == max(share for (title, _, _), share in percent.items() if "JPEG" in title), "as its notebook says"
     control = {run.info["dataset_title"]: run for run in found if run.info["epochs"] > 100}
     shares = [100 * control[title].accuracy for title in ("CIFAR-10", "CIFAR-10 (JPEG copy)")]
     assert "reaches {:.1f} % on the original images (on the copy {:.1f} %)".format(*shares) in text
