@@ -12,7 +12,6 @@ import seaborn as sns
 from cycler import cycler
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -47,11 +46,12 @@ def save(figure: Figure, file: Path | BinaryIO, dpi: int = 150) -> None:
         figure.savefig(file, format=kind, dpi=dpi, metadata={"Software" if kind == "png" else "CreationDate": None})
 
 
-def plain_ticks(axis: Axis, subs: Sequence[float] = (1, 2, 5)) -> None:
-    """Label a logarithmic `axis` 0.5, 1, 2 and not in powers of ten: at these multiples, `subs`, of each."""
-    axis.set_major_locator(LogLocator(subs=subs, numticks=9))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
+def log_scale(ax: Axes, subs: Sequence[float] = (1, 2, 5)) -> None:
+    """Make the y axis of `ax` logarithmic, with plain numbers (0.5, 1, 2) at these multiples, `subs`, of powers of ten."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _panels(figure: Figure | SubFigure, runs: list[Run], sharey: bool) -> Iterator[tuple[Run, Axes]]:
@@ -71,14 +71,13 @@ def curves(runs: list[Run]) -> Figure:
     with rc_context(STYLE | {"axes.grid": True}):
         figure = Figure(figsize=(12, 0.5 + 1.6 * rows), layout="constrained")
         halves = cast(np.ndarray, figure.subfigures(1, 2))
-        for part, what, scale in zip(halves, ("loss", "accuracy"), ("log", "linear"), strict=True):
+        for part, what in zip(halves, ("loss", "accuracy"), strict=True):
             part.suptitle(f"{what} by epoch", fontsize=9)
             for number, (run, ax) in enumerate(_panels(part, runs, sharey=True)):
                 for split, colour, name in (("train", TRAIN, "training"), ("val", VALIDATION, "validation")):
                     ax.plot(run.history["epoch"], run.history[f"{split}_{what}"], color=colour, label=name)
-                ax.set_yscale(scale)
-                if scale == "log":
-                    plain_ticks(ax.yaxis)
+                if what == "loss":
+                    log_scale(ax)
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
                 if number == 0:
                     ax.legend(frameon=False)
@@ -189,8 +188,7 @@ def together(runs: list[Run]) -> Figure:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         losses = np.concatenate([run.history[["train_loss", "val_loss"]].to_numpy().ravel() for run in runs])
         if losses.max() > 5 * losses.min():
-            axes[0].set_yscale("log")
-            plain_ticks(axes[0].yaxis)
+            log_scale(axes[0])
         for line, name in (("-", "validation"), ("--", "training")):
             axes[1].plot([], [], line, color="0.3", label=name)
         lines, names = axes[1].get_legend_handles_labels()
@@ -428,11 +426,11 @@ def trade_off(table: pd.DataFrame) -> Figure:
                 inside = colour if (row["seeds"] > 1).all() else "white"
                 style = {"fmt": "o", "color": colour, "markerfacecolor": inside, "markersize": 4, "label": network}
                 ax.errorbar(row[column], 100 - 100 * row["accuracy"], _bars(row)[::-1], **style)
-            ax.set(xscale="log", yscale="log", xlabel=label)
+            ax.set(xscale="log", xlabel=label)
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))
             ax.xaxis.set_minor_formatter(NullFormatter())
-            plain_ticks(ax.yaxis, (1, 2, 3, 5, 7))
+            log_scale(ax, (1, 2, 3, 5, 7))
         axes[0].set(ylabel="error %, 95 % interval")
         axes[2].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -40,7 +40,7 @@ def curves(runs: Sequence[Run]) -> Figure:
     """Error on validation images by epoch, mean over seeds: a row a dataset, a panel a family; plain dashed, tuned solid."""
     datasets = sorted({run.info["dataset"] for run in runs})
     with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(PAGE, 0.55 + 0.9 * len(datasets)), layout="constrained")
+        figure = Figure(figsize=(PAGE, 0.55 + 0.85 * len(datasets)), layout="constrained")
         families = [family for family in FAMILIES if any(run.label in family for run in runs)]
         grid = figure.subplots(len(datasets), len(families), squeeze=False, sharey="row")
         for row, dataset in zip(grid, datasets, strict=True):
@@ -51,8 +51,8 @@ def curves(runs: Sequence[Run]) -> Figure:
                     for found, style in lines:
                         _curve(ax, found.get(network, []), style, figures.COLOURS[network], NETWORKS[network])
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-                ax.set(yscale="log", visible=bool(ax.lines))
-                figures.plain_ticks(ax.yaxis)
+                figures.log_scale(ax)
+                ax.set_visible(bool(ax.lines))
             first = next(ax for ax in row if ax.lines)
             first.set_ylabel(f"{shown[0].info['dataset_title'].split(' (')[0]}, error %")
             first.tick_params(labelleft=True)
