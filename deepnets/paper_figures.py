@@ -53,13 +53,13 @@ def curves(runs: Sequence[Run]) -> Figure:
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
                 figures.log_scale(ax)
                 ax.set_visible(bool(ax.lines))
-            first = next(ax for ax in row if ax.lines)
+            first = next((ax for ax in row if ax.lines), row[0])
             first.set_ylabel(f"{shown[0].info['dataset_title'].split(' (')[0]}, error %")
             first.tick_params(labelleft=True)
         for column in grid.T:
-            drawn = [ax for ax in column if ax.lines]
-            drawn[0].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=0.8)
-            drawn[-1].set_xlabel("epoch")
+            if drawn := [ax for ax in column if ax.lines]:
+                drawn[0].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=0.8)
+                drawn[-1].set_xlabel("epoch")
     return figure
 
 

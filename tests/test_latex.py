@@ -140,6 +140,12 @@ def test_a_panel_without_runs_is_left_out_and_its_row_and_column_stay_named(few)
     assert shown[2].lines[0].get_ydata() == pytest.approx([70, 10]), "errors in percent"
 
 
+def test_runs_under_neither_recipe_leave_no_panel():
+    figure = paper_figures.curves([made("resnet18", "best", 0.9)])
+    figure.canvas.draw()
+    assert not [ax for ax in figure.axes if ax.get_visible()]
+
+
 def test_curves_and_confusions_are_of_the_trainings_on_all_images_once_there_are_any(few, tmp_path, monkeypatch):
     drawn = {}
 
