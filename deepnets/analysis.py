@@ -119,10 +119,11 @@ def contrast(cells: dict[Cell, dict[int, Run]], weights: dict[Cell, float]) -> n
 def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a cell, the best first: mean accuracy with its interval and all points, calibration, robustness and cost.
 
-    Figures are means over seeds; `core_seconds` is time by threads, not a number if a GPU trained one; `stuck` says that the
-    network hardly left the accuracy of guessing. Of the corrupted images there are the accuracy under each corruption, of the
-    same images as they are (`clean`), and `corrupted`, the mean over the corruptions. The interval of a single run is Wilson's;
-    no interval leaves 0 to 1.
+    Figures are means over seeds; `train_seconds` and `images_per_second` of the trainings on a processor, or on a GPU if there
+    are only such; `core_seconds` is time by threads, not a number for a GPU. `stuck` says that the network hardly left the
+    accuracy of guessing. Of the corrupted images there are the accuracy under each corruption, of the same images as they are
+    (`clean`), and `corrupted`, the mean over the corruptions. The interval of a single run is Wilson's; no interval leaves 0 to
+    1.
     """
     rows = []
     for where, cells in groups(runs):
@@ -134,25 +135,24 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
             low, high = max(low, 0.0), min(high, 1.0)  # Student's interval of two seeds can be wider than there is room
             right = pd.DataFrame(info["robustness"].to_list())
             robustness = right[["clean", *CORRUPTIONS]].div(right["images"], axis=0).mean()
+            on_cores = [run for run in by_seed.values() if not run.on_gpu]
+            cost = pd.DataFrame([run.info for run in on_cores or by_seed.values()])
             rows.append(
                 where
                 | {"network": network, "recipe": recipe, "seeds": len(by_seed)}
                 | {"accuracy": mean, "low": low, "high": high, "points": [run.accuracy for run in by_seed.values()]}
-                | info[[*QUALITY, "train_seconds", "images_per_second"]].mean().to_dict()
+                | info[[*QUALITY]].mean().to_dict()
+                | cost[["train_seconds", "images_per_second"]].mean().to_dict()
                 | robustness.to_dict()
                 | {"corrupted": robustness[[*CORRUPTIONS]].mean()}
-                | info[["parameters", "macs", "device"]].iloc[0].to_dict()
-                | {"core_seconds": _core_seconds(list(by_seed.values()))}
+                | info[["parameters", "macs"]].iloc[0].to_dict()
+                | {"device": cost["device"].iloc[0]}
+                | {"core_seconds": (cost["train_seconds"] * cost["threads"]).mean() if on_cores else np.nan}
                 | {"stuck": _stuck(by_seed), "limited": any(run.info["limit"] for run in by_seed.values())}
             )
     table = pd.DataFrame(rows)
     order = ["tier", "dataset", "accuracy", "network"]
     return table.sort_values(order, ascending=[True, True, False, True], ignore_index=True)
-
-
-def _core_seconds(runs: Sequence[Run]) -> float:
-    """Mean time by threads; not a number if a GPU did the work."""
-    return float(np.mean([np.nan if run.on_gpu else run.info["train_seconds"] * run.info["threads"] for run in runs]))
 
 
 def between_seeds(table: pd.DataFrame) -> pd.DataFrame:

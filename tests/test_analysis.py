@@ -286,3 +286,11 @@ def test_a_gpus_seconds_are_no_core_seconds():
     cost = report.readable(analysis.accuracies(runs)).set_index("network")
     assert cost["core-seconds"].to_dict() == {"alexnet": "20", "vgg11": "GPU 10", "vgg16": "GPU 10"}
     assert cost["core-hours"].to_dict() == {"alexnet": "0.0", "vgg11": "GPU 0.00", "vgg16": "GPU 0.00"}
+
+
+def test_a_cell_of_both_kinds_of_device_costs_what_its_trainings_on_a_processor_cost():
+    runs = [made("vgg16", "tuned", 0.5, seed) for seed in range(3)]
+    runs[1].info.update(device="NVIDIA H100", train_seconds=1.0)
+    runs[2].info["train_seconds"] = 20.0
+    [row] = analysis.accuracies(runs).to_dict("records")
+    assert (row["train_seconds"], row["core_seconds"], row["device"]) == (15.0, 30.0, runs[0].info["device"])

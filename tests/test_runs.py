@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,15 @@ def test_views_hold_components_filters_and_where_the_network_looks(trained):
     assert cams.shape == (10, 4, 4)
     assert cams.min() >= 0
     assert str(run.views["cam_stage"]) == "conv4_x"
+
+
+def test_a_network_to_which_all_images_look_alike_has_views_too():
+    network = create("resnet8").eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = views.compute(network, np.ones((20, 64), np.float32), torch.randn(2, 3, 64, 64), [3, 7])
+    assert found["pca_share"].tolist() == [0, 0]
+    assert not found["pca_range"].any()
 
 
 def test_grad_cam_is_the_papers_formula():
