@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DEEPNETS = .venv/bin/python -m deepnets
 # The runs that the paper speaks of.
-RUNS ?= results/small
+RUNS ?= results/full
 
 # What `make study` trains: a study and, if it has several, its tier.
 STUDY ?= studies/main.toml --tier small

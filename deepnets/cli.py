@@ -185,8 +185,8 @@ def _report(args: argparse.Namespace) -> None:
     if args.paper:
         from . import latex
 
-        written = latex.write(found, args.paper, full, control, compression)
-        print(f"{args.paper}: {len(written)} files from {len(found + full + control + compression)} runs")
+        written = latex.write(found, args.paper, small, control, compression)
+        print(f"{args.paper}: {len(written)} files from {len(found + small + control + compression)} runs")
         return
     written = assets.write_pictures(found, args.out) + (assets.write(small, args.out, full) if args.tiers else [])
     for path in written:

@@ -1,32 +1,31 @@
-"""What the paper's text reads: number macros, tables and figures, made from the runs of one tier."""
+"""What the paper's text reads: number macros, tables and figures, made from the runs of one tier, and what others add."""
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby, product
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import analysis, figures, metrics, paper_figures
-from .analysis import NETWORKS, PLAIN, TUNED
+from .analysis import NETWORKS, TUNED
 from .errors import UserError
 from .paper_figures import of_networks
 from .runs import CORRUPTIONS, Run
-from .tables import DATASETS, FORMS, TABLES, TITLES, dataset_names, escape, form, full_table, p_value, percent, signed
+from .tables import DATASETS, FORMS, TABLES, TABLES_OF_SMALL, TITLES, dataset_names, escape, form, p_value, percent, signed
 
 RELATIONS = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
 
 
 def write(
-    runs: Sequence[Run], out: Path, full: Sequence[Run] = (), control: Sequence[Run] = (), compression: Sequence[Run] = ()
+    runs: Sequence[Run], out: Path, small: Sequence[Run] = (), control: Sequence[Run] = (), compression: Sequence[Run] = ()
 ) -> list[Path]:
     """Write `numbers.tex`, a file for every table and a PDF for every figure into the folder `out`.
 
     Args:
         runs: of the tier that the paper is about.
         out: folder.
-        full: of the tier of all images, which has a table and a section of its own; its numbers' keys begin with `full/`, and
-            `paper_figures.AT_FULL_SIZE` are drawn of it.
+        small: of short training on few images, which has `TABLES_OF_SMALL`; its numbers' keys begin with `small/`.
         control: held against the literature; of these there are accuracies, `control/original/resnet20/plain/accuracy` of
             the original images, `control/copy/...` of the JPEG copy.
         compression: on the original images and on the JPEG copy; `compression/value` is what that changed.
@@ -34,11 +33,11 @@ def write(
     Raises:
         UserError: the runs are of several tiers or settings, or of no dataset that the paper speaks of.
     """
-    runs, full = _alike(runs), _alike(full) if full else []
+    runs, small = _alike(runs), _alike(small) if small else []
     out.mkdir(parents=True, exist_ok=True)
     found = numbers(runs)
-    if full:
-        found |= {f"full/{key}": value for key, value in numbers(full).items() if not key.startswith("models/")}
+    if small:
+        found |= {f"small/{key}": value for key, value in numbers(small).items() if not key.startswith("models/")}
     for _, row in analysis.accuracies(control).iterrows() if control else ():
         key = f"control/{'copy' if 'JPEG' in row['dataset'] else 'original'}/{row['network']}/{row['recipe'].split('-')[0]}"
         found |= {f"{key}/{name}": percent(row[name]) for name in ("accuracy", "low", "high")}
@@ -49,14 +48,15 @@ def write(
         found |= _effect("compression", row) | {"compression/seeds": _seeds(len(row["pairs"]))}
         found["compression/epochs"] = _span(run.info["epochs"] for run in compression)
     macros = "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in sorted(found.items()))
-    texts = {"numbers": macros} | {name: table(runs) for name, table in TABLES.items()} | {"full": full_table(full)}
+    texts = {"numbers": macros} | {name: table(runs) for name, table in TABLES.items()}
+    texts |= {name: table(small) for name, table in TABLES_OF_SMALL.items()}
     paths = []
     for name, text in texts.items():
         paths.append(out / f"{name}.tex")
         paths[-1].write_text(f"% made by 'deepnets report --paper', do not edit\n{text}")
     for name, draw in paper_figures.FIGURES.items():
         paths.append(out / f"{name}.pdf")
-        figures.save(draw(full or runs if name in paper_figures.AT_FULL_SIZE else runs), paths[-1])
+        figures.save(draw(runs), paths[-1])
     return paths
 
 
@@ -89,10 +89,8 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
         found[f"{names[title]}/spread/{recipe}"] = percent(part["apart"].max())
     for _, row in table.iterrows():
         cell = f"{names[row['dataset']]}/{row['network']}/{row['recipe']}"
-        found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", "clean", *CORRUPTIONS)}
+        found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", *CORRUPTIONS)}
         found |= {f"{cell}/{name[5:]}": f"{row[name]:.3f}" for name in ("test_ece", "test_ece_calibrated")}
-        if row["stuck"]:
-            found[f"{cell}/stuck"] = "yes"
     verdicts: list[str] = []
     for _, row in analysis.primary(runs).iterrows():
         key = f"{names[row['dataset']]}/{row['network']}/primary"
@@ -103,14 +101,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
         verdicts.append(verdict)
     found |= {f"study/{verdict}": _word(verdicts.count(verdict)) for verdict in ("better", "worse", "not distinguishable")}
     for _, row in analysis.two_by_two(runs).iterrows():
-        key = f"{names[row['dataset']]}/{row['network']}"
-        found |= _effect(f"{key}/{row['effect']}", row) | {"study/crossed": "yes"}
-        if row["stuck"]:
-            found[f"{key}/stuck"] = "yes"
-    if len(analysis.unchanged(runs)) < len(runs):
-        found["study/changes"] = "yes"  # else the one change there is, a stem, is in the table of effects already
-    for _, row in analysis.changes(runs).iterrows():
-        found[f"{names[row['dataset']]}/{row['network']}/{row['variant']}/value"] = signed(row["value"])
+        found |= _effect(f"{names[row['dataset']]}/{row['network']}/{row['effect']}", row)
     for dataset in names.values():
         found |= _mistakes([run for run in runs if run.info["dataset"] == dataset], dataset)
     return found
@@ -122,7 +113,7 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
     cores, gpu = ([run.info for run in runs if run.on_gpu == on_gpu] for on_gpu in (False, True))
     cells = analysis.accuracies(runs)
     steps = [i["epochs"] * -(-i["train_images"] // i["recipe"]["batch_size"]) for i in infos]
-    seeds, threads = _span(cells["seeds"]), _span(i["threads"] for i in infos)
+    seeds, threads = _span(cells["seeds"]), _span(i["threads"] for i in cores or gpu)
     found = {
         "study/tier": infos[0]["tier"],
         "study/runs": str(len(runs)),
@@ -143,16 +134,9 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
     }
     if cores and gpu:
         found |= {"study/gpu": _devices(gpu), "study/gpu/hours": _hours(gpu)}
-    wanted = product(NETWORKS, (PLAIN, TUNED), DATASETS)
-    if not set(wanted) <= {(run.label, run.info["recipe"]["name"], run.info["dataset"]) for run in runs}:
-        found["study/missing"] = "yes"
     for info in infos:
-        found[f"{info['dataset']}/title"] = escape(info["dataset_title"])
-        found |= {
-            f"{info['dataset']}/{what}": f"{info[key]:,}" for what, key in (("images", "train_images"), ("epochs", "epochs"))
-        }
-        if "JPEG" in info["dataset_title"]:
-            found[f"{info['dataset']}/jpeg"] = "yes"
+        for what, key in (("images", "train_images"), ("epochs", "epochs")):
+            found[f"{info['dataset']}/{what}"] = f"{info[key]:,}"
     return found
 
 

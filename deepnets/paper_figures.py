@@ -70,28 +70,6 @@ def _curve(ax: Axes, runs: list[Run], line: str, colour: Any, name: str) -> None
         ax.plot(epochs, errors, line, color=colour, label=label, marker="o", markersize=1.5 if len(epochs) <= 10 else 0)
 
 
-def effects(runs: Sequence[Run]) -> Figure:
-    """Architecture, recipe and interaction of each family, a panel a dataset: points of accuracy with their intervals."""
-    table = analysis.two_by_two(runs)
-    parts = list(table.groupby("dataset", sort=False)) if len(table) else []
-    shown = [improved for improved in ORIGINALS if len(table) and improved in set(table["network"])]
-    with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(COLUMN, 1.85), layout="constrained")
-        axes = figure.subplots(1, max(len(parts), 1), squeeze=False, sharey=True)[0]
-        for ax, (title, part) in zip(axes, parts, strict=False):
-            for k, effect in enumerate(analysis.EFFECTS):
-                rows = part[part["effect"] == effect].set_index("network").reindex(shown)
-                value, half = 100 * rows["value"], 50 * (rows["high"] - rows["low"])
-                place = 0.22 * (1 - k) - np.arange(len(rows))
-                ax.errorbar(value, place, xerr=half, fmt="os^"[k], color=f"C{k}", markersize=3, label=effect)
-            ax.axvline(0, color="0.3", linewidth=0.8)
-            ax.grid(axis="y", visible=False)
-            ax.set(title=str(title).split(" (")[0], xlabel="points of accuracy", ylim=(0.5 - len(shown), 0.5))
-        axes[0].set_yticks(-np.arange(len(shown)), [NETWORKS[ORIGINALS[improved]] for improved in shown])
-        figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
-    return figure
-
-
 def confusion(runs: Sequence[Run]) -> Figure:
     """The confusion matrix, in counts, of the best network under `tuned`."""
     shown = first_dataset(runs)
@@ -112,7 +90,4 @@ def confusion(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-FIGURES: dict[str, Callable[[Sequence[Run]], Figure]] = {
-    "curves": curves, "two-by-two": effects, "confusion": confusion,
-}  # fmt: skip
-AT_FULL_SIZE = ("curves", "confusion")  # of the trainings on all images, once there are any
+FIGURES: dict[str, Callable[[Sequence[Run]], Figure]] = {"curves": curves, "confusion": confusion}

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import groupby, product
-from math import isnan
 from typing import Any, cast
 
 import pandas as pd
@@ -183,25 +182,19 @@ def quality_table(runs: Sequence[Run]) -> str:
     return _booktabs("l" + 4 * r"@{\hspace{8pt}}rrrrr", ["& " + " & ".join(heads), f"{rules}\nnetwork & {names}"], rows)
 
 
-def full_table(runs: Sequence[Run]) -> str:
-    """Test accuracy of the networks that were trained on all images, under both recipes on both datasets, and what it took."""
+def small_table(runs: Sequence[Run]) -> str:
+    """Test accuracy of every network under both recipes on both datasets, without intervals, and what all of it took."""
     rows = []
-    for title, cells in _grid(runs).items():
-        if any(cells):
+    for name, cells in zip(NETWORKS, _grid(runs).values(), strict=True):
+        found = [run.info["train_seconds"] * run.info["threads"] for run in analysis.unchanged(runs) if run.label == name]
+        if found:
             accuracies = [_accuracy(cell) + _star(cell, "") if cell else DASH for cell in cells]
-            rows.append([title, *accuracies, _hours([cell for cell in cells if cell])])
+            rows.append([NETWORKS[name], *accuracies, f"{sum(found) / 3600:.1f}"])
     heads = [rf"\multicolumn{{2}}{{c}}{{{_title(runs, dataset)}}}" for dataset in DATASETS]
     recipes = " & ".join(rf"\texttt{{{recipe}}}" for _, recipe in COLUMNS)
     rules = r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}"
     head = ["& " + " & ".join(heads) + " & core-", f"{rules}\nnetwork & {recipes} & hours"]
     return _booktabs("lrrrrr", head, rows or [[DASH] * 6])
-
-
-def _hours(cells: Sequence[dict[str, Any]]) -> str:
-    """Core-hours of some cells, and the hours that a GPU took for others."""
-    cores = sum(cell["core_seconds"] * cell["seeds"] for cell in cells if not isnan(cell["core_seconds"])) / 3600
-    gpu = sum(cell["train_seconds"] * cell["seeds"] for cell in cells if isnan(cell["core_seconds"])) / 3600
-    return " + ".join([f"{cores:.1f}"] * bool(cores) + [f"GPU {gpu:.1f}"] * bool(gpu))
 
 
 def changes_table(runs: Sequence[Run]) -> str:
@@ -224,8 +217,9 @@ def changes_table(runs: Sequence[Run]) -> str:
 TABLES: dict[str, Callable[[Sequence[Run]], str]] = {
     "networks": networks_table, "vgg": vgg_table, "inception": inception_table, "resnet": resnet_table,
     "recipes": recipes_table, "rates": rates_table, "results": results_table, "effects": effects_table,
-    "quality": quality_table, "changes": changes_table,
+    "quality": quality_table,
 }  # fmt: skip
+TABLES_OF_SMALL: dict[str, Callable[[Sequence[Run]], str]] = {"small": small_table, "changes": changes_table}
 
 
 def _booktabs(

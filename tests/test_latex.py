@@ -146,58 +146,40 @@ def test_runs_under_neither_recipe_leave_no_panel():
     assert not [ax for ax in figure.axes if ax.get_visible()]
 
 
-def test_curves_and_confusions_are_of_the_trainings_on_all_images_once_there_are_any(few, tmp_path, monkeypatch):
-    drawn = {}
-
-    def watched(name, draw):
-        def watching(runs):
-            drawn[name] = runs[0].info["tier"]
-            return draw(runs)
-
-        return watching
-
-    monkeypatch.setattr(paper_figures, "FIGURES", {name: watched(name, draw) for name, draw in paper_figures.FIGURES.items()})
-    latex.write(few, tmp_path)
-    assert set(drawn.values()) == {"small"}
-    latex.write(few, tmp_path, [made("resnet18", "tuned", 0.9, tier="full")])
-    assert drawn == {"curves": "full", "confusion": "full", "two-by-two": "small"}
+def test_hours_of_a_gpu_are_told_from_hours_of_cores(few):
+    gpu = made("vgg16", "tuned", 0.9, device="NVIDIA H100", train_seconds=720.0, threads=8)
+    found = latex.numbers([*few, gpu])
+    expected = {"device": "any", "threads": "2 threads", "hours": "0.1", "gpu": "NVIDIA H100", "gpu/hours": "0.2"}
+    assert {key: found[f"study/{key}"] for key in expected} == expected
+    assert "study/gpu" not in latex.numbers(few)
+    assert latex.numbers([gpu])["study/device"] == "NVIDIA H100"
 
 
-def test_hours_of_a_gpu_are_told_from_hours_of_cores(few, tmp_path):
-    gpu = {"device": "NVIDIA H100", "train_seconds": 720.0}
-    full = [made("resnet18", "tuned", 0.9, tier="full"), made("vgg16", "tuned", 0.9, tier="full", **gpu)]
-    latex.write(few, tmp_path, full)
-    found = (tmp_path / "numbers.tex").read_text()
-    for key, text in (("device", "any"), ("hours", "0.0"), ("gpu", "NVIDIA H100"), ("gpu/hours", "0.2")):
-        assert rf"\resdef{{full/study/{key}}}{{{text}}}" in found
-    assert "resdef{study/gpu}" not in found
-    table = (tmp_path / "full.tex").read_text()
-    assert r"VGG16 & -- & 90.00 & -- & -- & GPU 0.2 \\" in table
-    assert r"ResNet18 & -- & 90.00 & -- & -- & 0.1 \\" in table
-
-
-def test_runs_on_all_images_have_numbers_and_a_table_of_their_own(few, tmp_path):
+def test_short_trainings_have_numbers_and_tables_of_their_own(few, tmp_path):
     full = [made("resnet18", "tuned", 0.9, tier="full"), made("alexnet", "plain", 0.7, tier="full")]
     control = [made("resnet20", "plain-augment=True", 0.8, tier="control")]
     control += [made("resnet20", "plain-augment=True", 0.9, tier="control", dataset="folder:a", dataset_title="CIFAR-10")]
     copy = [made("resnet20", "tuned", accuracy, seed) for seed, accuracy in enumerate((0.6, 0.8, 0.1))]
     titled = {"dataset": "folder:a", "dataset_title": "CIFAR-10"}
     both = [made("resnet20", "tuned", accuracy, seed, **titled) for seed, accuracy in enumerate((0.8, 0.7))] + copy
-    latex.write(few, tmp_path, full, control, copy)
+    latex.write(full, tmp_path, few, control, copy)
     assert "compression/" not in (tmp_path / "numbers.tex").read_text(), "one copy alone says nothing"
-    latex.write(few, tmp_path, full, control, both)
+    changed = made("resnet18_improved", "tuned-augment=False", 0.7)
+    latex.write(full, tmp_path, [*few, changed], control, both)
     found = (tmp_path / "numbers.tex").read_text()
-    assert r"\resdef{cifar10/alexnet/plain/accuracy}{40.00}" in found
-    assert r"\resdef{full/cifar10/alexnet/plain/accuracy}{70.00}" in found
-    assert r"\resdef{full/study/tier}{full}" in found
+    assert r"\resdef{cifar10/alexnet/plain/accuracy}{70.00}" in found
+    assert r"\resdef{small/cifar10/alexnet/plain/accuracy}{40.00}" in found
+    assert r"\resdef{small/study/tier}{small}" in found
     assert r"\resdef{control/copy/resnet20/plain/accuracy}{80.00}" in found
     assert r"\resdef{control/original/resnet20/plain/accuracy}{90.00}" in found
     assert r"\resdef{compression/value}{$-$5.00}" in found
     assert r"\resdef{compression/seeds}{2 seeds}" in found
-    rows = [line for line in (tmp_path / "full.tex").read_text().splitlines() if line.endswith(r"\\")]
-    assert rows[-2:] == [r"AlexNet & 70.00 & -- & -- & -- & 0.1 \\", r"ResNet18 & -- & 90.00 & -- & -- & 0.1 \\"]
+    rows = [line for line in (tmp_path / "small.tex").read_text().splitlines() if line.endswith(r"\\")]
+    assert rows[-3] == r"AlexNet & 40.00 & -- & -- & -- & 0.1 \\", "90 seconds of two threads"
+    assert rows[-1] == r"ResNet18+ & 70.00 & 80.00 & -- & -- & 0.1 \\", "without the single change"
+    assert "ResNet18+ & augmentation & " in (tmp_path / "changes.tex").read_text()
     with pytest.raises(UserError, match="one tier"):
-        latex.write(few, tmp_path, [*full, few[0]])
+        latex.write([*full, few[0]], tmp_path, few)
 
 
 @pytest.mark.parametrize(

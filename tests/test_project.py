@@ -176,9 +176,13 @@ def test_what_the_readme_says_in_short_of_all_images_holds():
     table = analysis.accuracies(full).set_index(["dataset", "recipe", "network"]).sort_index()
     bare, vgg = (table.loc["CIFAR-10 (JPEG copy)", recipe] for recipe in ("plain", "tuned"))
     assert vgg.loc["vgg16", "accuracy"] - bare.loc["vgg16", "accuracy"] > 0.07
-    assert "vgg16_improved" not in bare.index
+    assert all(table.loc[dataset, "plain"].loc["vgg16_improved", "stuck"] for dataset in ("CIFAR-10 (JPEG copy)", "MNIST"))
     assert vgg.loc["vgg16_improved", "noise"] < vgg.loc["vgg16", "noise"] - 0.04
-    [modest] = [run for run in full if run.label == "vgg16_improved"]
+    modest = runs.Run.load(ROOT / "results" / "full" / "cifar10" / "vgg16_improved" / "tuned" / "seed0")
+    sure = runs.Run.load(ROOT / "results" / "control" / "cifar10" / "vgg16_improved" / "best" / "seed0")
+    assert sure.info["test_ece"] < 0.1
+    rows = analysis.primary([run for run in full if run.info["dataset"] == "mnist"]).to_dict("records")
+    assert [analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows] == [alike] * 3
     assert modest.test["probabilities"].max(1).mean() < modest.accuracy - 0.3
     assert modest.history["train_loss"].iloc[-1] < 0.3 < 0.7 < modest.history["val_loss"].iloc[-1]
     assert (round(100 * modest.test["probabilities"].max(1).mean()), round(100 * modest.accuracy)) == (53, 87)
@@ -189,14 +193,10 @@ def test_what_the_readme_says_in_short_of_all_images_holds():
             colour = table.loc["CIFAR-10 (JPEG copy)", recipe]
             lower += [100 * (colour.loc[original, kind] - colour.loc[improved, kind]) for kind in ("noise", "blur")]
             assert colour.loc[improved, "contrast"] > colour.loc[original, "contrast"]
-        digits = table.loc["MNIST", "tuned"]["contrast"]
-        assert digits[improved] < digits[original]
-    assert (round(min(lower)), round(max(lower))) == (5, 12)
-    assert digits["resnet18_improved"] < 0.12
-    assert digits["resnet20"] < 0.15
-    crossed = analysis.two_by_two([run for run in full if run.info["dataset"] == "cifar10"])
+    assert (round(min(lower)), round(max(lower))) == (5, 11)
+    crossed = analysis.two_by_two([run for run in full if run.info["dataset"] == "cifar10"]).query("not stuck")
     effects = crossed.set_index(["network", "effect"])["value"].unstack()
-    assert set(effects.index) == {"googlenet_improved", "resnet18_improved"}, "the families that have all four cells"
+    assert set(effects.index) == {"googlenet_improved", "resnet18_improved"}
     assert (effects["recipe"] > 3 * effects["architecture"].abs()).all()
 
 
@@ -207,18 +207,19 @@ def test_what_the_readme_says_beside_the_figures_at_64_pixels_holds():
         others = report.REPORTED[row["dataset"].split(" (")[0], 64].get(row["network"])
         if others:
             distances[row["dataset"], row["network"], row["recipe"]] = 100 * row["accuracy"] - float(others)
-    assert min(gap for (_, _, recipe), gap in distances.items() if recipe == "tuned") > 0
+    assert min(gap for (_, _, recipe), gap in distances.items() if recipe == "tuned") > -0.001
     digits = table[(table["dataset"] == "MNIST") & (table["recipe"] == "tuned")].set_index("network")
     others = {name: float(share) / 100 for name, share in report.REPORTED["MNIST", 64].items() if name in digits.index}
     assert {name for name, share in others.items() if digits.loc[name, "low"] < share} == {
-        "googlenet", "googlenet_improved", "resnet18_improved",
+        "googlenet", "googlenet_improved", "resnet18_improved", "vgg16_improved",
     }  # fmt: skip
     bare = {key[1]: gap for key, gap in distances.items() if key[0] == "CIFAR-10 (JPEG copy)" and key[2] == "plain"}
-    assert round(bare.pop("resnet18")) == 10
+    assert round(bare.pop("resnet18")) == 9
     assert round(bare.pop("vgg16")) == 3
+    assert bare.pop("vgg16_improved") < -60
     assert bare.keys() == {"resnet18_improved", "googlenet", "googlenet_improved"}
     assert (round(max(bare.values())), round(min(bare.values()))) == (-4, -6)
-    assert abs(distances["MNIST", "resnet18", "plain"]) < 0.1
+    assert max(abs(distances["MNIST", network, "plain"]) for network in ("resnet18", "vgg16")) < 0.15
     for network in ("resnet18_improved", "googlenet"):
         assert distances["MNIST", network, "plain"] == pytest.approx(-0.5, abs=0.1)
     assert -1.5 < distances["MNIST", "googlenet_improved", "plain"] < -1
@@ -265,7 +266,7 @@ def test_what_the_readme_says_of_compression_is_what_the_runs_say():
 
 
 def test_what_the_readme_says_of_the_original_images_is_what_the_runs_say():
-    found = runs.find(ROOT / "results" / "control") + runs.find(ROOT / "results" / "full")
+    found = [run for tier in ("full", "control") for run in runs.find(ROOT / "results" / tier) if run.info["seed"] == 0]
     percent = {(run.info["dataset_title"], run.info["model"], run.info["recipe"]["name"]): 100 * run.accuracy for run in found}
     both = [
         [percent[title, name, "tuned"] for title in ("CIFAR-10", "CIFAR-10 (JPEG copy)")] for name in ("resnet18", "resnet20")
@@ -274,9 +275,13 @@ def test_what_the_readme_says_of_the_original_images_is_what_the_runs_say():
     said += ", and ResNet20 in thirty epochs {:.1f} % (on the copy {:.1f} %)".format(*both[1])
     text = (ROOT / "README.md").read_text().replace("\n", " ")
     assert said in text
-    best, tuned = (percent["CIFAR-10 (JPEG copy)", "resnet18_improved", recipe] for recipe in ("best", "tuned"))
-    assert f"improved ResNet18 reaches {best:.1f} % on the copy, {best - tuned:.1f} points more than under `tuned`" in text
-    assert best == max(share for (title, _, _), share in percent.items() if "JPEG" in title), "as its notebook says"
+    names = ("vgg16_improved", "resnet18_improved", "googlenet_improved")
+    best, tuned = ([percent["CIFAR-10 (JPEG copy)", name, recipe] for name in names] for recipe in ("best", "tuned"))
+    said = "improved VGG16 reaches {:.1f} % on the copy, ResNet18 {:.1f} % and GoogLeNet {:.1f} %: ".format(*best)
+    gains = "{:.1f}, {:.1f} and {:.1f} points more than under `tuned`".format(
+        *(a - b for a, b in zip(best, tuned, strict=True))
+    )
+    assert said + gains in text
     control = {run.info["dataset_title"]: run for run in found if run.info["epochs"] > 100}
     shares = [100 * control[title].accuracy for title in ("CIFAR-10", "CIFAR-10 (JPEG copy)")]
     assert "reaches {:.1f} % on the original images (on the copy {:.1f} %)".format(*shares) in text

@@ -14,8 +14,8 @@ from deepnets import latex, runs
 ROOT = Path(__file__).parent.parent.parent
 PAPER = ROOT / "paper"
 TEX = re.sub(r"(?<!\\)%.*", "", (PAPER / "main.tex").read_text())
-RUNS, FULL = ROOT / "results" / "small", ROOT / "results" / "full"
-needs_runs = pytest.mark.skipif(not RUNS.is_dir(), reason="the runs of the paper's tier are not there: results/small")
+RUNS, SMALL = ROOT / "results" / "full", ROOT / "results" / "small"
+needs_runs = pytest.mark.skipif(not RUNS.is_dir(), reason="the runs of the paper's tier are not there: results/full")
 
 # Numbers that are no results, and what they are.
 CONSTANTS = {
@@ -116,7 +116,7 @@ def test_every_claim_has_its_condition_and_every_condition_its_sentence():
 @needs_runs
 @pytest.mark.parametrize("name", sorted(CLAIMS))
 def test_the_sentence_holds(name):
-    found = runs.find(FULL if name.startswith("full") else RUNS)
+    found = runs.find(SMALL if name.startswith("small") else RUNS)
     assert CLAIMS[name](found), f"the sentence of \\claim{{{name}}} in paper/main.tex is no longer true"
 
 
@@ -134,20 +134,20 @@ def swap(root: Path, first: str, second: str) -> None:
 @needs_runs
 @pytest.mark.parametrize("form", ["", "_improved"])
 def test_a_flipped_run_makes_a_sentence_fail(tmp_path, form):
-    families = [RUNS / f"cifar10/{family}{form}/tuned" for family in ("resnet18", "googlenet")]
+    families = [SMALL / f"cifar10/{family}{form}/tuned" for family in ("resnet18", "googlenet")]
     seeds = sorted(set.intersection(*({path.name for path in family.glob("seed?")} for family in families)))
     if not seeds:
         pytest.skip("those runs are not there")
-    shutil.copytree(RUNS, tmp_path / "small", ignore=shutil.ignore_patterns("*.npy", "*.safetensors", "*.partial"))
+    shutil.copytree(SMALL, tmp_path / "small", ignore=shutil.ignore_patterns("*.npy", "*.safetensors", "*.partial"))
     for seed in seeds:
-        swap(tmp_path / "small", *(str((family / seed).relative_to(RUNS)) for family in families))
+        swap(tmp_path / "small", *(str((family / seed).relative_to(SMALL)) for family in families))
     flipped = runs.find(tmp_path / "small")
-    assert not all(condition(flipped) for name, condition in CLAIMS.items() if not name.startswith("full"))
+    assert not all(condition(flipped) for name, condition in CLAIMS.items() if name.startswith("small"))
 
 
 @needs_runs
 def test_the_committed_numbers_and_tables_are_made_from_the_committed_runs(tmp_path):
-    more = (runs.find(ROOT / "results" / name) for name in ("full", "control", "compression"))
+    more = (runs.find(ROOT / "results" / name) for name in ("small", "control", "compression"))
     for path in latex.write(runs.find(RUNS), tmp_path, *more):
         if path.suffix == ".tex":
             assert path.read_text() == (PAPER / "generated" / path.name).read_text(), f"{path.name}: run 'make paper'"
