@@ -33,7 +33,7 @@ from .training import Job, fit
 SMOKE = os.environ.get("DEEPNETS_PROFILE", "full") == "smoke"
 ROOT = Path(__file__).resolve().parent.parent
 os.environ["DEEPNETS_DATA"] = os.environ.get("DEEPNETS_DATA") or str(ROOT / "data")  # a notebook runs in its own folder
-TIER = "small"  # of the study: the one that has every network
+TIER = "full"  # of the study: every network, trained on all images
 
 
 def run(

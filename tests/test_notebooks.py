@@ -71,7 +71,7 @@ def test_code_decides_the_digest():
 
 
 def test_a_run_that_is_not_there_is_named():
-    with pytest.raises(UserError, match=r"no committed run in results/small/mnist/resnet8/tuned/seed3; train=True"):
+    with pytest.raises(UserError, match=r"no committed run in results/full/mnist/resnet8/tuned/seed3; train=True"):
         notebook.run("resnet8", "mnist", seed=3)
 
 
