@@ -398,9 +398,8 @@ def crossed(table: pd.DataFrame, found: pd.DataFrame) -> Figure:
                 ax.errorbar([place, 1 + place], 100 * rows["accuracy"], spread, **style)
             ax.set_title("a cell hardly left guessing" if effect["stuck"].any() else says)
             ax.set_xticks([0, 1], ["plain", "tuned"])
-            ax.set_xlim(-0.3, 1.3)
+            ax.set(xlim=(-0.3, 1.3), xlabel="recipe")
             ax.legend(frameon=False, fontsize=7, loc="lower right")
-            ax.set_xlabel("recipe")
         axes[0].set_ylabel("accuracy %, 95 % interval")
     return figure
 
@@ -427,7 +426,8 @@ def trade_off(table: pd.DataFrame) -> Figure:
                 style = {"fmt": "o", "color": colour, "markerfacecolor": inside, "markersize": 4, "label": network}
                 ax.errorbar(row[column], 100 - 100 * row["accuracy"], _bars(row)[::-1], **style)
             ax.set(xscale="log", xlabel=label)
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
+            subs = (1, 3) if table[column].max() > 10 * table[column].min() else (1, 1.5, 2, 3, 5, 7)
+            ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))
             ax.xaxis.set_minor_formatter(NullFormatter())
             log_scale(ax, (1, 2, 3, 5, 7))

@@ -122,7 +122,6 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
         "study/batch": _span(i["recipe"]["batch_size"] for i in infos),
         "study/size": _span(i["input_size"] for i in infos),
         "study/images": _span(i["train_images"] for i in infos),
-        "study/validation": _span(i["validation_images"] for i in infos),
         "study/test": _span(i["test_total"] for i in infos),
         "study/corrupted": _span(i["robustness"]["images"] for i in infos),
         "study/steps": _span(steps),
@@ -135,7 +134,7 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
     if cores and gpu:
         found |= {"study/gpu": _devices(gpu), "study/gpu/hours": _hours(gpu)}
     for info in infos:
-        for what, key in (("images", "train_images"), ("epochs", "epochs")):
+        for what, key in (("images", "train_images"), ("validation", "validation_images"), ("epochs", "epochs")):
             found[f"{info['dataset']}/{what}"] = f"{info[key]:,}"
     return found
 

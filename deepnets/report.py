@@ -147,7 +147,7 @@ def _limits(runs: list[Run]) -> Said:
         if len(several):
             most = several.loc[several["apart"].idxmax()]
             where = f"{most['network']}, {most['recipe']}"
-            said.append(f"trainings that differ in the seed alone lie up to {100 * most['apart']:.2f} points apart ({where})")
+            said.append(f"trainings of one cell lie up to {100 * most['apart']:.2f} points apart ({where})")
         if len(stuck := part[part["stuck"]]):
             named = ", ".join(f"{row['network']} under {row['recipe']}" for _, row in stuck.iterrows())
             said.append(f"{named} hardly left the accuracy of guessing, which effects that hold such a cell measure")

@@ -1,7 +1,7 @@
 """What must hold of the runs for the paper's comparing sentences to be true, by the name that `\\claim` gives them.
 
-Each function takes the runs of the paper's tier, or of short training on few images if its name begins with `small`; the
-sentence may stay as it is while it returns True.
+Each function takes the runs of the paper's tier, or of short training on few images if its name begins with `small`, or both
+if with `both`; the sentence may stay as it is while it returns True.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from deepnets import analysis, metrics, models, recipes
 from deepnets.paper_figures import of_networks
 
-CLAIMS: dict[str, Callable[[list], bool]] = {}
+CLAIMS: dict[str, Callable[..., bool]] = {}
 
 
 def claim(function):
@@ -48,8 +48,13 @@ def surplus(run):
 
 def declared(runs):
     """The verdicts on CIFAR-10 by the improved network."""
-    rows = analysis.primary(colour(runs)).to_dict("records")
-    return {row["network"]: analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows}
+    return {network: said for (dataset, network), said in verdicts(runs).items() if dataset.startswith("CIFAR-10")}
+
+
+def verdicts(runs):
+    """What the comparison fixed beforehand says, by dataset and improved network."""
+    rows = analysis.primary(runs).to_dict("records")
+    return {(row["dataset"], row["network"]): analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows}
 
 
 @claim
@@ -70,22 +75,31 @@ def steep(_runs):
 @claim
 def recipe_always(runs):
     cells = analysis.accuracies(runs).set_index(["dataset", "network", "recipe"])["accuracy"].unstack()
-    return len(cells) == 18 and bool((cells["tuned"] > cells["plain"]).all())
+    gain = cells["tuned"] - cells["plain"]
+    return len(cells) == 18 and gain.min() > 0 and gain.idxmin() == ("MNIST", "vgg11")
 
 
 @claim
 def overfits(runs):
     found = learnt(runs, analysis.PLAIN)
     right = all(run.history["train_accuracy"].iloc[-1] > 0.95 for run in found)
-    return right and all(run.history["val_loss"].iloc[-1] > 1.3 * run.history["val_loss"].min() for run in found)
+    rises, steady = [], []
+    for run in found:
+        loss, accuracy = run.history["val_loss"], run.history["val_accuracy"]
+        rises.append(loss.idxmin() < len(loss) / 2 and loss.iloc[-1] > 4 / 3 * loss.min())
+        steady.append(abs(accuracy.iloc[-5:].mean() - accuracy[loss.idxmin()]) < 0.05)
+    return right and all(rises) and all(steady)
 
 
 @claim
 def recipe_dwarfs(runs):
-    table = analysis.two_by_two(colour(runs))
-    effects = table[~table["stuck"]].set_index(["network", "effect"])["value"].unstack()
-    shown = set(effects.index) == {"resnet18_improved", "googlenet_improved"}
-    return shown and bool((effects["recipe"] > 3 * effects["architecture"].abs()).all())
+    seeds = [[run for run in colour(runs) if run.info["seed"] == seed] for seed in (0, 1)]
+    tables = [analysis.two_by_two(found).query("not stuck") for found in (colour(runs), *seeds)]
+    effects = [table.set_index(["network", "effect"])["value"].unstack() for table in tables]
+    shown = [sorted(part.index) for part in effects]
+    both = ["googlenet_improved", "resnet18_improved"]
+    dwarfed = all((part["recipe"] > 3 * part["architecture"].abs()).all() for part in effects)
+    return shown == [both, both, both[1:]] and dwarfed
 
 
 @claim
@@ -151,6 +165,22 @@ def same_mistakes(runs):
     wrong, labels = np.stack([~run.correct for run in first]), first[0].test["labels"]
     by_class = [wrong[:, labels == k] for k in np.unique(labels)]
     return wrong.all(0).sum() > 10 * sum(part.mean(1).prod() * part.shape[1] for part in by_class)
+
+
+@claim
+def devices(runs):
+    found = {}
+    for run in runs:
+        pair = analysis.ORIGINALS.get(run.label, run.label), run.info["dataset"], run.info["seed"]
+        found.setdefault(pair, set()).add(run.on_gpu)
+    families = {pair: kinds for pair, kinds in found.items() if pair[0] in analysis.ORIGINALS.values()}
+    by_seed = [families["resnet18", "cifar10", seed] for seed in (0, 1)]
+    return all(len(kinds) == 1 for kinds in families.values()) and by_seed == [{False}, {True}]
+
+
+@claim
+def both_others(runs, small):
+    return sum(verdicts(runs)[pair] != said for pair, said in verdicts(small).items()) == 3
 
 
 def said_by_seed(runs, improved):
