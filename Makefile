@@ -1,8 +1,6 @@
 # Everything happens in .venv, which is made from the pinned packages once, and again when the pins change.
 PYTHON ?= python3
 DEEPNETS = .venv/bin/python -m deepnets
-# The runs that the paper speaks of.
-RUNS ?= results/full
 
 # What `make study` trains: a study and, if it has several, its tier.
 STUDY ?= studies/main.toml --tier small
@@ -25,10 +23,10 @@ report: .venv/ready  ## make the pictures and the README's tables again from the
 notebooks: .venv/ready  ## execute every notebook from the committed runs, in place
 	.venv/bin/python -m deepnets.notebook
 
-paper: .venv/ready  ## build paper/deepnets.pdf from the runs in $(RUNS)
+paper: .venv/ready  ## build paper/deepnets.pdf from the committed runs
 	@for tool in latexmk pdflatex pdffonts; do command -v $$tool > /dev/null || { echo "make paper needs $$tool:" \
 		"apt-get install latexmk texlive-latex-recommended texlive-fonts-recommended poppler-utils" >&2; exit 1; }; done
-	$(DEEPNETS) report $(RUNS) --tiers results --paper paper/generated
+	$(DEEPNETS) report results/full --tiers results --paper paper/generated
 	cd paper && latexmk -silent -pdf -interaction=nonstopmode -halt-on-error -outdir=build main.tex || \
 		{ grep -A 2 '^!' build/main.log >&2; exit 1; }
 	.venv/bin/python paper/check.py paper/build

@@ -16,21 +16,21 @@ from .runs import Run
 DATASETS = ("digits", "mnist", "cifar10")
 
 
-def write(runs: list[Run], out: Path, full: Sequence[Run] = ()) -> list[Path]:
-    """Write the pictures of the networks, the images, and the `runs` of a study as PNG to `out`; returns their paths.
+def write(small: list[Run], out: Path, full: Sequence[Run] = ()) -> list[Path]:
+    """Write the pictures of the networks, the images, and the runs of a study as PNG to `out`; returns their paths.
 
     The names of pictures of the runs on all images, `full`, begin with that. Pictures of images need these; where a dataset is
     missing, what shows it is left as it is.
     """
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, figure in _pictures(runs, full):
+    for name, figure in _pictures(small, full):
         written.append(out / f"{name}.png")
         figures.save(figure, written[-1], dpi=110)
     return written
 
 
-def _pictures(runs: Sequence[Run], full: Sequence[Run]) -> Iterator[tuple[str, Figure]]:
+def _pictures(small: Sequence[Run], full: Sequence[Run]) -> Iterator[tuple[str, Figure]]:
     """Names and figures."""
     for name in NETWORKS:
         network = models.blueprint(name)
@@ -38,7 +38,7 @@ def _pictures(runs: Sequence[Run], full: Sequence[Run]) -> Iterator[tuple[str, F
     sets = {name: loaded for name in DATASETS if (loaded := _load(name))}
     if len(sets) == len(DATASETS):
         yield "datasets", overview(list(sets.values()))
-    for prefix, part in (("", runs), ("full-", full)):
+    for prefix, part in (("", small), ("full-", full)):
         for dataset in dict.fromkeys(run.info["dataset"] for run in part):
             group = [run for run in part if run.info["dataset"] == dataset]
             yield from ((f"{prefix}{dataset}-{name}", figure) for name, figure in _of_dataset(group, sets.get(dataset)))

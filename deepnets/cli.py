@@ -179,6 +179,8 @@ def _report(args: argparse.Namespace) -> None:
         raise UserError("--bench is for the tables of a --readme")
     if args.paper and args.readme:
         raise UserError("--paper and --readme are two calls: each writes files of its own")
+    if args.paper and not args.tiers:
+        raise UserError("--paper needs --tiers: a paper speaks of short training and of controls, too")
     found = runs.find(args.dir)
     tiers = ("small", "full", "control", "compression")
     small, full, control, compression = (runs.find(args.tiers / tier) if args.tiers else [] for tier in tiers)
@@ -194,7 +196,7 @@ def _report(args: argparse.Namespace) -> None:
     if args.readme:
         blocks = {"demo": report.runs_table(found)}
         if args.tiers:
-            blocks |= {"study": report.study_table(small), "full": report.study_table(full)}
+            blocks |= {"small": report.study_table(small), "full": report.study_table(full)}
             blocks["reported"] = report.reported_table(full + control)
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))

@@ -301,7 +301,7 @@ def representation(run: Run) -> Figure:
             ax.scatter(
                 x, y, s=3 if len(points) > 2000 else 10, linewidths=0, alpha=0.6, color=colour, label=name, rasterized=True
             )
-        share = run.views["pca_share"]
+        share = np.nan_to_num(run.views["pca_share"])  # a network that gives all images the same answer has no variance
         ax.set(xlabel=f"first component, {100 * share[0]:.0f} % of the variance", title=name_of(run))
         ax.set(ylabel=f"second component, {100 * share[1]:.0f} %")
         ax.locator_params(nbins=5)  # small components have long numbers

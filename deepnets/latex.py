@@ -18,7 +18,7 @@ RELATIONS = {"better": "better than", "worse": "worse than", "not distinguishabl
 
 
 def write(
-    runs: Sequence[Run], out: Path, small: Sequence[Run] = (), control: Sequence[Run] = (), compression: Sequence[Run] = ()
+    runs: Sequence[Run], out: Path, small: Sequence[Run], control: Sequence[Run], compression: Sequence[Run]
 ) -> list[Path]:
     """Write `numbers.tex`, a file for every table and a PDF for every figure into the folder `out`.
 
@@ -33,12 +33,11 @@ def write(
     Raises:
         UserError: the runs are of several tiers or settings, or of no dataset that the paper speaks of.
     """
-    runs, small = _alike(runs), _alike(small) if small else []
+    runs, small = _alike(runs), _alike(small)
     out.mkdir(parents=True, exist_ok=True)
-    found = numbers(runs)
-    if small:
-        found |= {f"small/{key}": value for key, value in numbers(small).items() if not key.startswith("models/")}
-    for _, row in analysis.accuracies(control).iterrows() if control else ():
+    found = numbers(runs) | {f"small/{key}": value for key, value in numbers(small).items()}
+    found |= {f"models/{name}/macs": f"{form(name)['macs'] / 1e6:,.1f}" for name, _, _ in FORMS}
+    for _, row in analysis.accuracies(control).iterrows():
         key = f"control/{'copy' if 'JPEG' in row['dataset'] else 'original'}/{row['network']}/{row['recipe'].split('-')[0]}"
         found |= {f"{key}/{name}": percent(row[name]) for name in ("accuracy", "low", "high")}
     copy = [run for run in compression if "JPEG" in run.info["dataset_title"]]
@@ -81,7 +80,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
 
     Accuracies and effects are in percent and points with two decimals, p-values have two significant digits.
     """
-    found = _circumstances(runs) | {f"models/{name}/macs": f"{form(name)['macs'] / 1e6:,.1f}" for name, _, _ in FORMS}
+    found = _circumstances(runs)
     names = dataset_names(runs)
     table = analysis.accuracies(runs)
     several = analysis.between_seeds(table[table["network"].isin(list(NETWORKS))])
@@ -95,8 +94,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
     for _, row in analysis.primary(runs).iterrows():
         key = f"{names[row['dataset']]}/{row['network']}/primary"
         verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
-        found |= _effect(key, row) | {f"{key}/holm": _equation(row["p_holm"])}
-        found |= {f"{key}/relation": RELATIONS[verdict], f"{key}/seeds": _seeds(row["seeds"])}
+        found |= _effect(key, row) | {f"{key}/holm": _equation(row["p_holm"]), f"{key}/relation": RELATIONS[verdict]}
         found[f"{key}/better"] = f"{row['better']:.2f}"
         verdicts.append(verdict)
     found |= {f"study/{verdict}": _word(verdicts.count(verdict)) for verdict in ("better", "worse", "not distinguishable")}

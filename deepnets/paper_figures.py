@@ -30,12 +30,6 @@ def of_networks(runs: Sequence[Run], recipe: str) -> dict[str, list[Run]]:
     return {name: seeds for name in NETWORKS if (seeds := [run for run in found if run.label == name])}
 
 
-def first_dataset(runs: Sequence[Run]) -> list[Run]:
-    """The runs on CIFAR-10 or, without any, on the dataset that there is."""
-    name = min(run.info["dataset"] for run in runs)
-    return [run for run in runs if run.info["dataset"] == name]
-
-
 def curves(runs: Sequence[Run]) -> Figure:
     """Error on validation images by epoch, mean over seeds: a row a dataset, a panel a family; plain dashed, tuned solid."""
     datasets = sorted({run.info["dataset"] for run in runs})
@@ -71,8 +65,9 @@ def _curve(ax: Axes, runs: list[Run], line: str, colour: Any, name: str) -> None
 
 
 def confusion(runs: Sequence[Run]) -> Figure:
-    """The confusion matrix, in counts, of the best network under `tuned`."""
-    shown = first_dataset(runs)
+    """The confusion matrix, in counts, of the best network under `tuned` on CIFAR-10 or, without it, on what there is."""
+    dataset = min(run.info["dataset"] for run in runs)
+    shown = [run for run in runs if run.info["dataset"] == dataset]
     best = analysis.best([run for seeds in of_networks(shown, TUNED).values() for run in seeds] or shown)
     classes = best.info["classes"]
     counts = metrics.confusion(best.test["labels"], best.test["predicted"], len(classes))

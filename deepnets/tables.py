@@ -183,18 +183,16 @@ def quality_table(runs: Sequence[Run]) -> str:
 
 
 def small_table(runs: Sequence[Run]) -> str:
-    """Test accuracy of every network under both recipes on both datasets, without intervals, and what all of it took."""
+    """Test accuracy of every network under both recipes on both datasets, without intervals, and the core-hours of each row."""
     rows = []
-    for name, cells in zip(NETWORKS, _grid(runs).values(), strict=True):
-        found = [run.info["train_seconds"] * run.info["threads"] for run in analysis.unchanged(runs) if run.label == name]
-        if found:
-            accuracies = [_accuracy(cell) + _star(cell, "") if cell else DASH for cell in cells]
-            rows.append([NETWORKS[name], *accuracies, f"{sum(found) / 3600:.1f}"])
+    for title, cells in _grid(runs).items():
+        hours = sum(cell["core_seconds"] * cell["seeds"] for cell in cells if cell) / 3600
+        rows.append([title, *(_accuracy(cell) + (_star(cell, "") if cell else "") for cell in cells), f"{hours:.1f}"])
     heads = [rf"\multicolumn{{2}}{{c}}{{{_title(runs, dataset)}}}" for dataset in DATASETS]
     recipes = " & ".join(rf"\texttt{{{recipe}}}" for _, recipe in COLUMNS)
     rules = r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}"
     head = ["& " + " & ".join(heads) + " & core-", f"{rules}\nnetwork & {recipes} & hours"]
-    return _booktabs("lrrrrr", head, rows or [[DASH] * 6])
+    return _booktabs("lrrrrr", head, rows)
 
 
 def changes_table(runs: Sequence[Run]) -> str:
@@ -256,7 +254,7 @@ def _title(runs: Sequence[Run], dataset: str) -> str:
 
 def _grid(runs: Sequence[Run]) -> dict[str, list[dict[str, Any] | None]]:
     """By the network's title its cells of `analysis.accuracies`, one of each of `COLUMNS`; None where there is no run."""
-    cells = _index(analysis.accuracies(runs), runs, "recipe") if runs else {}
+    cells = _index(analysis.accuracies(runs), runs, "recipe")
     return {title: [cells.get((dataset, name, recipe)) for dataset, recipe in COLUMNS] for name, title in NETWORKS.items()}
 
 

@@ -36,12 +36,12 @@ def compute(network: Network, features: np.ndarray, samples: Tensor, classes: Se
     pca = PCA(2, svd_solver="randomized", random_state=0)  # scikit-learn fixes the signs
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     stage, cams = grad_cam(network, samples, classes)
-    with np.errstate(invalid="ignore"):  # a network to which all images look alike has no variance to share out
+    with np.errstate(invalid="ignore"):  # to a network that tells nothing apart there is no variance to share out
         projected = pca.fit_transform(features)
     arrays = {"pca": projected, "filters": first.weight.detach().float().cpu().numpy(), "cam": cams.float().cpu().numpy()}
     axes = {"pca": 0}  # one component may spread far more than the other
     views = {f"{name}_{part}": v for name, values in arrays.items() for part, v in quantise(values, axes.get(name)).items()}
-    return views | {"cam_stage": np.array(stage), "pca_share": np.nan_to_num(pca.explained_variance_ratio_).astype(np.float32)}
+    return views | {"cam_stage": np.array(stage), "pca_share": pca.explained_variance_ratio_.astype(np.float32)}
 
 
 def grad_cam(network: Network, images: Tensor, classes: Sequence[int]) -> tuple[str, Tensor]:

@@ -63,7 +63,10 @@ def test_train_compare_report_and_again(run, tmp_path):
 
 
 def test_the_paper_is_not_made_of_other_runs(run):
-    code, out, err = run("report", Path(__file__).parent.parent / "results" / "demo", "--paper", "generated")
+    results = Path(__file__).parent.parent / "results"
+    code, out, err = run("report", results / "demo", "--paper", "generated")
+    assert (code, out, err.count("\n"), "--tiers" in err) == (2, "", 1, True)
+    code, out, err = run("report", results / "demo", "--tiers", results, "--paper", "generated")
     assert code == 2
     assert "the paper needs runs on cifar10 or mnist" in err
     assert (out, len(err.splitlines())) == ("", 1)

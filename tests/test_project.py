@@ -152,7 +152,7 @@ def test_the_readmes_table_is_made_from_the_committed_runs(tmp_path):
     full = runs.find(ROOT / "results" / "full")
     blocks = {
         "demo": report.runs_table(runs.find(ROOT / "results" / "demo")),
-        "study": report.study_table(runs.find(ROOT / "results" / "small")),
+        "small": report.study_table(runs.find(ROOT / "results" / "small")),
         "full": report.study_table(full),
         "reported": report.reported_table(full + runs.find(ROOT / "results" / "control")),
         "bench": report.bench_table(timings),
@@ -179,13 +179,17 @@ def test_what_the_readme_says_in_short_of_all_images_holds():
     assert all(table.loc[dataset, "plain"].loc["vgg16_improved", "stuck"] for dataset in ("CIFAR-10 (JPEG copy)", "MNIST"))
     assert vgg.loc["vgg16_improved", "noise"] < vgg.loc["vgg16", "noise"] - 0.04
     modest = runs.Run.load(ROOT / "results" / "full" / "cifar10" / "vgg16_improved" / "tuned" / "seed0")
+    assert modest.test["probabilities"].max(1).mean() < modest.accuracy - 0.3
+    assert modest.history["train_loss"].iloc[-1] < 0.3 < 0.7 < modest.history["val_loss"].iloc[-1]
+    assert (round(100 * modest.test["probabilities"].max(1).mean()), round(100 * modest.accuracy)) == (53, 87)
     sure = runs.Run.load(ROOT / "results" / "control" / "cifar10" / "vgg16_improved" / "best" / "seed0")
     assert sure.info["test_ece"] < 0.1
     rows = analysis.primary([run for run in full if run.info["dataset"] == "mnist"]).to_dict("records")
     assert [analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows] == [alike] * 3
-    assert modest.test["probabilities"].max(1).mean() < modest.accuracy - 0.3
-    assert modest.history["train_loss"].iloc[-1] < 0.3 < 0.7 < modest.history["val_loss"].iloc[-1]
-    assert (round(100 * modest.test["probabilities"].max(1).mean()), round(100 * modest.accuracy)) == (53, 87)
+    digits, without = table.loc["MNIST", "tuned"], ["alexnet", "vgg11", "vgg16"]
+    lost = digits["clean"] - digits["contrast"]
+    assert lost[without].max() < 0.005 < 0.05 <= lost.drop(index=without).min()
+    assert digits.loc[["resnet18_improved", "vgg16_improved"], "contrast"].max() < 0.12
     lower = []
     for improved in ("googlenet_improved", "resnet18_improved"):
         original = analysis.ORIGINALS[improved]
@@ -198,6 +202,24 @@ def test_what_the_readme_says_in_short_of_all_images_holds():
     effects = crossed.set_index(["network", "effect"])["value"].unstack()
     assert set(effects.index) == {"googlenet_improved", "resnet18_improved"}
     assert (effects["recipe"] > 3 * effects["architecture"].abs()).all()
+
+
+def test_what_the_readme_says_of_vgg16s_changes_is_what_the_runs_say():
+    found = [run for run in runs.find(ROOT / "results" / "small") if run.info["dataset"] == "cifar10"]
+    text = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+    worth = 100 * analysis.changes(found).set_index(["network", "effect"])["value"]
+    effects = ("batch norm", "He's initialisation")
+    gains, costs = [worth["vgg16", effect] for effect in effects], [-worth["vgg16_improved", effect] for effect in effects]
+    said = "(by {:.1f} and {:.1f} points) and cost the improved form points ({:.1f} and {:.1f})".format(*gains, *costs)
+    assert said in text
+    cells = {(run.label, run.info["recipe"]["name"]): 100 * run.accuracy for run in found}
+    bare, clipped, warmed = (cells["vgg16_improved", name] for name in ("plain", "plain-clip=5.0", "plain-warmup=0.05"))
+    field = cells["vgg16_improved-init=field", "plain"]
+    assert f"takes it from {bare:.1f} to {clipped:.1f} %" in text
+    said = f"bound on the gradient ({clipped:.1f} %) or with the original's initialisation ({field:.1f} %)"
+    assert f"{said}, and not with a warm-up ({warmed:.1f} %)" in text
+    without = [cells[name, "tuned"] for name in ("vgg16_improved-batch_norm=False", "vgg16_improved-init=field")]
+    assert min(without) > cells["vgg16", "tuned"] + 2
 
 
 def test_what_the_readme_says_beside_the_figures_at_64_pixels_holds():

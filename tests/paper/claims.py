@@ -35,10 +35,10 @@ def colour(runs):
     return [run for run in runs if run.info["dataset"] == "cifar10"]
 
 
-def learnt(runs, recipe):
-    """The runs on CIFAR-10 under a recipe, but for VGG16+ under `plain`, which learns nothing."""
-    found = of_networks(colour(runs), recipe)
-    return [run for seeds in found.values() for run in seeds if (run.label, recipe) != ("vgg16_improved", analysis.PLAIN)]
+def bare(runs):
+    """The runs on CIFAR-10 under `plain`, but for VGG16+, which learns nothing there."""
+    by_network = of_networks(colour(runs), analysis.PLAIN)
+    return [run for network, seeds in by_network.items() if network != "vgg16_improved" for run in seeds]
 
 
 def surplus(run):
@@ -81,7 +81,7 @@ def recipe_always(runs):
 
 @claim
 def overfits(runs):
-    found = learnt(runs, analysis.PLAIN)
+    found = bare(runs)
     right = all(run.history["train_accuracy"].iloc[-1] > 0.95 for run in found)
     rises, steady = [], []
     for run in found:
@@ -114,18 +114,17 @@ def two_seeds(runs):
 
 @claim
 def too_modest(runs):
-    return all(surplus(run) < 0 and run.info["temperature"] < 1 for run in learnt(runs, analysis.TUNED))
+    return all(surplus(run) < 0 and run.info["temperature"] < 1 for run in tuned(runs))
 
 
 @claim
 def too_sure(runs):
-    return all(surplus(run) > 0 for run in learnt(runs, analysis.PLAIN))
+    return all(surplus(run) > 0 for run in bare(runs))
 
 
 @claim
 def temperature_helps(runs):
-    both = learnt(runs, analysis.TUNED) + learnt(runs, analysis.PLAIN)
-    return all(run.info["test_ece_calibrated"] < run.info["test_ece"] for run in both)
+    return all(run.info["test_ece_calibrated"] < run.info["test_ece"] for run in tuned(runs) + bare(runs))
 
 
 @claim
@@ -144,11 +143,10 @@ def brittle(runs):
 
 @claim
 def gray(runs):
-    found = {run.label: run.info["robustness"] for run in tuned(runs, "mnist")}
-    lost = {name: (count["clean"] - count["contrast"]) / count["images"] for name, count in found.items()}
-    without = [lost.pop(name) for name in ("alexnet", "vgg11", "vgg16")]
-    guessing = [found[name]["contrast"] / found[name]["images"] for name in ("resnet18_improved", "vgg16_improved")]
-    return min(lost.values()) >= 0.05 and max(without) < 0.005 and max(guessing) < 0.12
+    table = analysis.accuracies(tuned(runs, "mnist")).set_index("network")
+    lost, without = table["clean"] - table["contrast"], ["alexnet", "vgg11", "vgg16"]
+    guessing = table.loc[["resnet18_improved", "vgg16_improved"], "contrast"]
+    return lost.drop(without).min() >= 0.05 and lost[without].max() < 0.005 and guessing.max() < 0.12
 
 
 @claim
@@ -180,7 +178,8 @@ def devices(runs):
 
 @claim
 def both_others(runs, small):
-    return sum(verdicts(runs)[pair] != said for pair, said in verdicts(small).items()) == 3
+    full, short = verdicts(runs), verdicts(small)
+    return len(full) == len(short) == 6 and sum(full[pair] != said for pair, said in short.items()) == 3
 
 
 def said_by_seed(runs, improved):
@@ -193,6 +192,25 @@ def said_by_seed(runs, improved):
             p, sign = metrics.mcnemar(pair[0].correct, pair[1].correct), pair[0].accuracy - pair[1].accuracy
             said[seed] = "not distinguishable" if p >= 0.05 else "better" if sign > 0 else "worse"
     return said
+
+
+@claim
+def small_bounded(runs):
+    found = {(run.label, run.info["recipe"]["name"]): run.accuracy for run in colour(runs)}
+    learns = [found["vgg16_improved", "plain-clip=5.0"], found["vgg16_improved-init=field", "plain"]]
+    stays = [found["vgg16_improved", recipe] for recipe in ("plain", "plain-warmup=0.05")]
+    return min(learns) > 0.2 and max(stays) < 0.12
+
+
+@claim
+def small_together(runs):
+    worth = analysis.changes(colour(runs)).set_index(["network", "effect"])
+    both = [
+        worth.loc[(name, effect)] for name in ("vgg16", "vgg16_improved") for effect in ("batch norm", "He's initialisation")
+    ]
+    said = [analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in both]
+    largest = worth["value"].abs().idxmax()
+    return said == ["better"] * 2 + ["worse"] * 2 and largest == ("vgg16_improved", "He's initialisation")
 
 
 @claim
