@@ -17,10 +17,10 @@ DATASETS = ("digits", "mnist", "cifar10")
 
 
 def write(small: list[Run], out: Path, full: Sequence[Run] = ()) -> list[Path]:
-    """Write the pictures of the networks, the images, and the runs of a study as PNG to `out`; returns their paths.
+    """Write the pictures of the networks, the images, and a study's runs as PNG to `out`; returns their paths.
 
-    The names of pictures of the runs on all images, `full`, begin with that. Pictures of images need these; where a dataset is
-    missing, what shows it is left as it is.
+    The names of pictures of the runs on all images, `full`, begin with that, those of the `small` tier with nothing. Pictures
+    of images need these; where a dataset is missing, what shows it is left as it is.
     """
     out.mkdir(parents=True, exist_ok=True)
     written = []

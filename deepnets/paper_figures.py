@@ -72,7 +72,7 @@ def confusion(runs: Sequence[Run]) -> Figure:
     classes = best.info["classes"]
     counts = metrics.confusion(best.test["labels"], best.test["predicted"], len(classes))
     with rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN, 2.1), layout="constrained")
+        figure = Figure(figsize=(COLUMN, 2.0), layout="constrained")
         ax = figure.subplots()
         sns.heatmap(
             counts / counts.sum(1, keepdims=True), vmin=0, vmax=1, cmap="Blues", cbar=False, annot=counts, fmt="",
