@@ -294,3 +294,4 @@ def test_a_cell_of_both_kinds_of_device_costs_what_its_trainings_on_a_processor_
     runs[2].info["train_seconds"] = 20.0
     [row] = analysis.accuracies(runs).to_dict("records")
     assert (row["train_seconds"], row["core_seconds"], row["device"]) == (15.0, 30.0, runs[0].info["device"])
+    assert ", fp32, NVIDIA H100 and any\n" in report.study_table(runs), "nobody is left out"
