@@ -119,11 +119,11 @@ def contrast(cells: dict[Cell, dict[int, Run]], weights: dict[Cell, float]) -> n
 def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     """A row a cell, the best first: mean accuracy with its interval and all points, calibration, robustness and cost.
 
-    Figures are means over seeds; `train_seconds`, `images_per_second` and `device` are of the trainings on a processor, or on a
-    GPU if there are only such; `core_seconds` is time by threads, not a number for a GPU. `stuck` says that the network hardly
-    left the accuracy of guessing. Of the corrupted images there are the accuracy under each corruption, of the same images as
-    they are (`clean`), and `corrupted`, the mean over the corruptions. The interval of a single run is Wilson's; no interval
-    leaves 0 to 1.
+    Figures are means over seeds; `train_seconds` and `images_per_second` are of the trainings on a processor, or on a GPU if
+    there are only such; `core_seconds` is time by threads, not a number for a GPU; `devices` are all of them. `stuck` says that
+    the network hardly left the accuracy of guessing. Of the corrupted images there are the accuracy under each corruption, of
+    the same images as they are (`clean`), and `corrupted`, the mean over the corruptions. The interval of a single run is
+    Wilson's; no interval leaves 0 to 1.
     """
     rows = []
     for where, cells in groups(runs):
@@ -145,7 +145,8 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
                 | cost[["train_seconds", "images_per_second"]].mean().to_dict()
                 | robustness.to_dict()
                 | {"corrupted": robustness[[*CORRUPTIONS]].mean()}
-                | cost[["parameters", "macs", "device"]].iloc[0].to_dict()
+                | info[["parameters", "macs"]].iloc[0].to_dict()
+                | {"devices": sorted(set(info["device"]))}
                 | {"core_seconds": (cost["train_seconds"] * cost["threads"]).mean() if on_cores else np.nan}
                 | {"stuck": _stuck(by_seed), "limited": any(run.info["limit"] for run in by_seed.values())}
             )

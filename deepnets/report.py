@@ -228,14 +228,10 @@ def study_table(runs: list[Run]) -> str:
     kept = ["network", "recipe", "seeds", "accuracy %", "95 % interval", *(f"{name} %" for name in CORRUPTIONS)]
     kept += ["ECE", "mult-adds M", "core-seconds"]
     said, folded = _comparisons(runs) + _limits(runs), _effects(runs)
-    by_group = {tuple(where.values()): cells.values() for where, cells in analysis.groups(runs)}
-    devices = {
-        group: sorted({run.info["device"] for cell in cells for run in cell.values()}) for group, cells in by_group.items()
-    }
     for group, part in table.groupby([*analysis.SHARED], sort=False):
         shared = dict(zip(analysis.SHARED, cast(tuple, group), strict=True))
         what = "{train_images:,} training images, {epochs} epochs, batches of {batch_size}, {precision}".format(**shared)
-        machines = " and ".join(devices[group])
+        machines = " and ".join(sorted(set(part["devices"].explode())))
         heading = f"**{_heading(shared['tier'], shared['dataset'])}**: {what}, {machines}"
         lines += [heading, "", _markdown(shown.loc[part.index, kept]), ""]
         lines += [*(f"- {line}" for where, line in said if where == group), ""]

@@ -203,7 +203,7 @@ def small_bounded(runs):
 
 
 @claim
-def small_together(runs):
+def small_start(runs):
     worth = analysis.changes(colour(runs)).set_index(["network", "effect"])
     worst = ("vgg16_improved", "He's initialisation")
     told = [worth.loc[row] for row in (("vgg16", "batch norm"), ("vgg16", "He's initialisation"), worst)]
@@ -235,7 +235,7 @@ def small_by_seed(runs):
 
 
 @claim
-def small_by_seed_googlenet(runs):
+def small_each_seed(runs):
     said = [said_by_seed(runs, f"{family}_improved") for family in ("googlenet", "resnet18", "vgg16")]
     same, low, high = "not distinguishable", "worse", "better"
     by_seed = [[low, same, low], [same, low, same], [low, high, low]]
