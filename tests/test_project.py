@@ -223,6 +223,7 @@ def test_what_the_readme_says_of_vgg16s_changes_is_what_the_runs_say():
     assert seeds[0] == min(seeds.values())
     assert worth.abs().idxmax() == ("vgg16_improved", effects[1])
     assert costs[1] > 4 * (max(seeds.values()) - seeds[0])
+    assert f"which has both, was {costs[1]:.0f} points higher without the latter" in text
 
 
 def test_what_the_readme_says_beside_the_figures_at_64_pixels_holds():
