@@ -185,7 +185,7 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
 
     Changes undone in the improved network and changes made to the original one: `effect` says which, in words, `variant` by
     what it was undone or made. `p` is the exact McNemar test of the smallest common seed, `p_holm` adjusts it over the changes
-    of one network and dataset.
+    of one network and dataset; `told`: the change can be told from none.
     """
     rows = []
     for where, cells in groups(runs):
@@ -201,7 +201,8 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
                     change = CHANGES.get(variant, variant if sign > 0 else f"in place of {variant}")
                     family.append(_row(where, base, change, values) | {"variant": variant, "p": p})
             for row, adjusted in zip(family, metrics.holm([row["p"] for row in family]), strict=True):
-                rows.append(row | {"p_holm": adjusted})
+                told = verdict(row["low"], row["high"], adjusted) != verdict(0.0, 0.0)
+                rows.append(row | {"p_holm": adjusted, "told": told})
     return pd.DataFrame(rows)
 
 

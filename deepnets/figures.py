@@ -43,7 +43,8 @@ def save(figure: Figure, file: Path | BinaryIO, dpi: int = 150) -> None:
     """Write a `figure` at `dpi` dots an inch to a `file`, as its suffix says or as PNG: no date, hence the same bytes."""
     kind = file.suffix[1:] if isinstance(file, Path) else "png"
     with rc_context(STYLE):
-        figure.savefig(file, format=kind, dpi=dpi, metadata={"Software" if kind == "png" else "CreationDate": None})
+        png = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
+        figure.savefig(file, format=kind, dpi=dpi, **(png if kind == "png" else {"metadata": {"CreationDate": None}}))
 
 
 def log_scale(ax: Axes, subs: Sequence[float] = (1, 2, 5)) -> None:
@@ -67,9 +68,8 @@ def _panels(figure: Figure | SubFigure, runs: list[Run], sharey: bool) -> Iterat
 
 def curves(runs: list[Run]) -> Figure:
     """Loss (nats) and accuracy by epoch on training and validation images, a panel a run; test accuracy in the titles."""
-    rows = math.ceil(len(runs) / 3)
     with rc_context(STYLE | {"axes.grid": True}):
-        figure = Figure(figsize=(12, 0.5 + 1.6 * rows), layout="constrained")
+        figure = Figure(figsize=(12, 0.5 + 1.6 * math.ceil(len(runs) / 3)), layout="constrained")
         halves = cast(np.ndarray, figure.subfigures(1, 2))
         for part, what in zip(halves, ("loss", "accuracy"), strict=True):
             part.suptitle(f"{what} by epoch", fontsize=9)

@@ -83,7 +83,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
     found = _circumstances(runs)
     names = dataset_names(runs)
     table = analysis.accuracies(runs)
-    several = analysis.between_seeds(table[table["network"].isin(list(NETWORKS))])
+    several = analysis.between_seeds(analysis.accuracies(analysis.unchanged(runs)))
     for (title, recipe), part in several.groupby(["dataset", "recipe"]):
         found[f"{names[title]}/spread/{recipe}"] = percent(part["apart"].max())
     for _, row in table.iterrows():
@@ -100,8 +100,27 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
     found |= {f"study/{verdict}": _word(verdicts.count(verdict)) for verdict in ("better", "worse", "not distinguishable")}
     for _, row in analysis.two_by_two(runs).iterrows():
         found |= _effect(f"{names[row['dataset']]}/{row['network']}/{row['effect']}", row)
+    found |= _changes(runs, names)
     for dataset in names.values():
         found |= _mistakes([run for run in runs if run.info["dataset"] == dataset], dataset)
+    return found
+
+
+def _changes(runs: Sequence[Run], names: dict[str, str]) -> dict[str, str]:
+    """What each single change is worth; of those with several seeds, how many seed 0 tells from none, and how many all."""
+    both = [analysis.changes(part) for part in (runs, [run for run in runs if run.info["seed"] == 0])]
+    if any(table.empty for table in both):
+        return {}
+    every, first = (table.set_index(["dataset", "network", "variant"]) for table in both)
+    several = every[every["seeds"] > 1]
+    told = {
+        "several": len(several),
+        "first": first["told"].reindex(several.index, fill_value=False).sum(),
+        "shown": several["told"].sum(),
+    }
+    found = {f"changes/{name}": _word(count) for name, count in told.items()}
+    for (title, network, variant), row in every.iterrows():
+        found |= _effect(f"{names[title]}/{network}/change/{variant}", row)
     return found
 
 
@@ -185,7 +204,7 @@ def _effect(key: str, row: Any) -> dict[str, str]:
 
 
 def _word(count: int) -> str:
-    return ("none", "one", "two", "three", "four", "five", "six")[count]
+    return ("none", "one", "two", "three", "four", "five", "six")[count] if count < 7 else str(count)
 
 
 def _seeds(count: int | str) -> str:

@@ -95,7 +95,7 @@ def _comparisons(runs: list[Run]) -> Said:
 def _effects(runs: list[Run]) -> Said:
     """The way to each improved network, architecture against recipe, and single changes."""
     lines = []
-    several = analysis.between_seeds(analysis.accuracies(runs))
+    several = analysis.between_seeds(analysis.accuracies(analysis.unchanged(runs)))
     apart_by_seed = several[several["recipe"] == analysis.TUNED].groupby([*analysis.SHARED])["apart"].max().to_dict()
     for where, group in _by_network(analysis.ladder(runs)):
         if len(group) > 2:
@@ -121,7 +121,7 @@ def _effects(runs: list[Run]) -> Said:
         lines.append((where, f"{network}, changes {what} one at a time, accuracy with each minus without it, {usual}:"))
         lines += [(where, f"{network}, {effect}.") for effect in gave]
         if len(group) > 1:
-            told = [row for row in ranked if analysis.verdict(row["low"], row["high"], row["p_holm"]) != "not distinguishable"]
+            told = [row for row in ranked if row["told"]]
             rest = ", ".join(row["effect"] for row in ranked if row not in told)
             most = f"the largest effect is that of {told[0]['effect']}" if told else "none can be told from no change"
             others = f"; not told from no change: {rest}" if told and rest else ""

@@ -123,6 +123,7 @@ def test_changes_are_undone_in_the_improved_and_made_in_the_original(square):
     assert table.loc[("resnet18", "stem=3x3"), "value"] == pytest.approx(0.04)
     assert table.loc[("resnet18_improved", "dropout=0.0"), "low"] < 0 < table.loc[("resnet18_improved", "dropout=0.0"), "high"]
     assert all(table["p"] <= table["p_holm"])
+    assert {variant for (_, variant), told in table["told"].items() if told} == {"stem=7x7", "stem=3x3"}
 
 
 def test_the_primary_comparisons_of_a_tier_are_one_family(square):

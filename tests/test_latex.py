@@ -189,6 +189,17 @@ def test_short_trainings_have_numbers_and_tables_of_their_own(few, tmp_path):
         latex.write(full, tmp_path, [*few, full[0]], control, copy)
 
 
+def test_changes_that_one_seed_tells_from_none_and_several_do_not_are_counted(few):
+    others = [made("resnet18_improved", "tuned", 0.8, seed) for seed in (1, 2)]
+    steady = [made("resnet18_improved", "tuned-augment=False", 0.3, seed) for seed in range(3)]
+    lucky = [made("resnet18_improved", "tuned-weight_decay=0.0", share, seed) for seed, share in enumerate((0.3, 0.8, 0.9))]
+    late = [made("resnet18_improved", "tuned-schedule=constant", 0.3, seed) for seed in (1, 2)]
+    found = latex.numbers([*few, *others, *steady, *lucky, *late, made("resnet18_improved", "tuned-label_smoothing=0.0", 0.3)])
+    assert [found[f"changes/{name}"] for name in ("several", "first", "shown")] == ["three", "two", "two"]
+    assert found["cifar10/resnet18_improved/change/augment=False/value"] == "$+$50.00"
+    assert "changes/several" not in latex.numbers(few), "there are none"
+
+
 @pytest.mark.parametrize(
     ("p", "text"),
     [(1.0, "1"), (0.5, "0.50"), (0.0312, "0.031"), (0.001, "0.0010"), (3.14e-5, r"$3.1\cdot10^{-5}$"), (0, r"$<10^{-10}$")],
