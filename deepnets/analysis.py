@@ -24,6 +24,7 @@ NETWORKS = {
 }  # fmt: skip
 ORIGINALS = {"vgg16_improved": "vgg16", "resnet18_improved": "resnet18", "googlenet_improved": "googlenet"}
 PLAIN, TUNED = "plain", "tuned"
+ALIKE = "not distinguishable"  # what is neither better nor worse is called
 QUALITY = ("test_nll", "test_brier", "test_ece", "test_ece_calibrated")
 PRIMARY_TESTS = 6  # of a tier: three families on two datasets, see studies/README.md
 ONE_CHANGE = {"googlenet_improved": "stem=7x7"}  # an improved network that is its original once that is undone
@@ -201,7 +202,7 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
                     change = CHANGES.get(variant, variant if sign > 0 else f"in place of {variant}")
                     family.append(_row(where, base, change, values) | {"variant": variant, "p": p})
             for row, adjusted in zip(family, metrics.holm([row["p"] for row in family]), strict=True):
-                told = verdict(row["low"], row["high"], adjusted) != verdict(0.0, 0.0)
+                told = verdict(row["low"], row["high"], adjusted) != ALIKE
                 rows.append(row | {"p_holm": adjusted, "told": told})
     return pd.DataFrame(rows)
 
@@ -315,7 +316,7 @@ def spread(run: Run, count: int = 20) -> list[int]:
 def verdict(low: float, high: float, p: float = 0.0) -> str:
     """What an effect with the interval `low` to `high` and the adjusted `p` may be called (studies/README.md)."""
     if (low <= 0 <= high) or p >= 0.05:
-        return "not distinguishable"
+        return ALIKE
     return "better" if low > 0 else "worse"
 
 

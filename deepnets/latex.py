@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from . import analysis, figures, metrics, paper_figures
-from .analysis import NETWORKS, TUNED
+from .analysis import NETWORKS, PLAIN, TUNED
 from .errors import UserError
 from .paper_figures import of_networks
 from .runs import CORRUPTIONS, Run
 from .tables import DATASETS, FORMS, TABLES, TABLES_OF_SMALL, TITLES, dataset_names, escape, form, p_value, percent, signed
 
-RELATIONS = {"better": "better than", "worse": "worse than", "not distinguishable": "not distinguishable from"}
+RELATIONS = {"better": "better than", "worse": "worse than", analysis.ALIKE: f"{analysis.ALIKE} from"}
 
 
 def write(
@@ -26,8 +26,8 @@ def write(
         runs: of the tier that the paper is about.
         out: folder.
         small: of short training on few images, which has `TABLES_OF_SMALL`; its numbers' keys begin with `small/`.
-        control: held against the literature; of these there are accuracies, `control/original/resnet20/plain/accuracy` of
-            the original images, `control/copy/...` of the JPEG copy.
+        control: held against the literature; of those on CIFAR-10 there are accuracies, `control/copy/resnet20/plain/accuracy`
+            of the JPEG copy, `control/original/...` of the original images.
         compression: on the original images and on the JPEG copy; `compression/value` is what that changed.
 
     Raises:
@@ -35,9 +35,10 @@ def write(
     """
     runs, small = _alike(runs), _alike(small)
     out.mkdir(parents=True, exist_ok=True)
-    found = numbers(runs) | {f"small/{key}": value for key, value in numbers(small).items()}
+    found = numbers(runs) | {f"small/{key}": value for key, value in (numbers(small) | _changes(small)).items()}
     found |= {f"models/{name}/macs": f"{form(name)['macs'] / 1e6:,.1f}" for name, _, _ in FORMS}
-    for _, row in analysis.accuracies(control).iterrows():
+    held = analysis.accuracies(control)
+    for _, row in held[held["dataset"].str.startswith("CIFAR-10")].iterrows():
         key = f"control/{'copy' if 'JPEG' in row['dataset'] else 'original'}/{row['network']}/{row['recipe'].split('-')[0]}"
         found |= {f"{key}/{name}": percent(row[name]) for name in ("accuracy", "low", "high")}
     copy = [run for run in compression if "JPEG" in run.info["dataset_title"]]
@@ -83,7 +84,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
     found = _circumstances(runs)
     names = dataset_names(runs)
     table = analysis.accuracies(runs)
-    several = analysis.between_seeds(analysis.accuracies(analysis.unchanged(runs)))
+    several = analysis.between_seeds(table[table["network"].isin(list(NETWORKS)) & table["recipe"].isin([PLAIN, TUNED])])
     for (title, recipe), part in several.groupby(["dataset", "recipe"]):
         found[f"{names[title]}/spread/{recipe}"] = percent(part["apart"].max())
     for _, row in table.iterrows():
@@ -97,30 +98,27 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
         found |= _effect(key, row) | {f"{key}/holm": _equation(row["p_holm"]), f"{key}/relation": RELATIONS[verdict]}
         found[f"{key}/better"] = f"{row['better']:.2f}"
         verdicts.append(verdict)
-    found |= {f"study/{verdict}": _word(verdicts.count(verdict)) for verdict in ("better", "worse", "not distinguishable")}
+    found |= {f"study/{verdict}": _word(verdicts.count(verdict)) for verdict in RELATIONS}
     for _, row in analysis.two_by_two(runs).iterrows():
         found |= _effect(f"{names[row['dataset']]}/{row['network']}/{row['effect']}", row)
-    found |= _changes(runs, names)
     for dataset in names.values():
         found |= _mistakes([run for run in runs if run.info["dataset"] == dataset], dataset)
     return found
 
 
-def _changes(runs: Sequence[Run], names: dict[str, str]) -> dict[str, str]:
-    """What each single change is worth; of those with several seeds, how many seed 0 tells from none, and how many all."""
-    both = [analysis.changes(part) for part in (runs, [run for run in runs if run.info["seed"] == 0])]
+def _changes(runs: Sequence[Run]) -> dict[str, str]:
+    """What single changes on CIFAR-10 are worth; of those with several seeds how many seed 0 tells from none, how many all."""
+    colour = [run for run in runs if run.info["dataset"] == "cifar10"]
+    both = [analysis.changes(part) for part in (colour, [run for run in colour if run.info["seed"] == 0])]
     if any(table.empty for table in both):
         return {}
-    every, first = (table.set_index(["dataset", "network", "variant"]) for table in both)
+    every, first = (table.set_index(["network", "variant"]) for table in both)
     several = every[every["seeds"] > 1]
-    told = {
-        "several": len(several),
-        "first": first["told"].reindex(several.index, fill_value=False).sum(),
-        "shown": several["told"].sum(),
-    }
+    told = {"several": len(several), "first": first["told"].reindex(several.index, fill_value=False).sum()}
+    told["shown"] = several["told"].sum()
     found = {f"changes/{name}": _word(count) for name, count in told.items()}
-    for (title, network, variant), row in every.iterrows():
-        found |= _effect(f"{names[title]}/{network}/change/{variant}", row)
+    for (network, variant), row in every.iterrows():
+        found |= _effect(f"changes/{network}/{variant}", row)
     return found
 
 

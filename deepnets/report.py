@@ -95,12 +95,12 @@ def _comparisons(runs: list[Run]) -> Said:
 def _effects(runs: list[Run]) -> Said:
     """The way to each improved network, architecture against recipe, and single changes."""
     lines = []
-    several = analysis.between_seeds(analysis.accuracies(analysis.unchanged(runs)))
-    apart_by_seed = several[several["recipe"] == analysis.TUNED].groupby([*analysis.SHARED])["apart"].max().to_dict()
+    several = analysis.between_seeds(analysis.accuracies(analysis.unchanged(runs))).query(f"recipe == {analysis.TUNED!r}")
+    apart_by_seed = several.set_index([*analysis.SHARED, "network"])["apart"].to_dict()
     for where, group in _by_network(analysis.ladder(runs)):
         if len(group) > 2:
             said = " -> ".join(f"{row['effect']} {100 * row['value']:.2f} %" for row in group)
-            lines.append((where, f"{group[0]['network']}, the way there: {said}."))
+            lines.append((where, f"{group[0]['network']}, the way there: {said}, {_seeds(group[0]).partition(' (')[0]}."))
     for where, group in _by_network(analysis.two_by_two(runs)):
         effects = {row["effect"]: row for row in group}
         said = "; ".join(f"{name} {_points(effects[name])}" for name in analysis.EFFECTS)
@@ -125,8 +125,8 @@ def _effects(runs: list[Run]) -> Said:
             rest = ", ".join(row["effect"] for row in ranked if row not in told)
             most = f"the largest effect is that of {told[0]['effect']}" if told else "none can be told from no change"
             others = f"; not told from no change: {rest}" if told and rest else ""
-            apart = apart_by_seed.get(where, 0.0)
-            seeds = f"; the seed alone moves an accuracy by up to {100 * apart:.2f} points under tuned" if apart else ""
+            apart = apart_by_seed.get((*where, network), 0.0)
+            seeds = f"; its own trainings under tuned lie up to {100 * apart:.2f} points apart" if apart else ""
             lines.append((where, f"{network}, of these {len(group)} changes: {most}{others}{seeds}."))
     return lines
 

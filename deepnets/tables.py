@@ -281,7 +281,7 @@ def _between(row: dict[str, Any]) -> str:
 def _with_half(row: Any, p: float = 0.0) -> str:
     """An effect and half the width of its interval; bold if that leaves out zero and `p` is low; a star for one seed."""
     value, half = signed(row["value"]), f"{50 * (row['high'] - row['low']):.2f}"
-    plain = analysis.verdict(row["low"], row["high"], p) == "not distinguishable" or row.get("stuck")
+    plain = analysis.verdict(row["low"], row["high"], p) == analysis.ALIKE or row.get("stuck")
     value = value if plain else rf"\textbf{{{value}}}"
     return rf"{value}\,$\pm$\,{half}{_star(row)}"
 

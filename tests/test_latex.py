@@ -162,8 +162,9 @@ def test_hours_of_a_gpu_are_told_from_hours_of_cores(few):
 
 def test_short_trainings_have_numbers_and_tables_of_their_own(few, tmp_path):
     full = [made("resnet18", "tuned", 0.9, tier="full"), made("alexnet", "plain", 0.7, tier="full")]
-    control = [made("resnet20", "plain-augment=True", 0.8, tier="control")]
+    control = [made("resnet20", "plain-augment=True", 0.8, tier="control", dataset_title="CIFAR-10 (JPEG copy)")]
     control += [made("resnet20", "plain-augment=True", 0.9, tier="control", dataset="folder:a", dataset_title="CIFAR-10")]
+    control += [made("resnet20", "plain-augment=True", 0.7, tier="control", dataset="mnist", dataset_title="MNIST")]
     copy = [made("resnet20", "tuned", accuracy, seed) for seed, accuracy in enumerate((0.6, 0.8, 0.1))]
     titled = {"dataset": "folder:a", "dataset_title": "CIFAR-10"}
     both = [made("resnet20", "tuned", accuracy, seed, **titled) for seed, accuracy in enumerate((0.8, 0.7))] + copy
@@ -189,15 +190,20 @@ def test_short_trainings_have_numbers_and_tables_of_their_own(few, tmp_path):
         latex.write(full, tmp_path, [*few, full[0]], control, copy)
 
 
-def test_changes_that_one_seed_tells_from_none_and_several_do_not_are_counted(few):
+def test_changes_that_one_seed_tells_from_none_and_several_do_not_are_counted(few, tmp_path):
     others = [made("resnet18_improved", "tuned", 0.8, seed) for seed in (1, 2)]
     steady = [made("resnet18_improved", "tuned-augment=False", 0.3, seed) for seed in range(3)]
     lucky = [made("resnet18_improved", "tuned-weight_decay=0.0", share, seed) for seed, share in enumerate((0.3, 0.8, 0.9))]
     late = [made("resnet18_improved", "tuned-schedule=constant", 0.3, seed) for seed in (1, 2)]
-    found = latex.numbers([*few, *others, *steady, *lucky, *late, made("resnet18_improved", "tuned-label_smoothing=0.0", 0.3)])
-    assert [found[f"changes/{name}"] for name in ("several", "first", "shown")] == ["three", "two", "two"]
-    assert found["cifar10/resnet18_improved/change/augment=False/value"] == "$+$50.00"
-    assert "changes/several" not in latex.numbers(few), "there are none"
+    small = [*few, *others, *steady, *lucky, *late, made("resnet18_improved", "tuned-label_smoothing=0.0", 0.3)]
+    elsewhere = [made(run.label, run.info["recipe"]["name"], 0.5, run.info["seed"], dataset="mnist") for run in small]
+    latex.write(few, tmp_path, small + elsewhere, few, [])
+    found = (tmp_path / "numbers.tex").read_text()
+    for name, count in (("several", "three"), ("first", "two"), ("shown", "two")):
+        assert rf"\resdef{{small/changes/{name}}}{{{count}}}" in found
+    assert r"\resdef{small/changes/resnet18_improved/augment=False/value}{$+$50.00}" in found
+    latex.write(few, tmp_path, few, few, [])
+    assert "changes/" not in (tmp_path / "numbers.tex").read_text(), "there are none"
 
 
 @pytest.mark.parametrize(
