@@ -1,4 +1,4 @@
-"""The pictures of `assets/`: the images, the networks, and what the committed runs look like. The README shows some."""
+"""The pictures of `assets/`: the images, the networks, and what the committed runs look like. The READMEs show some."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -67,8 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
     report.add_argument("--tiers", type=Path, metavar="DIR", help="folder of the tiers small, full, control, compression")
-    report.add_argument("--readme", type=Path, metavar="FILE", help="fill the tables of this Markdown file")
-    report.add_argument("--bench", type=Path, metavar="FILE", help="what deepnets bench --json printed, for that file")
+    report.add_argument(
+        "--readme", type=Path, metavar="FILE", action="append", help="fill the tables of this Markdown file; may be repeated"
+    )
+    report.add_argument("--bench", type=Path, metavar="FILE", help="what deepnets bench --json printed, for these files")
     report.add_argument("--paper", type=Path, metavar="DIR", help="write the paper's numbers, tables and figures there instead")
 
     bench = commands.add_parser("bench", help="training speed here, against the usual loop and against the hardware")
@@ -198,10 +200,11 @@ def _report(args: argparse.Namespace) -> None:
         if args.tiers:
             blocks |= {"small": report.study_table(small), "full": report.study_table(full)}
             blocks["reported"] = report.reported_table(full + control)
+            blocks["overview"] = report.overview_table(full, control)
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))
         report.fill(args.readme, blocks)
-        print(args.readme)
+        print(*args.readme, sep="\n")
 
 
 def _json(path: Path) -> dict[str, Any]:

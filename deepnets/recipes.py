@@ -59,7 +59,7 @@ class Recipe:
         return self.learning_rate
 
 
-# What each reaches, and in what time: the tables of README.md.
+# What each reaches, and in what time: the tables of results/README.md.
 # Bare: no weight decay, no augmentation, constant rate. No paper trained so; it is what `tuned` is held against.
 PLAIN = Recipe("plain")
 # What has become standard since: smoothing, decay, steps, augmentation.

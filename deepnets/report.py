@@ -241,6 +241,24 @@ def study_table(runs: list[Run]) -> str:
     return "\n".join(lines[:-1])
 
 
+def overview_table(full: list[Run], control: list[Run]) -> str:
+    """In Markdown: a row a network, its accuracy for each dataset and recipe; of several seeds with half of the interval.
+
+    Of the `control` runs those under `best` that saw the same images as the `full` tier. Multiply-adds are of the first
+    dataset's images; those that are best on it under `tuned` come first.
+    """
+    seen = {run.info["data_sha256"] for run in full}
+    best = [run for run in control if run.info["recipe"]["name"] == "best" and run.info["data_sha256"] in seen]
+    table = analysis.accuracies(analysis.unchanged(full + best)).replace({"dataset": r" \(.*"}, "", regex=True)
+    half = (50 * (table["high"] - table["low"])).map(" ± {:.2f}".format).where(table["seeds"] > 1, "")
+    table["accuracy %"] = (100 * table["accuracy"]).map("{:.2f}".format) + half
+    wide = table.pivot(index="network", columns=["dataset", "recipe"], values="accuracy %")
+    wide = wide.reindex(columns=[(name, recipe) for name in table["dataset"].unique() for recipe in ("plain", "tuned", "best")])
+    wide.columns = wide.columns.map(" ".join)
+    costs = readable(table[table["recipe"] == analysis.TUNED]).drop_duplicates("network").set_index("network")
+    return _markdown(costs[["parameters", "mult-adds M"]].join(wide).fillna("").reset_index())
+
+
 def reported_table(runs: list[Run]) -> str:
     """Trainings on all images beside what others report of networks of that name, in Markdown.
 
@@ -282,17 +300,20 @@ def _markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {row} |" for row in rows)
 
 
-def fill(path: Path, blocks: dict[str, str]) -> None:
-    """Put each block of text between the two comments in the Markdown file at `path` that carry its name.
+def fill(paths: list[Path], blocks: dict[str, str]) -> None:
+    """Put each block of text between the two comments that carry its name, in those of the Markdown files that have them.
 
     Raises:
-        UserError: the file has no such comments.
+        UserError: no file has such comments; then none is changed.
     """
-    text = path.read_text()
+    texts = {path: path.read_text() for path in paths}
     for name, block in blocks.items():
-        place = rf"(?s)(<!-- {name} -->\n).*(<!-- /{name} -->)"
-        found = re.search(place, text)
-        if not found:
-            raise UserError(f"{path} has no place for the {name}: <!-- {name} --> and <!-- /{name} -->")
-        text = f"{text[: found.start()]}{found[1]}{block}\n{found[2]}{text[found.end() :]}"
-    path.write_text(text)
+        place = re.compile(rf"(?s)(<!-- {name} -->\n).*(<!-- /{name} -->)")
+        having = [path for path in paths if place.search(texts[path])]
+        if not having:
+            files = ", ".join(map(str, paths))
+            raise UserError(f"no place for the {name} in {files}: <!-- {name} --> and <!-- /{name} -->")
+        for path in having:
+            texts[path] = place.sub(lambda found, block=block: f"{found[1]}{block}\n{found[2]}", texts[path])
+    for path, text in texts.items():
+        path.write_text(text)

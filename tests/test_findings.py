@@ -1,0 +1,295 @@
+"""What the READMEs say of the committed runs: their tables are made of these, and no sentence with a figure says otherwise."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepnets import analysis, models, report, runs
+from deepnets.runs import Run
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "results/README.md")
+ALIKE, COPY = "not distinguishable", "CIFAR-10 (JPEG copy)"
+TEXT = re.sub(r"\s+", " ", "\n".join((ROOT / page).read_text() for page in PAGES))
+
+
+def test_the_tables_are_made_from_the_committed_runs(tmp_path):
+    full, control = (runs.find(ROOT / "results" / tier) for tier in ("full", "control"))
+    blocks = {
+        "demo": report.runs_table(runs.find(ROOT / "results" / "demo")),
+        "overview": report.overview_table(full, control),
+        "small": report.study_table(runs.find(ROOT / "results" / "small")),
+        "full": report.study_table(full),
+        "reported": report.reported_table(full + control),
+        "bench": report.bench_table(json.loads((ROOT / "benchmarks" / "cpu.json").read_text())),
+    }
+    copies = [tmp_path / page.replace("/", "-") for page in PAGES]
+    for page, copy in zip(PAGES, copies, strict=True):
+        shutil.copy(ROOT / page, copy)
+    report.fill(copies, blocks)
+    for page, copy in zip(PAGES, copies, strict=True):
+        assert copy.read_text() == (ROOT / page).read_text()
+
+
+def test_all_committed_runs_can_be_compared():
+    table = analysis.accuracies(runs.find(ROOT / "results"))
+    assert table["seeds"].sum() == len([*(ROOT / "results").rglob("run.json")])
+    assert set(table.query("tier == '' and train_images == 5000")["precision"]) == {"fp32", "bf16"}
+
+
+@pytest.fixture(scope="module")
+def full():
+    return runs.find(ROOT / "results" / "full")
+
+
+@pytest.fixture(scope="module")
+def accuracy(full):
+    return analysis.accuracies(full).set_index(["dataset", "recipe", "network"]).sort_index()
+
+
+def of(full, dataset):
+    return [run for run in full if run.info["dataset"] == dataset]
+
+
+def test_what_is_said_of_improved_against_original_on_all_images(full):
+    rows = analysis.primary(of(full, "cifar10")).to_dict("records")
+    verdicts = {row["network"]: analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows}
+    assert verdicts == {"googlenet_improved": "better", "resnet18_improved": ALIKE, "vgg16_improved": ALIKE}
+    assert [row["seeds"] for row in rows] == [1, 3, 3]
+    by_name = {row["network"]: row for row in rows}
+    first, second = (by_name[name] for name in ("googlenet_improved", "resnet18_improved"))
+    assert first["better"] == second["better"] == 1
+    points = [
+        f"by {100 * row['value']:.1f} points ({100 * row['low']:.1f} to {100 * row['high']:.1f})" for row in (first, second)
+    ]
+    assert f"is better than the original on CIFAR-10: {points[0]} over three seeds" in TEXT
+    assert f"is ahead in the same way, {points[1]}; but" in TEXT
+    assert f"falls short (p = {second['p_holm']:.3f})" in TEXT
+    rows = analysis.primary(of(full, "mnist")).to_dict("records")
+    assert [analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows] == [ALIKE] * 3
+
+
+def test_what_is_said_of_architecture_against_recipe_on_all_images(full, accuracy):
+    assert accuracy.loc[(COPY, "tuned", "vgg16"), "accuracy"] - accuracy.loc[(COPY, "plain", "vgg16"), "accuracy"] > 0.07
+    assert all(accuracy.loc[(dataset, "plain", "vgg16_improved"), "stuck"] for dataset in (COPY, "MNIST"))
+    assert set(accuracy["seeds"]) == {1, 3}
+    crossed = analysis.two_by_two(of(full, "cifar10")).query("not stuck")
+    effects = crossed.set_index(["network", "effect"])["value"].unstack()
+    assert set(effects.index) == {"googlenet_improved", "resnet18_improved"}
+    assert (effects["recipe"] > 3 * effects["architecture"].abs()).all()
+    for seed in range(3):
+        one = [run for run in of(full, "cifar10") if run.info["seed"] == seed]
+        effects = analysis.two_by_two(one).set_index(["network", "effect"])["value"].unstack().loc["resnet18_improved"]
+        assert effects["recipe"] > 3 * abs(effects["architecture"])
+
+
+def test_what_is_said_of_corrupted_images(accuracy):
+    colour = accuracy.loc[COPY, "tuned"]
+    assert colour.loc["vgg16_improved", "noise"] < colour.loc["vgg16", "noise"] - 0.04
+    digits, without = accuracy.loc["MNIST", "tuned"], ["alexnet", "vgg11", "vgg16"]
+    lost = digits["clean"] - digits["contrast"]
+    assert lost[without].max() < 0.005 < 0.05 <= lost.drop(index=without).min()
+    assert digits.loc[["resnet18_improved", "vgg16_improved"], "contrast"].max() < 0.12
+    lower = []
+    for improved in ("googlenet_improved", "resnet18_improved"):
+        original = analysis.ORIGINALS[improved]
+        for recipe in ("plain", "tuned"):
+            colour = accuracy.loc[COPY, recipe]
+            lower += [100 * (colour.loc[original, kind] - colour.loc[improved, kind]) for kind in ("noise", "blur")]
+            assert colour.loc[improved, "contrast"] > colour.loc[original, "contrast"]
+    assert f"are {min(lower):.1f} to {max(lower):.1f} points lower than" in TEXT
+
+
+def test_what_is_said_of_the_confidence_of_vgg16_improved():
+    modest = Run.load(ROOT / "results" / "full" / "cifar10" / "vgg16_improved" / "tuned" / "seed0")
+    assert modest.test["probabilities"].max(1).mean() < modest.accuracy - 0.3
+    assert modest.history["train_loss"].iloc[-1] < 0.3 < 0.7 < modest.history["val_loss"].iloc[-1]
+    assert (round(100 * modest.test["probabilities"].max(1).mean()), round(100 * modest.accuracy)) == (53, 87)
+    sure = Run.load(ROOT / "results" / "control" / "cifar10" / "vgg16_improved" / "best" / "seed0")
+    assert sure.info["test_ece"] < 0.1
+
+
+def test_what_is_said_of_single_changes_is_what_the_runs_say():
+    found = [run for run in runs.find(ROOT / "results" / "small") if run.info["dataset"] == "cifar10"]
+    worth = analysis.changes(found).query("seeds > 1").set_index(["network", "effect"])
+    by_seed = [analysis.changes([run for run in found if run.info["seed"] == seed]) for seed in range(3)]
+    by_seed = [table.set_index(["network", "effect"]).loc[worth.index] for table in by_seed]
+    assert set(worth["seeds"]) == {3}
+    assert {analysis.ORIGINALS.get(name, name) for name, _ in worth.index} == {"resnet18", "googlenet"}
+    counts = len(worth), by_seed[0]["told"].sum(), worth["told"].sum()
+    said = "Of {} single changes to ResNet18 and GoogLeNet the rule tells {} from no change if one seed is trained, and {} with"
+    assert f"{said.format(*counts)} three;" in TEXT
+    shown, nearest = ("googlenet_improved", "batch norm in the stem"), ("resnet18_improved", "3x3 stem")
+    assert [*worth.index[worth["told"]]] == [shown]
+    points = "{:+.2f} points ({:+.2f} to {:+.2f})"
+    said = [points.format(*(100 * worth.loc[change, ["value", "low", "high"]])) for change in (shown, nearest)]
+    assert f"can be told from no change: {said[0]}." in TEXT
+    assert worth["value"].abs().idxmin() == nearest
+    again = {(run.label, run.info["seed"]): run for run in runs.find(ROOT / "results" / "again")}
+    held, moved = [], []
+    for run in found:
+        other = again.get((run.label, run.info["seed"])) if run.info["recipe"]["name"] == "tuned" else None
+        moved += [100 * abs(other.accuracy - run.accuracy)] if other else []
+        held.append(Run(other.path, other.info | {"tier": "small"}) if other else run)
+    assert len(moved) == 6
+    assert f"these six end up to {max(moved):.1f} points from where they were" in TEXT
+    assert f"by {min(moved):.1f} to {max(moved):.1f} points either way" in (ROOT / "studies" / "README.md").read_text()
+    table = analysis.changes(held).query("seeds > 1").set_index(["network", "effect"])
+    other = ("resnet18", "He's initialisation")
+    assert [*table.index[table["told"]]] == [
+        ("googlenet_improved", "3x3 stem"),
+        other,
+    ]  # the former's original was not trained again
+    rows = [table.loc[change, ["value", "low", "high"]] * 100 for change in (shown, other, nearest)]
+    assert "told no more ({:+.2f} points, {:+.2f} to {:+.2f}), and".format(*rows[0]) in TEXT
+    assert "He's initialisation of ResNet18 is ({:+.2f} points, {:+.2f} to {:+.2f};".format(*rows[1]) in TEXT
+    assert "the improved ResNet18: {}, or {:+.2f} ({:+.2f} to {:+.2f}) against".format(said[1], *rows[2]) in TEXT
+
+
+def test_what_is_said_of_vgg16s_changes_is_what_the_runs_say():
+    found = [run for run in runs.find(ROOT / "results" / "small") if run.info["dataset"] == "cifar10"]
+    worth = 100 * analysis.changes(found).set_index(["network", "effect"])["value"]
+    effects = ("batch norm", "He's initialisation")
+    gains, costs = [worth["vgg16", effect] for effect in effects], [-worth["vgg16_improved", effect] for effect in effects]
+    own = [100 * run.accuracy for run in found if run.path.parts[-3:-1] == ("vgg16", "tuned")]
+    assert gains[0] > max(own) - min(own) > gains[1]
+    assert (
+        "gave the original {:.1f} points, more than its seeds differ by, and He's initialisation {:.1f}, which is not more; "
+        "both cost the improved form points ({:.1f} and {:.1f})"
+    ).format(*gains, *costs) in TEXT
+    assert f"Batch norm alone gave VGG16 {gains[0]:.0f} points there" in TEXT
+    cells = {(run.label, run.info["recipe"]["name"]): 100 * run.accuracy for run in found}
+    bare, clipped, warmed = (cells["vgg16_improved", name] for name in ("plain", "plain-clip=5.0", "plain-warmup=0.05"))
+    field = cells["vgg16_improved-init=field", "plain"]
+    assert f"takes it from {bare:.1f} to {clipped:.1f} %" in TEXT
+    said = f"bound on the gradient ({clipped:.1f} %) or with the original's initialisation ({field:.1f} %)"
+    assert f"{said}, and not with a warm-up ({warmed:.1f} %)" in TEXT
+    seeds = {run.info["seed"]: 100 * run.accuracy for run in found if run.path.parts[-3:-1] == ("vgg16_improved", "tuned")}
+    assert "the poorest of three ({:.1f}, {:.1f} and {:.1f} %)".format(*(seeds[seed] for seed in range(3))) in TEXT
+    assert seeds[0] == min(seeds.values())
+    assert worth.abs().idxmax() == ("vgg16_improved", effects[1])
+    assert costs[1] > 4 * (max(seeds.values()) - seeds[0])
+    assert f"was {costs[1]:.0f} points higher without that" in TEXT
+
+
+def test_what_is_said_beside_the_figures_at_64_pixels_holds():
+    table = analysis.accuracies(runs.find(ROOT / "results" / "full"))
+    distances = {}
+    for _, row in table.iterrows():
+        others = report.REPORTED[row["dataset"].split(" (")[0], 64].get(row["network"])
+        if others:
+            distances[row["dataset"], row["network"], row["recipe"]] = 100 * row["accuracy"] - float(others)
+    assert min(gap for (_, _, recipe), gap in distances.items() if recipe == "tuned") > -0.001
+    digits = table[(table["dataset"] == "MNIST") & (table["recipe"] == "tuned")].set_index("network")
+    others = {name: float(share) / 100 for name, share in report.REPORTED["MNIST", 64].items() if name in digits.index}
+    assert {name for name, share in others.items() if digits.loc[name, "low"] < share} == {
+        "googlenet", "googlenet_improved", "resnet18_improved", "vgg16_improved",
+    }  # fmt: skip
+    bare = {key[1]: gap for key, gap in distances.items() if key[0] == "CIFAR-10 (JPEG copy)" and key[2] == "plain"}
+    assert round(bare.pop("resnet18")) == 9
+    assert round(bare.pop("vgg16")) == 3
+    assert bare.pop("vgg16_improved") < -60
+    assert bare.keys() == {"resnet18_improved", "googlenet", "googlenet_improved"}
+    assert (round(max(bare.values())), round(min(bare.values()))) == (-4, -6)
+    assert max(abs(distances["MNIST", network, "plain"]) for network in ("resnet18", "vgg16")) < 0.15
+    for network in ("resnet18_improved", "googlenet"):
+        assert distances["MNIST", network, "plain"] == pytest.approx(-0.5, abs=0.1)
+    assert -1.5 < distances["MNIST", "googlenet_improved", "plain"] < -1
+    run = Run.load(ROOT / "results" / "full" / "mnist" / "googlenet_improved" / "plain" / "seed0")
+    before, end = run.history["val_accuracy"].iloc[-2:]
+    assert before - end == pytest.approx(0.005, abs=0.001)
+
+
+def test_what_the_benchmarks_say_is_what_was_measured():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    pair = (runs.find(ROOT / "results" / "precision" / name) for name in ("fp32", "bf16"))
+    assert precision_sentence(*pair) in text.replace("\n", " ")
+    assert report.bench_table(json.loads((ROOT / "benchmarks" / "cpu-without-bf16.json").read_text())) in text
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("run.json")), ids=lambda p: str(p.parent.relative_to(ROOT)))
+def test_committed_predictions_give_the_committed_figures(path):
+    run = Run.load(path.parent)
+    assert run.correct.sum() == run.info["test_correct"]
+    assert len(run.correct) == run.info["test_total"]
+    assert len(run.history) == run.info["epochs"]
+    assert run.info["parameters"] == models.count_parameters(
+        models.blueprint(run.info["model"], len(run.info["classes"]), run.info["in_channels"], **run.info["options"])
+    )
+
+
+def test_what_is_said_of_compression_is_what_the_runs_say():
+    found = runs.find(ROOT / "results" / "compression")
+    titles = ("CIFAR-10", "CIFAR-10 (JPEG copy)")
+    original, copy = ([run for run in found if run.info["dataset_title"] == title] for title in titles)
+    row = analysis.paired(original, copy)
+    assert len(row["pairs"]) == 3
+    assert all((a.test["labels"] == b.test["labels"]).all() for a, b in row["pairs"]), "the same images in the same order"
+    said = (
+        "over 3 seeds the mean accuracy is {first:.1f} % on the original images and {second:.1f} % on the copy: {value:+.2f} "
+        "points, 95 % interval {low:+.2f} to {high:+.2f} (over other seeds and test images)"
+    ).format(**in_points(row))
+    assert said in TEXT
+
+
+def test_what_is_said_of_the_original_images_is_what_the_runs_say():
+    found = [run for tier in ("full", "control") for run in runs.find(ROOT / "results" / tier) if run.info["seed"] == 0]
+    percent = {(run.info["dataset_title"], run.info["model"], run.info["recipe"]["name"]): 100 * run.accuracy for run in found}
+    both = [
+        [percent[title, name, "tuned"] for title in ("CIFAR-10", "CIFAR-10 (JPEG copy)")] for name in ("resnet18", "resnet20")
+    ]
+    said = "On the original images ResNet18 reaches {:.1f} % under `tuned` (with the same seed on the copy {:.1f} %)".format(
+        *both[0]
+    )
+    said += ", and ResNet20 in thirty epochs {:.1f} % (on the copy {:.1f} %)".format(*both[1])
+    assert said in TEXT
+    names = ("vgg16_improved", "resnet18_improved", "googlenet_improved")
+    best = [percent["CIFAR-10 (JPEG copy)", name, "best"] for name in names]
+    means = (
+        analysis.accuracies(runs.find(ROOT / "results" / "full" / "cifar10")).query("recipe == 'tuned'").set_index("network")
+    )
+    tuned = [100 * means.loc[name, "accuracy"] for name in names]
+    said = "improved VGG16 reaches {:.1f} % on the copy, ResNet18 {:.1f} % and GoogLeNet {:.1f} %: ".format(*best)
+    gains = "{:.1f}, {:.1f} and {:.1f} points more than under `tuned`".format(
+        *(a - b for a, b in zip(best, tuned, strict=True))
+    )
+    assert said + gains in TEXT
+    lossless = percent["CIFAR-10", "resnet18_improved", "best"]
+    assert f"on the original images the same training of ResNet18 reaches {lossless:.1f} %" in TEXT
+    assert lossless > best[1] + 2
+    best = [percent["MNIST", name, "best"] for name in names[1:]]
+    tuned = [percent["MNIST", name, "tuned"] for name in names[1:]]
+    assert min(best) >= 99.7
+    said = "give the improved ResNet18 {:.2f} % and GoogLeNet {:.2f} %, where ten of `tuned` give {:.2f} and {:.2f} %".format(
+        *best, *tuned
+    )
+    assert said in TEXT
+    control = {run.info["dataset_title"]: run for run in found if run.info["epochs"] > 100}
+    shares = [100 * control[title].accuracy for title in ("CIFAR-10", "CIFAR-10 (JPEG copy)")]
+    assert "reaches {:.1f} % on the original images (on the copy {:.1f} %)".format(*shares) in TEXT
+    assert shares[0] >= 91.25 > shares[1] + 4
+    assert f"reaches {shares[0]:.1f} %, where they report 91.25 %" in TEXT
+    assert f"on the copy that training reaches {shares[1]:.1f} %" in TEXT
+    for run in control.values():
+        dropped = run.history[run.history["learning_rate"] < 0.05]
+        assert run.history["train_accuracy"].iloc[-1] > 0.99
+        assert dropped["val_accuracy"].max() - dropped["val_accuracy"].iloc[0] < 0.01
+        assert run.history["val_loss"].iloc[-1] > 1.2 * dropped["val_loss"].min()
+
+
+def in_points(row: dict[str, Any]) -> dict[str, float]:
+    """What `analysis.paired` says, in points of accuracy."""
+    return {name: 100 * value for name, value in row.items() if name != "pairs"}
+
+
+def precision_sentence(fp32: list[Run], bf16: list[Run]) -> str:
+    """How the accuracies of the same jobs trained in `fp32` and in `bf16` differ, seed by seed."""
+    row = analysis.paired(fp32, bf16)
+    return f"Over {len(row['pairs'])} seeds the mean accuracy is " + (
+        "{first:.2f} % in fp32 and {second:.2f} % in bf16: {value:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f} "
+        "(over other seeds and test images; pairs of a seed differ by up to {apart:.2f})."
+    ).format(**in_points(row))
