@@ -199,7 +199,7 @@ def _report(args: argparse.Namespace) -> None:
         blocks = {"demo": report.runs_table(found)}
         if args.tiers:
             blocks |= {"small": report.study_table(small), "full": report.study_table(full)}
-            blocks["reported"] = report.reported_table(full + control)
+            blocks["reported"] = report.reported_table(full, control)
             blocks["overview"] = report.overview_table(full, control)
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))

@@ -35,7 +35,7 @@ def write(
     """
     runs, small = _alike(runs), _alike(small)
     out.mkdir(parents=True, exist_ok=True)
-    found = numbers(runs) | {f"small/{key}": value for key, value in (numbers(small) | _changes(small)).items()}
+    found = numbers(runs) | {f"small/{key}": value for key, value in numbers(small).items()}
     found |= {f"models/{name}/macs": f"{form(name)['macs'] / 1e6:,.1f}" for name, _, _ in FORMS}
     held = analysis.accuracies(control)
     for _, row in held[held["dataset"].str.startswith("CIFAR-10")].iterrows():
@@ -103,7 +103,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
         found |= _effect(f"{names[row['dataset']]}/{row['network']}/{row['effect']}", row)
     for dataset in names.values():
         found |= _mistakes([run for run in runs if run.info["dataset"] == dataset], dataset)
-    return found
+    return found | _changes(runs)
 
 
 def _changes(runs: Sequence[Run]) -> dict[str, str]:

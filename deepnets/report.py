@@ -259,11 +259,12 @@ def overview_table(full: list[Run], control: list[Run]) -> str:
     return _markdown(costs[["parameters", "mult-adds M"]].join(wide).fillna("").reset_index())
 
 
-def reported_table(runs: list[Run]) -> str:
-    """Trainings on all images beside what others report of networks of that name, in Markdown.
+def reported_table(full: list[Run], control: list[Run]) -> str:
+    """Trainings on all images, without the single changes, beside what others report of networks of that name, in Markdown.
 
     What they report at 32x32 was trained on changed images and stands beside such runs only.
     """
+    runs = analysis.unchanged(full) + control
     shown = readable(analysis.accuracies(runs))
     for size in (64, 32):
         others = [REPORTED.get((title.split(" (")[0], size), {}) for title in shown["dataset"]]

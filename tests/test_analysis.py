@@ -261,11 +261,11 @@ def test_the_readmes_table_has_every_cell_and_sentence(square):
 
 
 def test_what_others_report_stands_beside_runs_that_it_can_be_held_against():
-    found = [made("resnet18", "plain", 0.7, tier="full"), made("resnet18", "tuned", 0.8, tier="full")]
-    found += [made("resnet20", "plain-augment=True", 0.9, tier="control"), made("resnet8", "tuned", 0.5, tier="control")]
-    for run in found:
-        run.info["dataset"] = "cifar10"
-    head, _, *rows = (line.strip("| ").split(" | ") for line in report.reported_table(found).splitlines() if "|" in line)
+    full = [made("resnet18", recipe, 0.8, tier="full") for recipe in ("tuned", "tuned-augment=False")]
+    full.append(made("resnet18", "plain", 0.7, tier="full"))
+    control = [made("resnet20", "plain-augment=True", 0.9, tier="control"), made("resnet8", "tuned", 0.5, tier="control")]
+    lines = report.reported_table(full, control).splitlines()
+    head, _, *rows = (line.strip("| ").split(" | ") for line in lines if "|" in line)
     columns = [head.index(name) for name in ("network", "tier", "recipe", "accuracy %", "others at 64", "others at 32")]
     assert [[row[i].strip() for i in columns] for row in rows] == [
         ["resnet20", "control", "plain, augment=True", "90.00", "", "91.25"],
@@ -299,3 +299,31 @@ def test_a_cell_of_both_kinds_of_device_costs_what_its_trainings_on_a_processor_
     [row] = analysis.accuracies(runs).to_dict("records")
     assert (row["train_seconds"], row["core_seconds"], row["devices"]) == (15.0, 30.0, ["NVIDIA H100", "any"])
     assert ", fp32, NVIDIA H100 and any\n" in report.study_table(runs), "nobody is left out"
+
+
+def test_the_overview_has_a_row_a_network_and_a_column_a_recipe():
+    full = [made("resnet18", "tuned", 0.5 + seed / 100, seed, tier="full") for seed in range(3)]
+    full += [made("resnet18", "plain", 0.4, tier="full"), made("resnet18", "tuned-augment=False", 0.45, tier="full")]
+    full += [made("vgg11", "tuned", 0.6, tier="full")]
+    control = [made("resnet18", "best", 0.7, tier="control"), made("vgg11", "best", 0.8, tier="control")]
+    control[1].info["data_sha256"] = "of other images"
+    head, _, *rows = (line[2:-2].split(" | ") for line in report.overview_table(full, control).splitlines())
+    assert head[-3:] == ["CIFAR-10 plain", "CIFAR-10 tuned", "CIFAR-10 best"]
+    [row] = analysis.accuracies(full[:3]).to_dict("records")
+    half = 50 * (row["high"] - row["low"])
+    assert [[row[0], *row[-3:]] for row in rows] == [
+        ["vgg11", "", "60.00", ""],
+        ["resnet18", "40.00", f"51.00 ± {half:.2f}", "70.00"],
+    ]
+
+
+def test_a_table_goes_to_the_page_that_has_a_place_for_it(tmp_path):
+    first, second = tmp_path / "first.md", tmp_path / "second.md"
+    first.write_text("a\n<!-- one -->\nold\n<!-- /one -->\nb")
+    second.write_text("<!-- two -->\n<!-- /two -->")
+    report.fill([first, second], {"one": r"\1", "two": "new"})
+    assert first.read_text() == "a\n<!-- one -->\n\\1\n<!-- /one -->\nb"
+    assert second.read_text() == "<!-- two -->\nnew\n<!-- /two -->"
+    with pytest.raises(UserError, match="no place for the three in"):
+        report.fill([first, second], {"one": "lost", "three": ""})
+    assert "lost" not in first.read_text()
