@@ -87,7 +87,7 @@ def _comparisons(runs: list[Run]) -> Said:
             verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
             said = f"{row['network']} {row['effect']}: {verdict}, {_points(row)}, {_p(row)}"
             if row["seeds"] > 2:
-                said += f", the better of a pair of trainings in {100 * row['better']:.0f} %"
+                said += f", ahead in {100 * row['better']:.0f} % of the pairs of trainings"
             lines.append((where, f"tuned: {said}, {_seeds(row)}."))
     return lines
 
@@ -260,20 +260,21 @@ def overview_table(full: list[Run], control: list[Run]) -> str:
 
 
 def reported_table(full: list[Run], control: list[Run]) -> str:
-    """Trainings on all images, without the single changes, beside what others report of networks of that name, in Markdown.
+    """Trainings on all images beside what others report of networks of that name, if they do, in Markdown.
 
     What they report at 32x32 was trained on changed images and stands beside such runs only.
     """
-    runs = analysis.unchanged(full) + control
+    runs = analysis.unchanged(full) + control  # no single changes
     shown = readable(analysis.accuracies(runs))
     for size in (64, 32):
         others = [REPORTED.get((title.split(" (")[0], size), {}) for title in shown["dataset"]]
         beside = (shown["recipe"] != analysis.PLAIN) | (size == 64)
         rows = zip(others, shown["network"], beside, strict=True)
         shown[f"others at {size}"] = [known.get(network, "") if there else "" for known, network, there in rows]
+    reported = (shown["others at 64"] != "") | (shown["others at 32"] != "")
     kept = ["network", "tier", "dataset", "recipe", "size", "epochs", "accuracy %", "95 % interval"]
     devices = " and ".join(sorted({run.info["device"] for run in runs}))
-    return f"{_markdown(shown[[*kept, 'others at 64', 'others at 32', 'core-hours']])}\n\nTrained on: {devices}."
+    return f"{_markdown(shown.loc[reported, [*kept, 'others at 64', 'others at 32', 'core-hours']])}\n\nTrained on: {devices}."
 
 
 def bench_table(results: dict[str, Any]) -> str:

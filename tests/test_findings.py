@@ -73,6 +73,22 @@ def test_what_is_said_of_improved_against_original_on_all_images(full):
     assert [analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows] == [ALIKE] * 3
 
 
+def test_what_is_said_of_the_seed_that_is_tested(full):
+    """Of the families with three seeds, p of another seed, adjusted with the tests of seed 0 of the others."""
+    tested = [run for run in full if run.info["recipe"]["name"] == "tuned"]
+    several = ("googlenet", "googlenet_improved", "resnet18", "resnet18_improved")
+    found = {}
+    for seed in (1, 2):
+        one = [run for run in of(tested, "cifar10") if run.info["seed"] == (seed if run.label in several else 0)]
+        rows = analysis.primary(one + of(tested, "mnist")).set_index(["dataset", "network"])["p_holm"]
+        found[seed] = [rows[COPY, name] for name in ("googlenet_improved", "resnet18_improved")]
+    assert max(found[1]) < 0.05 < min(found[2])
+    said = (
+        "would count as better (adjusted p: GoogLeNet {:.3f}, ResNet18 {:.3f}), with that of seed 2 neither ({:.3f} and {:.2f})"
+    )
+    assert said.format(*found[1], *found[2]) in TEXT
+
+
 def test_what_is_said_of_architecture_against_recipe_on_all_images(full, accuracy):
     assert accuracy.loc[(COPY, "tuned", "vgg16"), "accuracy"] - accuracy.loc[(COPY, "plain", "vgg16"), "accuracy"] > 0.07
     assert all(accuracy.loc[(dataset, "plain", "vgg16_improved"), "stuck"] for dataset in (COPY, "MNIST"))
@@ -93,7 +109,7 @@ def test_what_is_said_of_corrupted_images(accuracy):
     digits, without = accuracy.loc["MNIST", "tuned"], ["alexnet", "vgg11", "vgg16"]
     lost = digits["clean"] - digits["contrast"]
     assert lost[without].max() < 0.005 < 0.05 <= lost.drop(index=without).min()
-    assert digits.loc[["resnet18_improved", "vgg16_improved"], "contrast"].max() < 0.12
+    assert digits.loc[["resnet20", "resnet18_improved", "vgg16_improved"], "contrast"].max() < 0.14
     lower = []
     for improved in ("googlenet_improved", "resnet18_improved"):
         original = analysis.ORIGINALS[improved]
@@ -121,8 +137,10 @@ def test_what_is_said_of_single_changes_is_what_the_runs_say():
     assert set(worth["seeds"]) == {3}
     assert {analysis.ORIGINALS.get(name, name) for name, _ in worth.index} == {"resnet18", "googlenet"}
     counts = len(worth), by_seed[0]["told"].sum(), worth["told"].sum()
-    said = "Of {} single changes to ResNet18 and GoogLeNet the rule tells {} from no change if one seed is trained, and {} with"
-    assert f"{said.format(*counts)} three;" in TEXT
+    said = (
+        "By the rule, {1} of {0} single changes to ResNet18 and GoogLeNet make a difference if one seed is trained, and {2} if"
+    )
+    assert f"{said.format(*counts)} three are;" in TEXT
     shown, nearest = ("googlenet_improved", "batch norm in the stem"), ("resnet18_improved", "3x3 stem")
     assert [*worth.index[worth["told"]]] == [shown]
     points = "{:+.2f} points ({:+.2f} to {:+.2f})"
@@ -136,7 +154,10 @@ def test_what_is_said_of_single_changes_is_what_the_runs_say():
         moved += [100 * abs(other.accuracy - run.accuracy)] if other else []
         held.append(Run(other.path, other.info | {"tier": "small"}) if other else run)
     assert len(moved) == 6
-    assert f"these six end up to {max(moved):.1f} points from where they were" in TEXT
+    assert (
+        f"(of ResNet18, its improved form and the improved GoogLeNet) end up to {max(moved):.1f} points from where they were"
+        in TEXT
+    )
     assert f"by {min(moved):.1f} to {max(moved):.1f} points either way" in (ROOT / "studies" / "README.md").read_text()
     table = analysis.changes(held).query("seeds > 1").set_index(["network", "effect"])
     other = ("resnet18", "He's initialisation")
@@ -150,6 +171,13 @@ def test_what_is_said_of_single_changes_is_what_the_runs_say():
     assert "the improved ResNet18: {}, or {:+.2f} ({:+.2f} to {:+.2f}) against".format(said[1], *rows[2]) in TEXT
 
 
+def test_what_is_said_of_short_training_on_mnist():
+    rows = analysis.primary(runs.find(ROOT / "results" / "small")).query("dataset == 'MNIST'").set_index("network")
+    verdicts = {name: analysis.verdict(row["low"], row["high"], row["p_holm"]) for name, row in rows.iterrows()}
+    assert verdicts == {"vgg16_improved": "better", "resnet18_improved": ALIKE, "googlenet_improved": ALIKE}
+    assert f"counts as better, by {100 * rows.loc['vgg16_improved', 'value']:.1f} points, with one seed" in TEXT
+
+
 def test_what_is_said_of_vgg16s_changes_is_what_the_runs_say():
     found = [run for run in runs.find(ROOT / "results" / "small") if run.info["dataset"] == "cifar10"]
     worth = 100 * analysis.changes(found).set_index(["network", "effect"])["value"]
@@ -161,7 +189,6 @@ def test_what_is_said_of_vgg16s_changes_is_what_the_runs_say():
         "gave the original {:.1f} points, more than its seeds differ by, and He's initialisation {:.1f}, which is not more; "
         "both cost the improved form points ({:.1f} and {:.1f})"
     ).format(*gains, *costs) in TEXT
-    assert f"Batch norm alone gave VGG16 {gains[0]:.0f} points there" in TEXT
     cells = {(run.label, run.info["recipe"]["name"]): 100 * run.accuracy for run in found}
     bare, clipped, warmed = (cells["vgg16_improved", name] for name in ("plain", "plain-clip=5.0", "plain-warmup=0.05"))
     field = cells["vgg16_improved-init=field", "plain"]
@@ -173,7 +200,6 @@ def test_what_is_said_of_vgg16s_changes_is_what_the_runs_say():
     assert seeds[0] == min(seeds.values())
     assert worth.abs().idxmax() == ("vgg16_improved", effects[1])
     assert costs[1] > 4 * (max(seeds.values()) - seeds[0])
-    assert f"was {costs[1]:.0f} points higher without that" in TEXT
 
 
 def test_what_is_said_beside_the_figures_at_64_pixels_holds():
@@ -269,6 +295,10 @@ def test_what_is_said_of_the_original_images_is_what_the_runs_say():
     )
     assert said in TEXT
     control = {run.info["dataset_title"]: run for run in found if run.info["epochs"] > 100}
+    pairs = [(run, other) for run in found for other in found if run.info["dataset_title"] == "CIFAR-10" and costs(run, other)]
+    cost = [100 * (run.accuracy - other.accuracy) for run, other in pairs]
+    assert len(cost) == 4
+    assert f"costs {min(cost):.1f} to {max(cost):.1f} points where we trained on both" in TEXT
     shares = [100 * control[title].accuracy for title in ("CIFAR-10", "CIFAR-10 (JPEG copy)")]
     assert "reaches {:.1f} % on the original images (on the copy {:.1f} %)".format(*shares) in TEXT
     assert shares[0] >= 91.25 > shares[1] + 4
@@ -279,6 +309,12 @@ def test_what_is_said_of_the_original_images_is_what_the_runs_say():
         assert run.history["train_accuracy"].iloc[-1] > 0.99
         assert dropped["val_accuracy"].max() - dropped["val_accuracy"].iloc[0] < 0.01
         assert run.history["val_loss"].iloc[-1] > 1.2 * dropped["val_loss"].min()
+
+
+def costs(run: Run, other: Run) -> bool:
+    """Whether both are one training, the `other` on the JPEG copy."""
+    same = ("model", "recipe", "input_size", "seed")
+    return other.info["dataset_title"] == COPY and all(run.info[name] == other.info[name] for name in same)
 
 
 def in_points(row: dict[str, Any]) -> dict[str, float]:
