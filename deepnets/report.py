@@ -245,7 +245,7 @@ def overview_table(full: list[Run], control: list[Run]) -> str:
     """In Markdown: a row a network, its accuracy for each dataset and recipe; of several seeds with half of the interval.
 
     Of the `control` runs those under `best` that saw the same images as the `full` tier. Multiply-adds are of the first
-    dataset's images; those that are best on it under `tuned` come first.
+    dataset's images; the highest accuracies on it come first.
     """
     seen = {run.info["data_sha256"] for run in full}
     best = [run for run in control if run.info["recipe"]["name"] == "best" and run.info["data_sha256"] in seen]
@@ -255,7 +255,7 @@ def overview_table(full: list[Run], control: list[Run]) -> str:
     wide = table.pivot(index="network", columns=["dataset", "recipe"], values="accuracy %")
     wide = wide.reindex(columns=[(name, recipe) for name in table["dataset"].unique() for recipe in ("plain", "tuned", "best")])
     wide.columns = wide.columns.map(" ".join)
-    costs = readable(table[table["recipe"] == analysis.TUNED]).drop_duplicates("network").set_index("network")
+    costs = readable(table).drop_duplicates("network").set_index("network")
     return _markdown(costs[["parameters", "mult-adds M"]].join(wide).fillna("").reset_index())
 
 
@@ -311,11 +311,11 @@ def fill(paths: list[Path], blocks: dict[str, str]) -> None:
     texts = {path: path.read_text() for path in paths}
     for name, block in blocks.items():
         place = re.compile(rf"(?s)(<!-- {name} -->\n).*(<!-- /{name} -->)")
-        having = [path for path in paths if place.search(texts[path])]
-        if not having:
+        places = {path: found for path in paths if (found := place.search(texts[path]))}
+        if not places:
             files = ", ".join(map(str, paths))
             raise UserError(f"no place for the {name} in {files}: <!-- {name} --> and <!-- /{name} -->")
-        for path in having:
-            texts[path] = place.sub(lambda found, block=block: f"{found[1]}{block}\n{found[2]}", texts[path])
+        for path, found in places.items():
+            texts[path] = f"{texts[path][: found.end(1)]}{block}\n{texts[path][found.start(2) :]}"
     for path, text in texts.items():
         path.write_text(text)

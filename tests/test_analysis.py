@@ -311,8 +311,8 @@ def test_the_overview_has_a_row_a_network_and_a_column_a_recipe():
     [row] = analysis.accuracies(full[:3]).to_dict("records")
     half = 50 * (row["high"] - row["low"])
     assert [[row[0], *row[-3:]] for row in rows] == [
-        ["vgg11", "", "60.00", ""],
         ["resnet18", "40.00", f"51.00 ± {half:.2f}", "70.00"],
+        ["vgg11", "", "60.00", ""],
     ]
 
 
