@@ -127,6 +127,15 @@ def test_what_is_said_of_the_confidence_of_vgg16_improved():
     assert (round(100 * modest.test["probabilities"].max(1).mean()), round(100 * modest.accuracy)) == (53, 87)
     sure = Run.load(ROOT / "results" / "control" / "cifar10" / "vgg16_improved" / "best" / "seed0")
     assert sure.info["test_ece"] < 0.1
+    found = {run.label: run for run in runs.find(ROOT / "results" / "confidence")}
+    he, field = found["vgg16_improved"], found["vgg16_improved-init=field"]
+    confidence = [100 * run.test["probabilities"].max(1).mean() for run in (he, field)]
+    said = "has a mean confidence of {:.0f} % where {:.0f} % of its answers are right, and with VGG16's initialisation {:.0f} %"
+    assert said.format(confidence[0], 100 * he.accuracy, confidence[1]) in TEXT
+    assert 91 - confidence[1] < (91 - confidence[0]) / 2
+    last = he.history.iloc[-1]
+    assert last["val_loss"] > last["train_loss"]
+    assert last["val_accuracy"] > last["train_accuracy"]
 
 
 def test_what_is_said_of_single_changes_is_what_the_runs_say():

@@ -133,6 +133,12 @@ def modest(runs):
 
 
 @claim
+def modest_start(_runs):
+    found = {run.label: surplus(run) for run in find(ROOT / "results" / "confidence")}
+    return found["vgg16_improved"] < 1.5 * found["vgg16_improved-init=field"] < 0
+
+
+@claim
 def brittle(runs):
     table = analysis.accuracies(colour(runs)).set_index(["recipe", "network"])
     families = product((analysis.PLAIN, analysis.TUNED), ("resnet18", "googlenet"))
