@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
 
-    report = commands.add_parser("report", help="what is made from runs: pictures, a README's tables, a paper's numbers")
+    report = commands.add_parser("report", help="what is made from runs: pictures, tables of Markdown files, a paper's numbers")
     report.set_defaults(command=_report)
     report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
     report.add_argument("--tiers", type=Path, metavar="DIR", help="folder of the tiers small, full, control, compression")
@@ -199,8 +199,7 @@ def _report(args: argparse.Namespace) -> None:
         blocks = {"demo": report.runs_table(found)}
         if args.tiers:
             blocks |= {"small": report.study_table(small), "full": report.study_table(full)}
-            blocks["reported"] = report.reported_table(full, control)
-            blocks["overview"] = report.overview_table(full, control)
+            blocks |= {"overview": report.overview_table(full, control), "reported": report.reported_table(full, control)}
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))
         report.fill(args.readme, blocks)

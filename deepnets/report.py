@@ -242,10 +242,10 @@ def study_table(runs: list[Run]) -> str:
 
 
 def overview_table(full: list[Run], control: list[Run]) -> str:
-    """In Markdown: a row a network, its accuracy for each dataset and recipe; of several seeds with half of the interval.
+    """In Markdown, a row a network: its accuracy by dataset and recipe, with half of the interval if there are several seeds.
 
     Of the `control` runs those under `best` that saw the same images as the `full` tier. Multiply-adds are of the first
-    dataset's images; the highest accuracies on it come first.
+    dataset's images; the highest accuracies on it, without `best`, come first.
     """
     seen = {run.info["data_sha256"] for run in full}
     best = [run for run in control if run.info["recipe"]["name"] == "best" and run.info["data_sha256"] in seen]
@@ -255,7 +255,7 @@ def overview_table(full: list[Run], control: list[Run]) -> str:
     wide = table.pivot(index="network", columns=["dataset", "recipe"], values="accuracy %")
     wide = wide.reindex(columns=[(name, recipe) for name in table["dataset"].unique() for recipe in ("plain", "tuned", "best")])
     wide.columns = wide.columns.map(" ".join)
-    costs = readable(table).drop_duplicates("network").set_index("network")
+    costs = readable(table[table["recipe"] != "best"]).drop_duplicates("network").set_index("network")
     return _markdown(costs[["parameters", "mult-adds M"]].join(wide).fillna("").reset_index())
 
 
@@ -264,8 +264,8 @@ def reported_table(full: list[Run], control: list[Run]) -> str:
 
     What they report at 32x32 was trained on changed images and stands beside such runs only.
     """
-    runs = analysis.unchanged(full) + control  # no single changes
-    shown = readable(analysis.accuracies(runs))
+    table = analysis.accuracies(analysis.unchanged(full) + control)  # no single changes
+    shown = readable(table)
     for size in (64, 32):
         others = [REPORTED.get((title.split(" (")[0], size), {}) for title in shown["dataset"]]
         beside = (shown["recipe"] != analysis.PLAIN) | (size == 64)
@@ -273,7 +273,7 @@ def reported_table(full: list[Run], control: list[Run]) -> str:
         shown[f"others at {size}"] = [known.get(network, "") if there else "" for known, network, there in rows]
     reported = (shown["others at 64"] != "") | (shown["others at 32"] != "")
     kept = ["network", "tier", "dataset", "recipe", "size", "epochs", "accuracy %", "95 % interval"]
-    devices = " and ".join(sorted({run.info["device"] for run in runs}))
+    devices = " and ".join(sorted(set(table.loc[reported, "devices"].explode())))
     return f"{_markdown(shown.loc[reported, [*kept, 'others at 64', 'others at 32', 'core-hours']])}\n\nTrained on: {devices}."
 
 

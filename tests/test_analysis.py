@@ -303,7 +303,7 @@ def test_a_cell_of_both_kinds_of_device_costs_what_its_trainings_on_a_processor_
 def test_the_overview_has_a_row_a_network_and_a_column_a_recipe():
     full = [made("resnet18", "tuned", 0.5 + seed / 100, seed, tier="full") for seed in range(3)]
     full += [made("resnet18", "plain", 0.4, tier="full"), made("resnet18", "tuned-augment=False", 0.45, tier="full")]
-    full += [made("vgg11", "tuned", 0.6, tier="full")]
+    full += [made("vgg11", "tuned", 0.6, tier="full")]  # ahead of ResNet18 but under `best`
     control = [made("resnet18", "best", 0.7, tier="control"), made("vgg11", "best", 0.8, tier="control")]
     control[1].info["data_sha256"] = "of other images"
     head, _, *rows = (line[2:-2].split(" | ") for line in report.overview_table(full, control).splitlines())
@@ -311,8 +311,8 @@ def test_the_overview_has_a_row_a_network_and_a_column_a_recipe():
     [row] = analysis.accuracies(full[:3]).to_dict("records")
     half = 50 * (row["high"] - row["low"])
     assert [[row[0], *row[-3:]] for row in rows] == [
-        ["resnet18", "40.00", f"51.00 ± {half:.2f}", "70.00"],
         ["vgg11", "", "60.00", ""],
+        ["resnet18", "40.00", f"51.00 ± {half:.2f}", "70.00"],
     ]
 
 

@@ -60,6 +60,12 @@ def test_train_compare_report_and_again(run, tmp_path):
     assert code == 2
     assert "is not what 'deepnets bench --json' prints" in err
     assert all((tmp_path / line).read_bytes().startswith(b"\x89PNG") for line in out.splitlines())
+    pages = [tmp_path / "first.md", tmp_path / "second.md"]
+    pages[0].write_text("nothing to fill")
+    pages[1].write_text("<!-- demo -->\n<!-- /demo -->")
+    assert run("report", "runs", "--out", "pictures", *(f"--readme={page}" for page in pages))[0] == 0
+    assert pages[0].read_text() == "nothing to fill"
+    assert "| resnet8 |" in pages[1].read_text()
 
 
 def test_the_paper_is_not_made_of_other_runs(run):
