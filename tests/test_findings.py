@@ -101,6 +101,19 @@ def test_what_is_said_of_architecture_against_recipe_on_all_images(full, accurac
         assert effects["recipe"] > 3 * abs(effects["architecture"])
 
 
+def test_what_is_said_of_single_changes_on_all_images(full, accuracy):
+    found = of(full, "cifar10")
+    worth = 100 * analysis.changes(found).query("network == 'resnet18_improved'").set_index("effect")[["value", "low", "high"]]
+    falling, augmented = (worth.loc[name] for name in ("falling rate", "augmentation"))
+    assert "costs the improved ResNet18 {:.2f} points ({:.2f} to {:.2f})".format(*falling) in TEXT
+    assert "and augmentation {:.2f} ({:.2f} to {:.2f})".format(*augmented) in TEXT
+    tuned, plain = (accuracy.loc[(COPY, recipe, "resnet18_improved"), "points"] for recipe in ("tuned", "plain"))
+    assert f"lie {100 * (max(tuned) - min(tuned)):.2f} points apart" in TEXT
+    assert f"more than the {100 * (tuned[0] - plain[0]):.2f} points of the whole recipe" in TEXT
+    assert falling["value"] + augmented["value"] > 100 * (tuned[0] - plain[0])
+    assert len(worth) == 2
+
+
 def test_what_is_said_of_corrupted_images(accuracy):
     colour = accuracy.loc[COPY, "tuned"]
     assert colour.loc["vgg16_improved", "noise"] < colour.loc["vgg16", "noise"] - 0.04

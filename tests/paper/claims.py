@@ -113,6 +113,29 @@ def near_miss(runs):
 
 
 @claim
+def by_seed(runs):
+    several = {run.label for run in colour(runs) if run.info["seed"] == 2}
+    significant = []
+    for seed in (1, 2):
+        chosen = [run for run in colour(runs) if run.info["seed"] == (seed if run.label in several else 0)]
+        rows = analysis.primary(chosen + [run for run in runs if run.info["dataset"] == "mnist"])
+        significant.append(set(rows.query("p_holm < 0.05")["network"]))
+    return significant == [{"resnet18_improved", "googlenet_improved"}, set()]
+
+
+@claim
+def single_most(runs):
+    worth = analysis.changes(colour(runs)).query("network == 'resnet18_improved'").set_index("variant")["value"]
+    worth = worth[["augment=False", "schedule=constant"]]
+    full, bare = (
+        {run.info["seed"]: run.accuracy for run in runs if run.path.parts[-4:-1] == ("cifar10", "resnet18_improved", recipe)}
+        for recipe in (analysis.TUNED, analysis.PLAIN)
+    )
+    apart = max(full.values()) - min(full.values())
+    return worth.min() > 10 * apart and worth.sum() > full[0] - bare[0]
+
+
+@claim
 def too_modest(runs):
     return all(surplus(run) < 0 and run.info["temperature"] < 1 for run in tuned(runs))
 
