@@ -111,6 +111,8 @@ def test_what_is_said_of_single_changes_on_all_images(full, accuracy):
     assert f"lie {100 * (max(tuned) - min(tuned)):.2f} points apart" in TEXT
     assert f"more than the {100 * (tuned[0] - plain[0]):.2f} points of the whole recipe" in TEXT
     assert falling["value"] + augmented["value"] > 100 * (tuned[0] - plain[0])
+    form = 100 * analysis.two_by_two(found).set_index(["network", "effect"])["value"]["resnet18_improved", "architecture"]
+    assert min(falling["value"], augmented["value"]) > 3 * form
     assert len(worth) == 2
 
 
