@@ -226,8 +226,8 @@ def test_what_is_said_of_vgg16s_changes():
     assert costs[1] > 4 * (max(seeds.values()) - seeds[0])
 
 
-def test_what_is_said_beside_the_figures_at_64_pixels():
-    table = analysis.accuracies(runs.find(ROOT / "results" / "full"))
+def test_what_is_said_beside_the_figures_at_64_pixels(accuracy):
+    table = accuracy.reset_index()
     distances = {}
     for _, row in table.iterrows():
         others = report.REPORTED[row["dataset"].split(" (")[0], 64].get(row["network"])
@@ -286,9 +286,27 @@ def test_what_is_said_of_compression():
     assert said in TEXT
 
 
-def test_what_is_said_of_the_original_images():
-    found = [run for tier in ("full", "control") for run in runs.find(ROOT / "results" / tier) if run.info["seed"] == 0]
-    percent = {(run.info["dataset_title"], run.info["model"], run.info["recipe"]["name"]): 100 * run.accuracy for run in found}
+@pytest.fixture(scope="module")
+def first(full):
+    """Trainings on all images with seed 0."""
+    return [run for run in full + runs.find(ROOT / "results" / "control") if run.info["seed"] == 0]
+
+
+def test_what_is_said_of_the_cost_of_jpeg(first):
+    same = ("model", "recipe", "input_size")
+    originals, copies = ([run for run in first if run.info["dataset_title"] == title] for title in ("CIFAR-10", COPY))
+    cost = [
+        100 * (run.accuracy - copy.accuracy)
+        for run in originals
+        for copy in copies
+        if all(run.info[name] == copy.info[name] for name in same)
+    ]
+    assert len(cost) == 4
+    assert f"costs {min(cost):.1f} to {max(cost):.1f} points in four trainings made on both" in TEXT
+
+
+def test_what_is_said_of_the_original_images(first, accuracy):
+    percent = {(run.info["dataset_title"], run.info["model"], run.info["recipe"]["name"]): 100 * run.accuracy for run in first}
     both = [[percent[title, name, "tuned"] for title in ("CIFAR-10", COPY)] for name in ("resnet18", "resnet20")]
     said = "On the original images ResNet18 reaches {:.1f} % under `tuned` (with the same seed on the copy {:.1f} %)".format(
         *both[0]
@@ -297,10 +315,7 @@ def test_what_is_said_of_the_original_images():
     assert said in TEXT
     names = ("vgg16_improved", "resnet18_improved", "googlenet_improved")
     best = [percent[COPY, name, "best"] for name in names]
-    means = (
-        analysis.accuracies(runs.find(ROOT / "results" / "full" / "cifar10")).query("recipe == 'tuned'").set_index("network")
-    )
-    tuned = [100 * means.loc[name, "accuracy"] for name in names]
+    tuned = [100 * accuracy.loc[(COPY, "tuned", name), "accuracy"] for name in names]
     said = "improved VGG16 reaches {:.1f} % on the copy, ResNet18 {:.1f} % and GoogLeNet {:.1f} %: ".format(*best)
     gains = "{:.1f}, {:.1f} and {:.1f} points more than under `tuned`".format(
         *(a - b for a, b in zip(best, tuned, strict=True))
@@ -316,16 +331,7 @@ def test_what_is_said_of_the_original_images():
         *best, *tuned
     )
     assert said in TEXT
-    control = {run.info["dataset_title"]: run for run in found if run.info["epochs"] > 100}
-    pairs = [
-        (run, other)
-        for run in found
-        for other in found
-        if run.info["dataset_title"] == "CIFAR-10" and same_training_on_the_copy(run, other)
-    ]
-    cost = [100 * (run.accuracy - other.accuracy) for run, other in pairs]
-    assert len(cost) == 4
-    assert f"costs {min(cost):.1f} to {max(cost):.1f} points in four trainings made on both" in TEXT
+    control = {run.info["dataset_title"]: run for run in first if run.info["epochs"] > 100}
     shares = [100 * control[title].accuracy for title in ("CIFAR-10", COPY)]
     assert "reaches {:.1f} % on the original images (on the copy {:.1f} %)".format(*shares) in TEXT
     assert shares[0] >= 91.25 > shares[1] + 4
@@ -336,12 +342,6 @@ def test_what_is_said_of_the_original_images():
         assert run.history["train_accuracy"].iloc[-1] > 0.99
         assert dropped["val_accuracy"].max() - dropped["val_accuracy"].iloc[0] < 0.01
         assert run.history["val_loss"].iloc[-1] > 1.2 * dropped["val_loss"].min()
-
-
-def same_training_on_the_copy(run: Run, other: Run) -> bool:
-    """Whether both are one training, the `other` on the JPEG copy."""
-    same = ("model", "recipe", "input_size", "seed")
-    return other.info["dataset_title"] == COPY and all(run.info[name] == other.info[name] for name in same)
 
 
 def in_points(row: dict[str, Any]) -> dict[str, float]:
