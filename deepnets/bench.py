@@ -53,12 +53,12 @@ def measure(
         seconds: about how long a repeat of the slower loop takes, a few steps at least.
         batch_size: images a step.
         device: see `training.fit`.
-        precision: of our loop, see `training.fit`; the usual loop keeps to fp32.
+        precision: of our loop, see `training.fit`; the usual loop has fp32, and this one as well.
         tell: is given a line as each result comes.
 
     Returns:
         `machine`; `peak`: matrix products in GFLOP/s by precision; `input`: images/s of the input pipelines alone;
-        `networks`: a dict each: images/s, ratio, share of the peak, shares of time; `growth`: see `growth`.
+        `networks`: a dict each, see `loops`; `growth`: see `growth`.
     """
     if not 1 <= repeats <= 100:
         raise UserError(f"repeats {repeats}: must be from 1 to 100")
@@ -133,7 +133,7 @@ def input_pipelines(device: torch.device, batch_size: int, repeats: int, seconds
 def loops(
     name: str, device: torch.device, precision: str, batch_size: int, repeats: int, seconds: float, peak: float
 ) -> dict[str, Any]:
-    """Train a network by our loop and by the usual one, in turns.
+    """Train a network by our loop and by the usual one, in turns: in fp32, and in our precision if that is another.
 
     Args:
         name: of the network.
@@ -141,33 +141,40 @@ def loops(
         precision: of our loop.
         batch_size: images a step.
         repeats: turns; one more comes first and is not counted.
-        seconds: about how long the slower loop takes in a turn; both make the same steps.
+        seconds: about how long the slowest takes in a turn; all make the same steps.
         peak: GFLOP/s of matrix products in that precision.
 
     Returns:
-        Images/s of both and their ratio; the `share_of_peak` that our loop reaches, counting three times the forward
-        pass's multiply-adds for a step; `time`: the shares of data, forward, backward, update and the rest in our steps.
+        Images/s of both and their ratio, the usual loop in fp32; `same_precision`: likewise, the usual loop in ours; the
+        `share_of_peak` that our loop reaches, counting three times the forward pass's multiply-adds for a step; `time`: the
+        shares of data, forward, backward, update and the rest in our steps.
     """
     network = usual_network(name)
+    usual = {}
     if network:
         network.to(device)
+        kinds = sorted({"fp32", precision})
+        usual = {kind: partial(usual_loop, network, device, batch_size, precision=kind) for kind in kinds}
     few = max(4 if device.type == "cpu" else 64, math.ceil(10 / batch_size))  # a GPU is waited for at an epoch's end
     with our_trainer(name, device, precision, batch_size, few) as trainer:
-        slower = _timed(device, partial(train_epochs, trainer, 1))
-        if network:
+        slowest = _timed(device, partial(train_epochs, trainer, 1))
+        for loop in usual.values():
             with usual_settings():
-                slower = max(slower, usual_loop(network, device, batch_size, few))
-        epochs = max(1, round(seconds / slower))
+                slowest = max(slowest, loop(few))
+        epochs = max(1, round(seconds / slowest))
         steps = epochs * few
         ours = partial(train_epochs, trainer, epochs)
-        speeds: dict[str, list[float]] = {"ours": [], "usual": []}
+        taken: dict[str, list[float]] = defaultdict(list)
         for _ in range(repeats + 1):  # the first is not counted
-            speeds["ours"].append(steps * batch_size / _timed(device, ours))
-            if network:
+            taken["ours"].append(_timed(device, ours))
+            for kind, loop in usual.items():
                 with usual_settings():
-                    speeds["usual"].append(steps * batch_size / usual_loop(network, device, batch_size, steps))
+                    taken[kind].append(loop(steps))
         shares = where_time_goes(trainer, ours)
-    result = {"name": name, "macs": trainer.macs, "steps": steps} | _compared(speeds["ours"][1:], speeds["usual"][1:])
+    speeds = {whose: [steps * batch_size / t for t in times[1:]] for whose, times in taken.items()}
+    result = {"name": name, "macs": trainer.macs, "steps": steps} | _compared(speeds["ours"], speeds.get("fp32", []))
+    if len(usual) == 2:
+        result["same_precision"] = _compared(speeds["ours"], speeds[precision])
     return result | {"share_of_peak": result["ours"] * 6 * trainer.macs / (peak * 1e9), "time": shares}
 
 
@@ -250,14 +257,15 @@ def usual_loader(device: torch.device, batch_size: int) -> DataLoader:
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, pin_memory=device.type == "cuda")
 
 
-def usual_loop(network: nn.Module, device: torch.device, batch_size: int, steps: int) -> float:
-    """The loop that most CIFAR-10 repositories have: fp32, SGD with momentum, the loss and the hits read at every step.
+def usual_loop(network: nn.Module, device: torch.device, batch_size: int, steps: int, *, precision: str = "fp32") -> float:
+    """The loop that most CIFAR-10 repositories have: SGD with momentum, the loss and the hits read at every step.
 
     Args:
         network: to train.
         device: that it is on.
         batch_size: images a step.
         steps: to time; one more comes first, which waits for the loader's workers.
+        precision: "fp32", or "bf16" for a forward pass under autocast.
 
     Returns:
         Seconds.
@@ -272,8 +280,9 @@ def usual_loop(network: nn.Module, device: torch.device, batch_size: int, steps:
         nonlocal total, hits
         images, labels = (tensor.to(device) for tensor in next(batches))
         optimizer.zero_grad()
-        outputs = network(images)
-        loss = criterion(outputs, labels)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            outputs = network(images)
+            loss = criterion(outputs, labels)
         loss.backward()
         optimizer.step()
         total += loss.item()
@@ -405,6 +414,8 @@ def _network_line(row: dict[str, Any]) -> str:
     line = f"{row['name']:<20}{row['ours']:6.0f} images/s, {100 * row['share_of_peak']:.0f} % of peak"
     if "ratio" in row:
         line += ", usual {usual:.0f}, ratio {ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})".format(**row)
+    if "same_precision" in row:
+        line += "; usual in our precision {usual:.0f}, ratio {ratio:.2f}".format(**row["same_precision"])
     return line + "; time: " + ", ".join(f"{part} {100 * share:.0f} %" for part, share in row["time"].items())
 
 

@@ -279,21 +279,24 @@ def reported_table(full: list[Run], control: list[Run]) -> str:
 
 def bench_table(results: dict[str, Any]) -> str:
     """What `deepnets bench --json` printed, in Markdown."""
-    rows = []
+    machine, rows = results["machine"], []
+    precision = machine["precision"]
     for row in results["networks"]:
-        versus = "{usual:.0f}|{ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})" if "ratio" in row else "|"
-        usual, ratio = versus.format(**row).split("|")
+        named = {"network": row["name"], "images/s": f"{row['ours']:.0f}"}
+        for kind, versus in (("fp32", row), (precision, row.get("same_precision", {}))):
+            if "ratio" in versus:
+                named[f"usual loop, {kind}"] = f"{versus['usual']:.0f}"
+                named[f"ratio to {kind}"] = "{ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})".format(**versus)
         parts = {f"{part} %": f"{100 * share:.0f}" for part, share in row["time"].items()}
-        named = {"network": row["name"], "images/s": f"{row['ours']:.0f}", "usual loop": usual, "ratio": ratio}
         rows.append(named | {"of peak %": f"{100 * row['share_of_peak']:.0f}"} | parts)
-    machine, peak = results["machine"], ", ".join(f"{name} {value:.3g}" for name, value in results["peak"].items())
+    peak = ", ".join(f"{name} {value:.3g}" for name, value in results["peak"].items())
     about = (
-        f"{machine['device']}, {machine['threads']} threads, {machine['precision']} (the usual loop: fp32), batches of "
+        f"{machine['device']}, {machine['threads']} threads, {precision}, batches of "
         f"{machine['batch_size']}, 64x64; torch {machine['versions']['torch']}; {machine['date']}. Medians, lowest and highest "
         f"ratio of the repeats. Matrix products here, GFLOP/s: {peak}. "
     )
     speeds = "Input alone: {ours:,.0f} images/s, the usual loader {usual:,.0f} ({ratio:.1f} times).".format(**results["input"])
-    return f"{_markdown(pd.DataFrame(rows))}\n\n{about}{speeds}"
+    return f"{_markdown(pd.DataFrame(rows).fillna(''))}\n\n{about}{speeds}"
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -22,6 +22,7 @@ def test_it_emits_json_and_speaks_on_stderr_meanwhile(capsys):
     compared, alone = results["networks"]
     assert compared["ratio_low"] <= compared["ratio"] <= compared["ratio_high"]
     assert "ratio" not in alone, "torchvision has no CIFAR ResNet"
+    assert "same_precision" not in compared, "ours is fp32, as the usual loop's is"
     for row in results["networks"]:
         assert sum(row["time"].values()) == pytest.approx(1)
         assert all(share > 0 for share in row["time"].values())
@@ -64,13 +65,26 @@ def test_both_loops_train_the_same_network_on_the_same_kind_of_images():
     assert labels.shape == (4,)
 
 
-def test_the_usual_loop_trains():
+@pytest.mark.parametrize(("precision", "computes_in"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_usual_loop_trains(precision, computes_in):
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10))
     network(torch.zeros(1, 3, 64, 64))
-    before = network[1].weight.detach().clone()
-    assert bench.usual_loop(network, CPU, 4, 2) > 0
+    before, seen = network[1].weight.detach().clone(), set()
+    network.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    assert bench.usual_loop(network, CPU, 4, 2, precision=precision) > 0
     assert not torch.equal(network[1].weight, before)
+    assert seen == {computes_in}
+
+
+def test_in_bf16_the_usual_loop_is_measured_in_both_precisions(monkeypatch):
+    small = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, 10))
+    monkeypatch.setattr(bench, "usual_network", lambda name: small)
+    row = bench.loops("resnet8", CPU, "bf16", 4, 2, 0.1, 100)
+    both = row["same_precision"]
+    assert both["ours"] == row["ours"]
+    assert both["ratio_low"] <= both["ratio"] <= both["ratio_high"]
+    assert both["usual"] != row["usual"]
 
 
 def test_memory_is_what_one_would_count_by_hand():
