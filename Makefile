@@ -33,7 +33,7 @@ paper: .venv/ready  ## build paper/deepnets.pdf from the committed runs
 	cp paper/build/main.pdf paper/deepnets.pdf
 	pdftoppm -r 80 -png -f 1 -singlefile paper/deepnets.pdf assets/paper
 
-bench: .venv/ready  ## measure training speed (ten minutes; let nothing else run)
+bench: .venv/ready  ## measure training speed (a quarter of an hour; let nothing else run)
 	$(DEEPNETS) bench --json > benchmarks/cpu.json.new
 	mv benchmarks/cpu.json.new benchmarks/cpu.json
 

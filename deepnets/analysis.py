@@ -142,7 +142,7 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
                 where
                 | {"network": network, "recipe": recipe, "seeds": len(by_seed)}
                 | {"accuracy": mean, "low": low, "high": high, "points": [run.accuracy for run in by_seed.values()]}
-                | info[[*QUALITY]].mean().to_dict()
+                | info[[*QUALITY, "temperature"]].mean().to_dict()
                 | cost[["train_seconds", "images_per_second"]].mean().to_dict()
                 | robustness.to_dict()
                 | {"corrupted": robustness[[*CORRUPTIONS]].mean()}

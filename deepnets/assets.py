@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from . import analysis, data, figures, models
+from . import analysis, data, drawings, figures, models
 from .analysis import NETWORKS
 from .data import Dataset
 from .errors import UserError
@@ -34,7 +34,7 @@ def _pictures(small: Sequence[Run], full: Sequence[Run]) -> Iterator[tuple[str, 
     """Names and figures."""
     for name in NETWORKS:
         network = models.blueprint(name)
-        yield f"network-{name}", figures.drawing(models.trace(network, 64), (3, 64, 64), name)
+        yield f"network-{name}", drawings.stages(models.trace(network, 64), (3, 64, 64), name)
     sets = {name: loaded for name in DATASETS if (loaded := _load(name))}
     if len(sets) == len(DATASETS):
         yield "datasets", overview(list(sets.values()))

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -13,11 +12,11 @@ from cycler import cycler
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from . import metrics
-from .runs import Run
+from .runs import CORRUPTIONS, Run
 
 TRAIN, VALIDATION = sns.color_palette("colorblind", 2)
 SECOND, WRONG = sns.color_palette("colorblind", 4)[2:]
@@ -104,70 +103,6 @@ def _heatmap(ax: Axes, counts: np.ndarray, text: np.ndarray, classes: Sequence[s
         yticklabels=classes, ax=ax,
     )  # fmt: skip
     ax.set(xlabel="predicted", ylabel="true")
-
-
-def drawing(trace: list[dict[str, Any]], input_shape: tuple[int, int, int], title: str = "") -> Figure:
-    """A network from its trace (`models.trace`) for an image of `input_shape` (C, H, W): a box a stage, under a `title`.
-
-    A box is as high as the map (square root of its side) and as wide as it has channels (logarithm); above it what it gives,
-    below it the windows of its convolutions or else its number of weights. Blue is a pool, green has weights.
-    """
-    steps = [{"name": "image", "shape": input_shape, "parameters": 0}, *trace]
-    with rc_context(STYLE):
-        figure = Figure(figsize=(max(6, 0.52 * len(steps)), 2.8), layout="constrained")
-        ax = figure.subplots()
-        left = 0.0
-        for step in steps:
-            channels, *sides = step["shape"]
-            side = sides[-1] if sides else 1
-            width, height = 0.25 * math.log2(channels + 1), math.sqrt(side)
-            colour = TRAIN if "pool" in step["name"] else SECOND if step["parameters"] else "0.75"
-            ax.add_patch(Rectangle((left, -height / 2), width, height, facecolor=colour, edgecolor="white"))
-            shape = "x".join(map(str, step["shape"]))
-            ax.text(left + width / 2, height / 2 + 0.15, shape, ha="center", va="bottom", rotation=90, fontsize=6)
-            weights = f"{EngFormatter(sep='', places=1)(step['parameters'])} weights" if step["parameters"] else ""
-            text = f"{step['name']}\n{step.get('windows') or weights}".strip()
-            ax.text(left + width / 2, -height / 2 - 0.15, text, ha="center", va="top", rotation=90, fontsize=6)
-            left += width + 0.35
-        figure.suptitle(title, fontsize=9)
-        top = math.sqrt(input_shape[-1]) / 2 + 3
-        ax.set(xlim=(-0.5, left), ylim=(-top - 0.5, top))
-        ax.set_axis_off()
-    return figure
-
-
-def block(paths: Sequence[Sequence[tuple[str, bool]]], joined: str, title: str = "") -> Figure:
-    """The `paths` from one map, side by side, a box a layer; below, how they are `joined`; above, a `title`.
-
-    A layer is what it does and whether it has weights, which makes it green.
-    """
-    highest = max(map(len, paths))
-    bottom = -highest - 1.0
-    with rc_context(STYLE):
-        figure = Figure(figsize=(1.5 * max(2, len(paths)), 1.1 + 0.55 * highest), layout="constrained")
-        ax = figure.subplots()
-        box = {"boxstyle": "round", "facecolor": "white", "edgecolor": "0.6"}
-        green = box | {"facecolor": (*SECOND, 0.3), "edgecolor": SECOND}
-        centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
-        ends = []
-        for y, text in ((0.0, "map"), (bottom, joined)):  # as wide as all paths
-            bar = Rectangle((-0.45, y - 0.15), len(paths) - 0.1, 0.3, facecolor="0.9", edgecolor="0.6")
-            ends.append(ax.add_patch(bar))
-            ax.text((len(paths) - 1) / 2, y, text, **centred)
-        for place, layers in enumerate(paths):
-            heights = np.linspace(0, bottom, len(layers) + 2)
-            boxes = [
-                ax.text(place, y, text, bbox=green if weights else box, **centred)
-                for y, (text, weights) in zip(heights[1:-1], layers, strict=True)
-            ]
-            patches = [ends[0], *(text.get_bbox_patch() for text in boxes), ends[1]]
-            for (high, low), (above, below) in zip(pairwise(heights), pairwise(patches), strict=True):
-                arrow = {"arrowstyle": "-|>", "color": "0.4", "patchA": above, "patchB": below}
-                ax.annotate("", (place, low), (place, high), arrowprops=arrow)
-        ax.set(xlim=(-0.6, len(paths) - 0.4), ylim=(bottom - 0.5, 0.5))
-        ax.set_axis_off()
-        figure.suptitle(title, fontsize=9)
-    return figure
 
 
 def together(runs: list[Run]) -> Figure:
@@ -290,25 +225,22 @@ def _picture(image: np.ndarray) -> np.ndarray:
 
 
 def representation(run: Run) -> Figure:
-    """The test set in the first two principal components of what the network makes of it, a colour a class."""
+    """The test set in the first two principal components of what the network makes of it, classes in colour and named."""
     points, labels = run.view("pca"), run.test["labels"]
     with rc_context(STYLE):
         figure = Figure(figsize=(5, 3.6), layout="constrained")
         ax = figure.subplots()
-        classes = run.info["classes"]
-        for k, (name, colour) in enumerate(zip(classes, sns.color_palette("colorblind", len(classes)), strict=True)):
-            x, y = points[labels == k].T
-            ax.scatter(
-                x, y, s=3 if len(points) > 2000 else 10, linewidths=0, alpha=0.6, color=colour, label=name, rasterized=True
-            )
+        palette = np.array(sns.color_palette("colorblind", len(run.info["classes"])))
+        size = 3 if len(points) > 2000 else 10
+        ax.scatter(points[:, 0], points[:, 1], size, palette[labels], linewidths=0, alpha=0.6, rasterized=True)
+        for k in np.unique(labels):
+            x, y = np.median(points[labels == k], axis=0)
+            name = ax.text(x, y, run.info["classes"][k], color=tuple(0.7 * palette[k]), ha="center", va="center")
+            name.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
         share = np.nan_to_num(run.views["pca_share"])  # a network that gives all images the same answer has no variance
         ax.set(xlabel=f"first component, {100 * share[0]:.0f} % of the variance", title=name_of(run))
         ax.set(ylabel=f"second component, {100 * share[1]:.0f} %")
         ax.locator_params(nbins=5)  # small components have long numbers
-        scale = 3 if len(points) > 2000 else 1.5
-        legend = ax.legend(frameon=False, fontsize=7, markerscale=scale, loc="center left", bbox_to_anchor=(1, 0.5))
-        for handle in legend.legend_handles:
-            cast(Any, handle).set_alpha(1)  # as dense points look
     return figure
 
 
@@ -433,6 +365,19 @@ def trade_off(table: pd.DataFrame) -> Figure:
             log_scale(ax, (1, 2, 3, 5, 7))
         axes[0].set(ylabel="error %, 95 % interval")
         axes[2].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def robustness(table: pd.DataFrame) -> Figure:
+    """Accuracy on the same few test images as they are and under each corruption: a line a row of `accuracies`."""
+    with rc_context(STYLE | {"axes.grid": True}):
+        figure = Figure(figsize=(7, 0.8 + 0.2 * len(table)), layout="constrained")
+        ax = figure.subplots()
+        for kind, marker in zip(("clean", *CORRUPTIONS), "osv^", strict=True):
+            ax.plot(100 * table[kind], table["network"], marker, markersize=4, label=kind)
+        ax.invert_yaxis()  # the first row on top
+        ax.set(xlabel="accuracy %")
+        figure.legend(loc="outside right center", frameon=False, fontsize=7)
     return figure
 
 

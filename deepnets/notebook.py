@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from torch import nn
 
-from . import analysis, data, figures, models, recipes, report, runs
+from . import analysis, data, drawings, figures, models, recipes, report, runs
 from .errors import UserError
 from .models.resnet import PaddedShortcut
 from .runs import Run
@@ -89,7 +89,8 @@ def committed(tier: str = TIER) -> list[Run]:
 
 
 def by_dataset(found: list[Run]) -> dict[str, list[Run]]:
-    """The runs of each dataset, by its title."""
+    """The runs of each dataset, by its title; in the smoke profile several datasets are one, and so are their runs."""
+    found = [*{run.path: run for run in found}.values()]
     titles = dict.fromkeys(run.info["dataset_title"] for run in found)
     return {title: [run for run in found if run.info["dataset_title"] == title] for title in titles}
 
@@ -149,14 +150,14 @@ def results(found: list[Run], columns: Sequence[str] = report.BRIEF) -> pd.DataF
 
 
 def drawing(model: str, input_size: int = 64, in_channels: int = 3, **options: Any) -> Figure:
-    """The picture of `figures.drawing`. Arguments as for `shapes`: `model`, `input_size`, `in_channels`, `options`."""
+    """The picture of `drawings.stages`. Arguments as for `shapes`: `model`, `input_size`, `in_channels`, `options`."""
     network = models.blueprint(model, in_channels=in_channels, **options)
-    return figures.drawing(models.trace(network, input_size, in_channels), (in_channels, input_size, input_size), model)
+    return drawings.stages(models.trace(network, input_size, in_channels), (in_channels, input_size, input_size), model)
 
 
 def block(paths: Iterable[nn.Module], joined: str, title: str = "") -> Figure:
-    """The picture of `figures.block` for the modules `paths` that a block runs side by side, with `joined` and `title`."""
-    return figures.block([_layers(path) for path in paths], joined, title)
+    """The picture of `drawings.block` for the modules `paths` that a block runs side by side, with `joined` and `title`."""
+    return drawings.block([_layers(path) for path in paths], joined, title)
 
 
 def _layers(path: nn.Module) -> list[tuple[str, bool]]:
@@ -184,10 +185,10 @@ def _layers(path: nn.Module) -> list[tuple[str, bool]]:
 
 
 def show(figure: Figure, says: str) -> None:
-    """Put a picture on the page; `says` tells those who cannot see it what it shows. The same data gives the same bytes."""
+    """Put a picture on the page and below it what it `says`, also for those who cannot see it. Same data, same bytes."""
     file = io.BytesIO()
     figures.save(figure, file, dpi=110)
-    display(Image(file.getvalue(), alt=says, width=round(100 * figure.get_figwidth())))
+    display(Image(file.getvalue(), alt=says, width=round(100 * figure.get_figwidth())), Markdown(f"*{says}.*"))
 
 
 @cache

@@ -193,6 +193,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "accuracy %": percent["accuracy"],
             "95 % interval": percent["low"] + " to " + percent["high"],
             "ECE": table["test_ece"].map("{:.3f}".format),
+            "temperature": table["temperature"].map("{:.2f}".format),
+            "ECE then": table["test_ece_calibrated"].map("{:.3f}".format),
             **{f"{name} %": corrupted[name] for name in CORRUPTIONS},
             "parameters": table["parameters"].map("{:,}".format),
             "mult-adds M": (table["macs"] / 1e6).map("{:,.1f}".format),
@@ -291,7 +293,7 @@ def bench_table(results: dict[str, Any]) -> str:
         rows.append(named | {"of peak %": f"{100 * row['share_of_peak']:.0f}"} | parts)
     peak = ", ".join(f"{name} {value:.3g}" for name, value in results["peak"].items())
     about = (
-        f"{machine['device']}, {machine['threads']} threads, {precision}, batches of "
+        f"{machine['device']}, {machine['threads']} threads, ours in {precision}, batches of "
         f"{machine['batch_size']}, 64x64; torch {machine['versions']['torch']}; {machine['date']}. Medians, lowest and highest "
         f"ratio of the repeats. Matrix products here, GFLOP/s: {peak}. "
     )

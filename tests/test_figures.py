@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from deepnets import analysis, assets, data, figures, metrics, models, runs
+from deepnets import analysis, assets, data, drawings, figures, metrics, models, runs
 from deepnets.training import fit
 
 
@@ -35,8 +35,8 @@ def drawn(pair, images):
     main = pd.DataFrame({"effect": analysis.EFFECTS.keys(), "value": 0.0, "stuck": False}).assign(network="resnet18_improved")
     return {
         "crossed": figures.crossed(table, main),
-        "block": figures.block([[("3x3, 64", True)] * 2, [("identity", False)]], "add", "title"),
-        "drawing": figures.drawing(models.trace(models.blueprint("resnet20"), 32), (3, 32, 32)),
+        "block": drawings.block([[("3x3, 64", True)] * 2, [("identity", False)]], "add", "title"),
+        "drawing": drawings.stages(models.trace(models.blueprint("resnet20"), 32), (3, 32, 32)),
         "together": figures.together(pair),
         "confusion": figures.confusion(pair[0]),
         "per_class": figures.per_class(pair),
@@ -47,6 +47,7 @@ def drawn(pair, images):
         "effects": figures.effects(effects),
         "trade_off": figures.trade_off(analysis.accuracies(pair)),
         "reliability": figures.reliability(pair),
+        "robustness": figures.robustness(analysis.accuracies(pair)),
         "pictures": figures.pictures([images[:3], images[3:6]], ["a", "b", "c"], ["x", "y"], "title"),
         "overview": assets.overview([data.load("digits")]),
     }
@@ -61,9 +62,16 @@ def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
             figures.save(figure, tmp_path / folder / f"{name}.{suffix}")
         written.append({path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())})
     assert written[0] == written[1]
-    assert len(written[0]) == 15
+    assert len(written[0]) == 16
     if suffix == "pdf":
         assert not [name for name, content in written[0].items() if b"/Type3" in content]
+
+
+def test_few_weights_are_counted_exactly():
+    texts = [
+        text.get_text() for text in drawings.stages(models.trace(models.blueprint("resnet20"), 32), (3, 32, 32)).axes[0].texts
+    ]
+    assert "classifier\n650 weights" in texts
 
 
 def test_a_drawing_has_a_box_a_stage_as_high_as_its_map():
@@ -71,7 +79,7 @@ def test_a_drawing_has_a_box_a_stage_as_high_as_its_map():
     assert [step["name"] for step in trace][-2:] == ["head", "classifier"]
     assert trace[0]["shape"] == (64, 32, 32)
     assert sum(step["parameters"] for step in trace) == models.count_parameters(models.blueprint("resnet18"))
-    boxes = figures.drawing(trace, (3, 64, 64)).axes[0].patches
+    boxes = drawings.stages(trace, (3, 64, 64)).axes[0].patches
     assert [round(box.get_height() ** 2) for box in boxes] == [64, 32, 16, 16, 8, 4, 2, 1, 1]
     windows = [step["windows"] for step in trace]
     assert windows == ["7x7", "", "4 of 3x3", *["1x1, 4 of 3x3"] * 3, "", ""]
@@ -102,6 +110,20 @@ def test_curves_and_matrices_are_the_runs(pair):
     counts = metrics.confusion(pair[0].test["labels"], pair[0].test["predicted"], 10)
     texts = [text.get_text() for text in figures.confusion(pair[0]).axes[0].texts]
     assert sum(int(text) for text in texts if text) == counts.sum() == 360
+
+
+def test_corrupted_images_have_a_mark_each_beside_the_clean_ones(pair):
+    figure = figures.robustness(analysis.accuracies(pair[:1]))
+    (ax,), right = figure.axes, pair[0].info["robustness"]
+    marks = {line.get_label(): line.get_xdata().item() for line in ax.lines}
+    assert marks == {kind: pytest.approx(100 * count / right["images"]) for kind, count in right.items() if kind != "images"}
+
+
+def test_a_class_is_named_in_the_middle_of_its_images(pair):
+    (ax,) = figures.representation(pair[0]).axes
+    points, labels = pair[0].view("pca"), pair[0].test["labels"]
+    places = {text.get_text(): text.get_position() for text in ax.texts}
+    assert places == {str(k): pytest.approx(np.median(points[labels == k], axis=0)) for k in range(10)}
 
 
 def test_classes_are_counted_apart(pair):

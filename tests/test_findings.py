@@ -1,4 +1,4 @@
-"""What the READMEs say of the committed runs: tables are made of these, and sentences that give an accuracy agree with them."""
+"""What READMEs and notebooks say of the committed runs: tables are made of them, and sentences with figures agree with them."""
 
 import json
 import re
@@ -6,15 +6,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nbformat
+import numpy as np
 import pytest
 
-from deepnets import analysis, models, report, runs
+from deepnets import analysis, metrics, models, report, runs
 from deepnets.runs import Run
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "results/README.md")
 ALIKE, COPY = "not distinguishable", "CIFAR-10 (JPEG copy)"
 TEXT = re.sub(r"\s+", " ", "\n".join((ROOT / page).read_text() for page in PAGES))
+
+
+def notes(name):
+    """The text of a notebook."""
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    return re.sub(r"\s+", " ", "\n".join(cell.source for cell in cells if cell.cell_type == "markdown"))
 
 
 def test_the_tables_are_made_from_the_committed_runs(tmp_path):
@@ -99,6 +107,118 @@ def test_what_is_said_of_architecture_against_recipe_on_all_images(full, accurac
         one = [run for run in of(full, "cifar10") if run.info["seed"] == seed]
         effects = analysis.two_by_two(one).set_index(["network", "effect"])["value"].unstack().loc["resnet18_improved"]
         assert effects["recipe"] > 3 * abs(effects["architecture"])
+
+
+def test_what_the_notebooks_sum_up(full, accuracy):
+    colour = of(full, "cifar10")
+    crossed = 100 * analysis.two_by_two(colour).set_index(["network", "effect"])["value"]
+    worth = {name: crossed[f"{name}_improved"] for name in ("resnet18", "googlenet")}
+    primary = analysis.primary(full).set_index(["dataset", "network"])
+    gain = {name: primary.loc[COPY, f"{name}_improved"] for name in ("resnet18", "googlenet", "vgg16")}
+    changed = 100 * analysis.changes(colour).set_index(["network", "effect"])["value"]["resnet18_improved"]
+    page = notes("comparison")
+    both = "{:.2f} points against {:.2f} for ResNet18, {:.2f} against {:.2f} for GoogLeNet"
+    said = [worth[name][effect] for name in worth for effect in ("recipe", "architecture")]
+    assert both.format(*said) in page
+    assert (
+        "{:.2f} points to ResNet18 where the architecture gives {:.2f}, and {:.2f} to GoogLeNet where it gives {:.2f}".format(
+            *said
+        )
+        in page
+    )
+    assert f"GoogLeNet's on CIFAR-10, by {100 * gain['googlenet']['value']:.2f} points" in page
+    assert f"ahead by {100 * gain['resnet18']['value']:.2f} there" in page
+    assert f"($p = {gain['resnet18']['p_holm']:.3f}$)" in page
+    single = "the falling rate costs the improved ResNet18 {:.2f} points and augmentation {:.2f}"
+    assert single.format(changed["falling rate"], changed["augmentation"]) in page
+    recipe = 100 * (accuracy["accuracy"].xs("tuned", level="recipe") - accuracy["accuracy"].xs("plain", level="recipe"))
+    recipe = recipe.drop(index="vgg16_improved", level="network")
+    ends = [part.agg(["min", "max"]) for part in (recipe[COPY], recipe["MNIST"])]
+    assert (
+        "from the recipe: {:.0f} to {:.0f} points on CIFAR-10, and {:.1f} to {:.1f} on MNIST".format(*ends[0], *ends[1]) in page
+    )
+    tuned = accuracy.loc[COPY, "tuned"].sort_values("accuracy")
+    assert tuned.index[0] == "alexnet"
+    assert tuned["accuracy"].iloc[-1] - tuned["accuracy"].iloc[1] < 0.026
+    assert round(100 * (tuned["accuracy"].iloc[-1] - tuned["accuracy"].iloc[0])) == 8
+    digits = accuracy.loc["MNIST", "tuned", :]["accuracy"]
+    assert round(100 * (digits.max() - digits.min()), 2) <= 0.25
+    assert 14.5 < tuned["macs"].max() / tuned["macs"].min() < 15.5
+    assert 480 < tuned["parameters"].max() / tuned["parameters"].min() < 520
+    assert tuned["macs"].idxmin() == "alexnet"
+    assert 9 < tuned.loc["vgg16", "macs"] / tuned.loc["resnet18", "macs"] < 9.5
+    assert tuned.loc["resnet18", "accuracy"] - tuned.loc["resnet20", "accuracy"] < 0.02
+    assert tuned.loc["resnet20", "macs"] > tuned.loc["resnet18", "macs"]
+    assert len(analysis.pairwise([run for run in analysis.unchanged(full) if run.info["seed"] == 0])) == 144
+    page = notes("resnet")
+    assert f"the recipe is worth {worth['resnet18']['recipe']:.2f} points to ResNet18 and the improved" in page
+    assert f"architecture {worth['resnet18']['architecture']:.2f}, over both" in page
+    assert "ahead by {:.2f} points, in all nine pairs of trainings".format(100 * gain["resnet18"]["value"]) in page
+    page = notes("googlenet")
+    points = [100 * gain["googlenet"][end] for end in ("value", "low", "high")]
+    assert "it gives {:.2f} points on all of CIFAR-10 ({:.2f} to {:.2f}, three seeds each)".format(*points) in page
+    recipe_and_stem = [worth["googlenet"][effect] for effect in ("recipe", "architecture")]
+    assert (
+        "is worth {:.2f} points on CIFAR-10, over both forms and with one seed, where the stem is worth {:.2f}".format(
+            *recipe_and_stem
+        )
+        in page
+    )
+    page = notes("vgg")
+    mnist = primary.loc["MNIST", "vgg16_improved"]["value"]
+    assert f"(+{100 * gain['vgg16']['value']:.2f} points on CIFAR-10, +{100 * mnist:.2f} on MNIST, one training each)" in page
+    assert f"the recipe is worth {recipe[COPY, 'vgg16']:.1f} points to the original" in page
+    best = Run.load(ROOT / "results" / "control" / "cifar10" / "vgg16_improved" / "best" / "seed0")
+    assert f"{100 * best.accuracy:.2f} %, the highest figure here" in page
+    copies = [run for run in [*runs.find(ROOT / "results" / "control"), *full] if run.info["dataset"] == "cifar10"]
+    assert best.accuracy == max(run.accuracy for run in copies)
+    said = f"{recipe[COPY, 'alexnet']:.1f} points to it on all of CIFAR-10 and {recipe['MNIST', 'alexnet']:.2f} on MNIST"
+    assert said in notes("alexnet")
+
+
+def test_what_is_said_of_mistakes_and_confidence(full):
+    """Which pair of classes each network confuses most under `tuned`, and on which side of 1 the temperatures are."""
+    for run in analysis.unchanged(full):
+        recipe, colour = run.info["recipe"]["name"], run.info["dataset"] == "cifar10"
+        if run.label != "vgg16_improved" or recipe == "tuned":
+            assert (run.info["temperature"] < 1) == (recipe == "tuned")
+        if recipe == "tuned":
+            counts = metrics.confusion(run.test["labels"], run.test["predicted"], 10)
+            np.fill_diagonal(counts, 0)
+            worst = [tuple(run.info["classes"][k] for k in divmod(place, 10)) for place in np.argsort(counts.ravel())[::-1]]
+            if colour:
+                assert set(worst[:2]) == {("cat", "dog"), ("dog", "cat")}
+            else:
+                assert counts[5, 3] == counts.max() or counts[9, 4] == counts.max()
+    said = "dogs taken for cats and cats for dogs are the most of every network's mistakes; on MNIST a 5 taken for a 3 or a 9"
+    assert all(said in notes(name) for name in ("alexnet", "vgg", "resnet", "googlenet"))
+
+
+def test_what_is_said_of_jpeg(full):
+    """Four trainings made on the original images and on the copy."""
+    control = runs.find(ROOT / "results" / "control")
+
+    def training(run):
+        return run.label, *(run.info[key] for key in ("recipe", "input_size", "epochs"))
+
+    def share(run, kind):
+        return 100 * run.info["robustness"][kind] / run.info["robustness"]["images"]
+
+    copies = [run for run in of(full, "cifar10") + of(control, "cifar10") if run.info["seed"] == 0]
+    original = [run for run in control if run.info["dataset_title"] == "CIFAR-10"]
+    pairs = [(run, copy) for run in original for copy in copies if training(run) == training(copy)]
+    assert len(pairs) == len(original) == 4
+    gain = sorted(100 * (run.accuracy - copy.accuracy) for run, copy in pairs)
+    noise, blur, contrast = (sorted(share(run, kind) - share(copy, kind) for run, copy in pairs) for kind in runs.CORRUPTIONS)
+    page = notes("comparison")
+    assert f"The original images give more: {gain[0]:.1f} to {gain[3]:.1f} points" in page
+    worse = f"{-noise[3]:.0f} to {-noise[0]:.0f} points worse"
+    assert f"the networks that saw them are {worse} under noise" in page
+    assert worse in notes("resnet")
+    assert f"{worse} under noise" in TEXT
+    assert f"{-blur[2]:.0f} to {-blur[0]:.0f} points worse, and ResNet18 is not" in page
+    assert blur[3] > 0
+    assert f"all are ahead by {contrast[0]:.0f} to {contrast[3]:.0f}" in page
 
 
 def test_what_is_said_of_single_changes_on_all_images(full, accuracy):

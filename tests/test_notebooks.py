@@ -107,10 +107,16 @@ def test_the_smoke_profile_trains_on_digits_and_leaves_nothing(monkeypatch):
 def test_pictures_are_the_same_bytes_each_time():
     shown = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(notebook, "display", lambda image: shown.append(image.data))
+        patch.setattr(notebook, "display", lambda image, caption: shown.append((image.data, image.alt, caption.data)))
         for _ in range(2):
             notebook.show(notebook.drawing("resnet20", 32), "a drawing")
     assert shown[0] == shown[1]
+    assert shown[0][1:] == ("a drawing", "*a drawing.*")
+
+
+def test_a_run_that_is_given_twice_counts_once():
+    found = notebook.committed("again")
+    assert notebook.by_dataset(found + found) == {"CIFAR-10 (JPEG copy)": found}
 
 
 def test_a_block_is_drawn_from_its_layers():

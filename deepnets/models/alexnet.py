@@ -1,7 +1,8 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton 2012): five convolutions, three linear layers, ReLU and dropout.
 
-Two forms: the one tower that the field uses today, which is that of the 2014 "one weird trick" paper, and the network as
-published, split over two GPUs: its second, fourth and fifth convolutions see only the channels on their own GPU.
+Two forms: the one tower that the field uses today, torchvision's, after the 2014 "one weird trick" paper (whose fourth
+convolution has 384 channels, here 256), and the network as published, split over two GPUs: its second, fourth and fifth
+convolutions see only the channels on their own GPU.
 
 At 64x64 the one tower's maps shrink to 15, 7, 3 and 1; the 6x6 pool before the linear layers then makes 36 copies of one
 value. The published form's would shrink to nothing: its pools round up here (ceil mode), which gives 14, 7, 3, 1 and
@@ -32,7 +33,7 @@ TWO_GROUPS = (
 
 
 class AlexNet(Network):
-    """AlexNet; without options torchvision's, which is the one tower of Krizhevsky 2014.
+    """AlexNet; without options torchvision's one tower, after Krizhevsky 2014.
 
     Args:
         num_classes: number of logits.
