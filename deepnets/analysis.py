@@ -67,6 +67,8 @@ def paired(first: Sequence[Run], second: Sequence[Run]) -> dict[str, Any]:
     """
     mine, other = ({run.info["seed"]: run for run in found} for found in (first, second))
     pairs = [(mine[seed], other[seed]) for seed in sorted(mine.keys() & other.keys())]
+    if not pairs:
+        raise UserError(f"{first[0].path} and {second[0].path}: the two have no seed in common")
     value, low, high = interval(np.stack([1.0 * b.correct - a.correct for a, b in pairs]))
     before, after = (float(np.mean([run.accuracy for run in part])) for part in zip(*pairs, strict=True))
     apart = max(abs(b.accuracy - a.accuracy) for a, b in pairs)
@@ -87,13 +89,20 @@ def groups(runs: Sequence[Run]) -> Iterator[tuple[Where, dict[Cell, dict[int, Ru
         info = run.info | {"dataset": run.info["dataset_title"], "batch_size": run.info["recipe"]["batch_size"]}
         cell = found[tuple(info[name] for name in SHARED)][run.label, info["recipe"]["name"]]
         first = next(iter(cell.values()), run)
-        if info["seed"] in cell:
-            raise UserError(f"{run.path} and {cell[info['seed']].path} are the same training; compare one of them")
         if info["recipe"] != first.info["recipe"]:
             raise UserError(f"{run.path} and {first.path} differ in their recipes, not in the seed alone; compare one of them")
+        if info["seed"] in cell:
+            raise UserError(f"{run.path} and {cell[info['seed']].path} are the same training; compare one of them")
         cell[info["seed"]] = run
     for shared, cells in sorted(found.items()):
         yield dict(zip(SHARED, shared, strict=True)), dict(cells)
+
+
+def one_setting(runs: Sequence[Run]) -> None:
+    """Raise UserError unless the runs on each dataset may be compared."""
+    for title, found in groupby(groups(runs), key=lambda group: group[0]["dataset"]):
+        if len(list(found)) > 1:
+            raise UserError(f"the runs on {title} differ in one of {', '.join(SHARED[2:])}: they cannot be shown together")
 
 
 def unchanged(runs: Sequence[Run]) -> list[Run]:
@@ -337,7 +346,8 @@ def _variation(base: str, cell: Cell) -> str:
 
 def _stuck(by_seed: dict[int, Run]) -> bool:
     """Whether the mean accuracy of a cell is hardly above that of guessing; a run's own warning looks at the loss alone."""
-    guessing = 1 / len(next(iter(by_seed.values())).info["classes"])
+    labels = next(iter(by_seed.values())).test["labels"]
+    guessing = np.bincount(labels).max() / len(labels)  # always the most frequent class
     return bool(np.mean([run.accuracy for run in by_seed.values()]) < guessing + HARDLY * (1 - guessing))
 
 

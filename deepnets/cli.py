@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import UserError
+from .errors import UserError, out_of_memory
 
 # What a command needs is imported by the command: help and mistakes answer at once.
 
@@ -113,7 +113,7 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from . import recipes, training
+    from . import data, recipes, training
 
     overrides = {} if args.epochs is None else {"epochs": args.epochs}
     recipe = recipes.get(args.recipe, args.model, **overrides)
@@ -121,6 +121,8 @@ def _train(args: argparse.Namespace) -> None:
     run = training.fit(job, args.out, download=args.download, device=args.device, precision=args.precision)
     info = run.info
     print(f"{run.path}: {100 * run.accuracy:.2f} % of {info['test_total']} test images, {info['train_seconds']:.0f} s")
+    if args.dataset == "cifar10" and (here := data.copy_of_cifar10()) not in (None, info["dataset_title"]):
+        print(f"warning: it saw {info['dataset_title']}, and {here} is here now: choose another --out to train on that")
     for warning in info["warnings"]:
         print(f"warning: {warning}")
 
@@ -175,7 +177,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from . import assets, report, runs
+    from . import analysis, assets, report, runs
 
     if args.bench and not args.readme:
         raise UserError("--bench is for the tables of a --readme")
@@ -192,10 +194,9 @@ def _report(args: argparse.Namespace) -> None:
         written = latex.write(found, args.paper, small, control, compression)
         print(f"{args.paper}: {len(written)} files from {len(found + small + control + compression)} runs")
         return
-    written = assets.write_pictures(found, args.out) + (assets.write(small, args.out, full) if args.tiers else [])
-    for path in written:
-        print(path)
-    if args.readme:
+    for tier in (small, full):
+        analysis.one_setting(tier)
+    if args.readme:  # before the pictures: a mistake in a file leaves nothing behind
         blocks = {"demo": report.runs_table(found)}
         if args.tiers:
             blocks |= {"small": report.study_table(small), "full": report.study_table(full)}
@@ -203,7 +204,8 @@ def _report(args: argparse.Namespace) -> None:
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))
         report.fill(args.readme, blocks)
-        print(*args.readme, sep="\n")
+    written = assets.write_pictures(found, args.out) + (assets.write(small, args.out, full) if args.tiers else [])
+    print(*written, *(args.readme or []), sep="\n")
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -211,7 +213,12 @@ def _json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text())
     except ValueError:
         raise UserError(f"{path} is not JSON") from None
-    if not isinstance(found, dict) or not {"networks", "machine", "peak", "input"} <= found.keys():
+    try:
+        about = {"device", "threads", "precision", "batch_size", "versions", "date"}
+        complete = {"networks", "peak", "input"} <= found.keys() and about <= found["machine"].keys()
+    except (AttributeError, KeyError):
+        complete = False
+    if not complete:
         raise UserError(f"{path} is not what 'deepnets bench --json' prints")
     return found
 
@@ -240,8 +247,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         sys.stderr.close()
         return 1
-    except RuntimeError as error:  # torch has no class of its own for a processor's memory
-        if not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
             raise
         print("deepnets: out of memory; take a smaller batch_size, --size or network, or fewer --jobs", file=sys.stderr)
         return 2

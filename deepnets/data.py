@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,7 @@ class Dataset:
 
         Args:
             seed: decides the draw.
-            limit: train on so many images only; validation then takes at most a fifth of that.
+            limit: train on so many images only; validation then takes about a fifth of that, and at least one a class.
 
         Returns:
             Training images, validation images, and the SHA-256 of their indices.
@@ -96,6 +96,11 @@ def check_name(name: str) -> None:
         raise UserError(f"no dataset is called {name!r}; choose from digits, mnist, cifar10, folder:PATH")
 
 
+def default_root() -> Path:
+    """The folder of the datasets: `$DEEPNETS_DATA`, or else `data`."""
+    return Path(os.environ.get("DEEPNETS_DATA") or "data")
+
+
 def load(name: str, root: Path | None = None, *, download: bool = False, size: int = 64) -> Dataset:
     """Load a dataset.
 
@@ -109,7 +114,7 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
         UserError: no such dataset, or its files are missing, damaged or too few; says what to do.
     """
     check_name(name)
-    root = root or Path(os.environ.get("DEEPNETS_DATA") or "data")
+    root = root or default_root()
     if name == "digits":
         title, classes, train, test = _digits()
     elif name == "mnist":
@@ -164,20 +169,30 @@ def _mnist(root: Path, download: bool) -> Parts:
     return "MNIST", tuple("0123456789"), train, test
 
 
+def copy_of_cifar10(root: Path | None = None) -> str | None:
+    """The title of the CIFAR-10 that `load` reads from `root`: of the original batches, or else of a folder, or None."""
+    root = root or default_root()
+    if (root / "cifar-10-batches-py").is_dir():
+        return "CIFAR-10"
+    if not (root / "cifar10").is_dir():
+        return None
+    lossy = any(file.suffix.lower() in (".jpg", ".jpeg") for file in (root / "cifar10").rglob("*"))
+    return f"CIFAR-10 ({'JPEG copy' if lossy else 'image folder'})"
+
+
 def _cifar10(root: Path, download: bool, size: int) -> Parts:
     """The original batches, whose checksums torchvision verifies before it opens the pickles, or a folder of images."""
     from torchvision import datasets
 
-    batches, folder = root / "cifar-10-batches-py", root / "cifar10"
-    if not batches.is_dir() and folder.is_dir():
-        lossy = next(folder.rglob("*.jp*g"), None)
-        return f"CIFAR-10 ({'JPEG copy' if lossy else 'image folder'})", *_folder(folder, root, size)[1:]
-    if not batches.is_dir():
+    title = copy_of_cifar10(root)
+    if title is None:
         _fetch("CIFAR-10", datasets.CIFAR10, root, download, "cifar-10-batches-py or cifar10/{train,test}/CLASS/IMAGE")
+    elif title != "CIFAR-10":
+        return title, *_folder(root / "cifar10", root, size)[1:]
     try:
         parts = [datasets.CIFAR10(str(root), train=part) for part in (True, False)]
     except RuntimeError:
-        raise UserError(f"{batches} is incomplete or damaged: delete it and add --download") from None
+        raise UserError(f"{root / 'cifar-10-batches-py'} is incomplete or damaged: delete it and add --download") from None
     images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in parts]
     train, test = (Images(x, torch.tensor(part.targets)) for x, part in zip(images, parts, strict=True))
     return "CIFAR-10", tuple(parts[0].classes), train, test
@@ -241,13 +256,16 @@ def _decode_cached(files: list[Path], path: Path, root: Path, size: int) -> Tens
     except Exception:  # a damaged archive fails in a dozen ways
         pass  # none yet, or a damaged one: decode
     images = _decode(files, size)
+    part = cache.with_name(f"{key}.{os.getpid()}.npz")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        part = cache.with_name(f"{key}.{os.getpid()}.npz")
         np.savez(part, images=images, fingerprint=np.array(fingerprint))
         part.replace(cache)
     except OSError:
         pass  # a root that cannot be written costs the next load its time, nothing else
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     return torch.from_numpy(images)
 
 

@@ -38,8 +38,8 @@ def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.devic
         raise UserError(f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
     torch.backends.cudnn.deterministic = True  # algorithms that give the same bits again
     keep_memory(True)
-    if device != "cpu":
-        torch.set_float32_matmul_precision("high")  # TF32, as convolutions have it anyway
+    # TF32, which a GPU's convolutions have anyway; set anew each time, for it holds for the processor as well.
+    torch.set_float32_matmul_precision("highest" if device == "cpu" else "high")
     if precision not in ("auto", "fp32", "bf16"):
         raise UserError(f"no precision is called {precision!r}; choose from auto, fp32, bf16")
     if precision == "auto":

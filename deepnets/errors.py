@@ -1,4 +1,4 @@
-"""The one error that a person, not a programmer, is meant to read."""
+"""The one error that a person, not a programmer, is meant to read, and how to tell another that people cause."""
 
 
 class UserError(Exception):
@@ -7,3 +7,8 @@ class UserError(Exception):
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of the calls that led here."""
         return [f"deepnets: {self}"]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether there was not enough of it; for a processor's torch has no error of its own."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "can't allocate memory"))

@@ -1,7 +1,6 @@
 """What the paper's text reads: number macros, tables and figures, made from the runs of one tier, and what others add."""
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +67,7 @@ def _alike(runs: Sequence[Run]) -> list[Run]:
         raise UserError(f"the paper needs runs on {' or '.join(DATASETS)} of {', '.join(NETWORKS)}, and there are none")
     if len(tiers) > 1:
         raise UserError(f"the paper speaks of one tier, and the runs are of {', '.join(tiers)}: name the folder of one")
-    for title, groups in groupby(analysis.groups(chosen), key=lambda group: group[0]["dataset"]):
-        if len(list(groups)) > 1:
-            raise UserError(
-                f"the runs on {title} differ in one of {', '.join(analysis.SHARED[2:])}: the paper cannot show them together"
-            )
+    analysis.one_setting(chosen)
     return chosen
 
 

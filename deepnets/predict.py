@@ -107,6 +107,8 @@ def _digit(file: Path, side: int, share: float) -> tuple[Image.Image, list[str]]
     size = max(1, round(scale * digit.width)), max(1, round(scale * digit.height))  # a thin 1 keeps its stroke
     digit = digit.resize(size, Image.Resampling.BOX if max(size) < 16 else Image.Resampling.LANCZOS)
     mass = np.asarray(digit, float)
+    if not mass.any():  # specks, of which nothing is left at this size
+        raise UserError(f"{file}: no digit stands out from the background")
     across, down = (np.average(np.arange(n) + 0.5, weights=mass.sum(axis)) for axis, n in enumerate(digit.size))
     left, top = (min(max(round(side / 2 - c), 0), side - n) for c, n in zip((across, down), digit.size, strict=True))
     square = Image.new("L", (side, side))

@@ -29,7 +29,7 @@ class Run:
 
     Args:
         path: its folder.
-        info: `run.json`: settings, figures and circumstances, the keys of `INFO`.
+        info: `run.json`: settings, figures and circumstances, the keys of `INFO`; newer runs have a few more.
     """
 
     path: Path
@@ -52,6 +52,8 @@ class Run:
         missing = [key for key in INFO if not isinstance(info, dict) or key not in info]
         if missing:
             raise UserError(f"{path / 'run.json'} is not a run's: {missing[0]!r} is missing")
+        if not isinstance(info["recipe"], dict):
+            raise UserError(f"{path / 'run.json'} is not a run's: its recipe is no table")
         return cls(path, info)
 
     @property
@@ -85,13 +87,16 @@ class Run:
         """
         stored = self._arrays("test.npz")
         try:
-            return {
+            found = {
                 "labels": stored["labels"].astype(int),
                 "predicted": stored["predicted"].astype(int),
                 "probabilities": 1 - (stored["doubt_levels"] / 255) ** 2,
             }
         except KeyError as error:
             raise UserError(f"{self.path / 'test.npz'} lacks {error}") from None
+        if any(len(values) != self.info["test_total"] for values in found.values()):
+            raise UserError(f"{self.path / 'test.npz'} is not this run's: it has not {self.info['test_total']} images")
+        return found
 
     @cached_property
     def views(self) -> dict[str, np.ndarray]:

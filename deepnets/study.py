@@ -4,9 +4,11 @@ import math
 import multiprocessing
 import re
 import signal
+import threading
 import time
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -18,7 +20,7 @@ import torch
 
 from . import data, models, recipes
 from .environment import OutOfTime, cores, device_name, hardware, interruptions
-from .errors import UserError
+from .errors import UserError, out_of_memory
 from .runs import Run, model_label, partial_folder
 from .training import Diverged, Job, fit
 
@@ -45,7 +47,8 @@ def plan(path: str | Path, tier: str | None = None) -> list[Job]:
         The jobs: one seed of everything before the next seed of anything, then a dataset before the next, then as written.
 
     Raises:
-        UserError: the file is missing or malformed, names what does not exist, or asks for one run twice.
+        OSError: the file cannot be read.
+        UserError: it is malformed, names what does not exist, or asks for one run twice.
     """
     path = Path(path)
     try:
@@ -212,7 +215,8 @@ def _in_parallel(progress: Progress, parallel: int, out: str | Path, how: dict[s
                 while len(running) < parallel and not interruption() and (job := next(startable, None)):
                     answer, theirs = context.Pipe(duplex=False)
                     process = context.Process(target=_work, args=(theirs, max(1, cores() // parallel), job, out, how))
-                    process.start()
+                    with _deaf():  # and so is the process, which would tell of Ctrl-C in its own way before it knows better
+                        process.start()
                     theirs.close()
                     running[process.sentinel] = job, process, answer
                 for sentinel in wait(list(running), timeout=1):
@@ -230,6 +234,19 @@ def _in_parallel(progress: Progress, parallel: int, out: str | Path, how: dict[s
                     running.pop(cast(int, sentinel))
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Ignore SIGINT for a moment, and for good in processes started meanwhile; off the main thread this does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, heard)
+
+
 def _work(answer: Connection, threads: int, job: Job, out: str | Path, how: dict[str, Any]) -> None:
     """Train in a process of its own, and answer how it went. Of several signals to stop the first one is enough."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -239,6 +256,10 @@ def _work(answer: Connection, threads: int, job: Job, out: str | Path, how: dict
         answer.send(_train(job, out, how)[1])
     except (UserError, OSError) as error:
         answer.send(error)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        answer.send(UserError(f"{job.folder}: out of memory; take a smaller batch_size, size or network, or fewer --jobs"))
     except (KeyboardInterrupt, SystemExit):
         pass
 

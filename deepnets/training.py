@@ -139,9 +139,10 @@ def fit(
         trainer.resume()
         try:
             trainer.train()
-        except Diverged:
+        except Diverged as error:
             trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
             if (stop := interruption()) and not isinstance(stop, OutOfTime):
+                print(f"  {error}", flush=True)
                 raise stop from None
             raise
         trainer.finish(work)
@@ -176,8 +177,9 @@ class Trainer:
         shape = (len(dataset.classes), channels)
         blueprint = models.blueprint(job.model, *shape, **job.options)
         self.parameters = models.count_parameters(blueprint)
+        self.checkpoint = work / "checkpoint.pt"
         # How long saving takes, until measured: weights and momentum, at 250 MB/s.
-        self.checkpoint, self.saved, self.saving = work / "checkpoint.pt", time.monotonic(), 8 * self.parameters / 2.5e8
+        self.saved_at, self.save_seconds = time.monotonic(), 8 * self.parameters / 2.5e8
         self.macs = models.multiply_adds(blueprint, job.input_size, channels)
         self.policy = transforms.policy(dataset.name)
         mean, std = data.statistics(train.images)
@@ -201,6 +203,7 @@ class Trainer:
         self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}  # of the epoch under way
         self.good_steps = torch.tensor(0, device=device)  # of the epoch under way, before the first that is not finite
         self.history: list[dict[str, float]] = []
+        self.made_by = [{"commit": environment.commit(), "versions": environment.versions()}]  # after others, if continued
 
     def train(self) -> None:
         """Run the epochs that are left."""
@@ -213,7 +216,7 @@ class Trainer:
             if self.verbose:
                 self.report_epoch()
             self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
-            if time.monotonic() - self.saved > 20 * self.saving:  # a gigabyte after every short epoch would take the time
+            if time.monotonic() - self.saved_at > 20 * self.save_seconds:  # a gigabyte an epoch might take as long as that
                 self.save()
 
     def train_epoch(self) -> None:
@@ -338,7 +341,7 @@ class Trainer:
     def pause_point(self) -> None:
         """Between two steps or batches, where nothing is half done: save if it is time, stop if that was asked for."""
         interruption = self.interruption()
-        if interruption or time.monotonic() - self.saved > self.checkpoint_seconds:
+        if interruption or time.monotonic() - self.saved_at > self.checkpoint_seconds:
             self.save()
         if interruption:
             raise interruption
@@ -361,6 +364,7 @@ class Trainer:
             "evaluated": self.evaluated.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": {"epoch": self.epoch, "step": self.step, "sums": sums, "history": self.history},
+            "made_by": self.made_by,
             "threads": torch.get_num_threads(),
         }
 
@@ -369,8 +373,8 @@ class Trainer:
         self.check_finite()
         start = time.monotonic()
         checkpoint.save(self.checkpoint, self.state())
-        self.saved = time.monotonic()
-        self.saving = self.saved - start
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - start
 
     def resume(self) -> None:
         """Continue from the checkpoint, if there is one. Raises UserError if it is damaged or another training's."""
@@ -382,6 +386,7 @@ class Trainer:
         self.evaluated.load_state_dict(state["evaluated"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_num_threads(state.get("threads", torch.get_num_threads()))  # other threads add in another order
+        self.made_by = [by for by in state.get("made_by", []) if by not in self.made_by] + self.made_by
         for key, value in state["progress"].items():
             setattr(self, key, value)
         if self.verbose:
@@ -423,6 +428,7 @@ class Trainer:
         seconds = sum(row["seconds"] for row in self.history)
         chance = math.log(len(self.dataset.classes))
         stuck = abs(min(row["train_loss"] for row in self.history) - chance) < PLATEAU
+        earlier = [f"partly trained by commit {by['commit']}, {by['versions']}" for by in self.made_by[:-1]]
         plateau = f"chance-level plateau: the loss stayed at ln {len(self.dataset.classes)} = {chance:.4f}"
         return self.identity() | {
             "dataset_title": self.dataset.title,
@@ -440,9 +446,8 @@ class Trainer:
             "device": environment.device_name(self.device),
             "device_type": self.device.type,
             "threads": torch.get_num_threads(),
-            "versions": environment.versions(),
-            "commit": environment.commit(),
-            "warnings": [plateau] if stuck else [],
+            **self.made_by[-1],
+            "warnings": [plateau] * stuck + earlier,
         }
 
 

@@ -21,14 +21,15 @@ def made(model, recipe, accuracy, seed=0, options=None, tier="small", dataset="C
         "test_correct": round(accuracy * images), "test_total": images, "test_nll": 0.5,
         "test_brier": 0.1, "test_ece": 0.05, "test_ece_calibrated": 0.01, "train_seconds": 10.0, "images_per_second": 5.0,
         "parameters": 100, "macs": 1000, "train_images": 50, "epochs": 2, "input_size": 64, "device": "any", "warnings": [],
+        "temperature": 1.0,
         "limit": 50, "threads": 2, "precision": "fp32", "classes": list("0123456789"),
         "robustness": {"images": 100, "clean": 90, "noise": 50, "blur": 70, "contrast": 60},
     }  # fmt: skip
     key = [*f"{model} {recipe} {options}".encode(), seed]
     wrong = np.random.default_rng(key).permutation(images)[: images - info["test_correct"]]
-    labels = np.zeros(images, int)
+    labels = np.arange(images) % 10
     predicted = labels.copy()
-    predicted[wrong] = 1
+    predicted[wrong] = (labels[wrong] + 1) % 10
     run = Run(Path(f"{model}-{recipe}-{seed}"), info)
     run.__dict__["test"] = {"labels": labels, "predicted": predicted}
     return run
@@ -206,11 +207,24 @@ def test_the_same_training_twice_is_refused(square):
         analysis.accuracies([*square, square[0]])
 
 
-def test_seeds_of_other_recipes_are_not_averaged():
-    other = made("resnet18", "tuned", 0.7, seed=1)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_seeds_of_other_recipes_are_not_averaged(seed):
+    other = made("resnet18", "tuned", 0.7, seed=seed)
     other.info["recipe"]["learning_rate"] = 0.5
     with pytest.raises(UserError, match="differ in their recipes"):
         analysis.accuracies([made("resnet18", "tuned", 0.7), other])
+
+
+def test_pairs_need_a_seed_in_common(square):
+    with pytest.raises(UserError, match="no seed in common"):
+        analysis.paired([made("resnet18", "tuned", 0.7)], [made("resnet20", "tuned", 0.7, seed=1)])
+
+
+def test_who_always_gives_the_most_frequent_class_has_learnt_nothing():
+    run = made("resnet18", "tuned", 0.9)
+    run.test["labels"][:] = np.arange(len(run.test["labels"])) % 10 == 0
+    run.test["predicted"][:] = 0
+    assert analysis.accuracies([run])["stuck"].item()
 
 
 def test_what_is_said_stands_below_the_runs_it_is_said_of(square):

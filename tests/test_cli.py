@@ -1,14 +1,17 @@
 """The command line: what it prints, and one clear line with exit code 2 for every mistake."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from deepnets import __version__, cli, models, training
+from deepnets import __version__, cli, data, models, recipes, training
 
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 
@@ -178,12 +181,56 @@ def test_a_report_that_cannot_be_written_is_a_mistake(run, tmp_path):
         code, _, err = run("report", "runs", *arguments)
         assert code == 2
         assert len(err.splitlines()) == 1
+    assert not (tmp_path / "p").exists(), "pictures are made when all else will do"
+    (tmp_path / "bench.json").write_text('{"networks": [], "machine": {}, "peak": {}, "input": {}}')
+    (tmp_path / "page.md").write_text("<!-- bench -->\n<!-- /bench -->")
+    code, _, err = run("report", "runs", "--out", "p", "--readme", "page.md", "--bench", "bench.json")
+    assert code == 2
+    assert "is not what 'deepnets bench --json' prints" in err
 
 
-@pytest.mark.parametrize("says", ["CUDA out of memory. Tried to", "DefaultCPUAllocator: can't allocate memory: you tried to"])
-def test_too_little_memory_is_said_in_one_line(run, monkeypatch, says):
+def test_runs_of_two_settings_make_no_report(run, tmp_path):
+    tier = tmp_path / "results" / "full" / "digits" / "resnet8" / "tuned"
+    for seed, size in ((0, 16), (1, 24)):
+        job = training.Job("resnet8", "digits", recipes.get("tuned", "resnet8", epochs=1), seed, {}, 60, size)
+        shutil.copytree(training.fit(job, tmp_path / "made", verbose=False).path, tier / f"seed{seed}")
+    code, _, err = run("report", "results/full", "--tiers", "results", "--out", "p", "--readme", "page.md")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    for other in ("small", "control", "compression"):
+        shutil.copytree(tier / "seed0", tmp_path / "results" / other / "seed0")
+    code, _, err = run("report", "results/full", "--tiers", "results", "--out", "p", "--readme", "page.md")
+    assert (code, "cannot be shown together" in err) == (2, True)
+
+
+def test_a_finished_run_of_another_copy_of_cifar10_says_so(run, tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
+    root = tmp_path / "nodata"
+    for number, image in enumerate(pixels):
+        folder = root / "cifar10" / ("train", "test")[number // 4 % 2] / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    monkeypatch.setitem(data.VALIDATION, "cifar10", 2)
+    again = ["train", "resnet8", "--dataset", "cifar10", "--epochs", "1", "--size", "8"]
+    code, out, _ = run(*again)
+    assert (code, "is here now" in out) == (0, False)
+    (root / "cifar-10-batches-py").mkdir()
+    code, out, _ = run(*again)
+    assert code == 0
+    assert "warning: it saw CIFAR-10 (image folder), and CIFAR-10 is here now: choose another --out" in out
+
+
+NO_MEMORY = [
+    RuntimeError("CUDA out of memory. Tried to"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_too_little_memory_is_said_in_one_line(run, monkeypatch, error):
     def fail(*args, **kwargs):
-        raise RuntimeError(says)
+        raise error
 
     monkeypatch.setattr(training, "fit", fail)
     code, _, err = run(*TRAIN)

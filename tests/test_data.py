@@ -110,6 +110,17 @@ def test_a_folder_is_read_once_and_again_when_it_changed(folder, tmp_path, monke
     data.load(f"folder:{folder}", root)
     assert len(decoded) == 2
 
+    def full(file, **arrays):
+        file.write_bytes(b"half")
+        raise OSError("no space left")
+
+    for cache in (root / "cache").iterdir():
+        cache.write_bytes(b"damaged")
+    before = sorted((root / "cache").iterdir())
+    monkeypatch.setattr(np, "savez", full)
+    data.load(f"folder:{folder}", root)
+    assert sorted((root / "cache").iterdir()) == before, "nothing is left of what could not be written"
+
 
 def test_a_finished_run_is_not_passed_off_as_one_of_pictures_that_changed(folder, job, tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))

@@ -1,5 +1,6 @@
 """Each network is the one its paper describes: counts, torchvision's outputs and gradients, the papers' layer details."""
 
+import inspect
 import time
 
 import pytest
@@ -361,7 +362,9 @@ def test_the_signal_survives_initialisation(name):
         ("vgg61", {}, "did you mean vgg1"),
         ("perceptron", {}, "choose from alexnet"),
         ("vgg16", {"stem": "3x3"}, "no option 'stem'"),
-        ("vgg16", {"batch_norm": "false"}, "batch_norm without quotes"),
+        ("vgg16", {"batch_norm": "false"}, "batch_norm is true or false, without quotes"),
+        ("vgg16", {"batch_norm": "no"}, "batch_norm is true or false, without quotes"),
+        ("googlenet", {"aux": 1}, "aux is true or false"),
         ("vgg16", {"head_pool": "7"}, "avg7"),
         ("resnet18", {"stem": "5x5"}, "use 7x7 or 3x3"),
         ("googlenet", {"stem": "5x5"}, "use 7x7 or 3x3"),
@@ -371,6 +374,12 @@ def test_the_signal_survives_initialisation(name):
 def test_a_wrong_network_is_named(name, options, says):
     with pytest.raises(UserError, match=says):
         models.create(name, **options)
+
+
+def test_every_option_that_is_true_or_false_is_known_to_be_one():
+    classes = {type(models.blueprint(name)) for name in models.names()}
+    arguments = {name: given.default for made in classes for name, given in inspect.signature(made).parameters.items()}
+    assert {name for name, default in arguments.items() if isinstance(default, bool)} <= set(models.SWITCHES)
 
 
 def test_images_too_small_for_a_network_are_refused():

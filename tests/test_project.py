@@ -103,7 +103,7 @@ def lines_of_code(path):
 def test_the_way_from_images_to_a_run_can_be_read_in_a_sitting():
     """The networks, and what training is made of; the rest is not needed to follow it, and no file of it is long."""
     needed = {"models", *ARROWS["training"], "training"}
-    assert sum(lines_of_code(path) for path in SOURCES if module(path) in needed) <= 1575
+    assert sum(lines_of_code(path) for path in SOURCES if module(path) in needed) <= 1600
     assert max(lines_of_code(path) for path in SOURCES) <= 350
 
 

@@ -155,6 +155,14 @@ def test_damaged_parts_of_a_run_are_named(trained, tmp_path, name, content):
         _ = {"test.npz": lambda: run.test, "history.csv": lambda: run.history["epoch"], "views.npz": lambda: run.views}[name]()
 
 
+def test_predictions_of_other_test_images_are_named(trained, tmp_path):
+    shutil.copytree(runs.find(trained)[1].path, tmp_path / "run")
+    stored = dict(np.load(tmp_path / "run" / "test.npz"))
+    np.savez(tmp_path / "run" / "test.npz", **{name: values[:100] for name, values in stored.items()})
+    with pytest.raises(UserError, match=r"test\.npz is not this run's: it has not 360 images"):
+        _ = runs.Run.load(tmp_path / "run").test
+
+
 # --- predictions
 
 
@@ -268,6 +276,12 @@ def test_a_thin_stroke_keeps_its_ink(trained, tmp_path):
 def test_what_cannot_be_predicted_is_named(trained, tmp_path):
     run = runs.find(trained)[1]
     Image.new("RGB", (50, 50), "white").save(tmp_path / "blank.png")
+    specks = Image.new("L", (3000, 3000))
+    specks.putpixel((100, 100), 255)
+    specks.putpixel((2900, 2900), 255)
+    specks.save(tmp_path / "specks.png")
+    with pytest.raises(UserError, match=r"specks\.png.*no digit stands out"):
+        predict.prepare(tmp_path / "specks.png", run)
     with pytest.raises(UserError, match=r"blank\.png.*no digit stands out"):
         predict.classify(run, [tmp_path / "blank.png"])
     (tmp_path / "text.png").write_text("hello")

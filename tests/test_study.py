@@ -1,5 +1,6 @@
 """Study files, their order, and what a budget does."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from deepnets import checkpoint, recipes, study
 from deepnets.environment import cores, working_folder
@@ -227,6 +229,29 @@ def test_an_error_in_one_process_ends_the_others_and_is_told(file, tmp_path):
     blocked.write_text("in the way")
     with pytest.raises(UserError, match="cannot be written"):
         study.execute([jobs[0], replace(jobs[1], recipe=replace(jobs[1].recipe, epochs=5000))], tmp_path / "out", parallel=2)
+
+
+def test_too_little_memory_in_one_process_is_told_in_one_line(file, tmp_path, monkeypatch):
+    def fail(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(study, "_train", fail)
+    monkeypatch.setattr(signal, "signal", lambda *args: None)  # it would have this process hear no Ctrl-C
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    job = study.plan(file)[0]
+    study._work(theirs, torch.get_num_threads(), job, tmp_path, {})
+    with pytest.raises(UserError, match=r"digits/resnet8/plain/seed0: out of memory; take"):
+        raise ours.recv()
+
+
+def test_ctrl_c_while_processes_start_is_quiet(file, tmp_path):
+    command = [sys.executable, "-m", "deepnets", "study", str(file), "--jobs", "2", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert "seed0" in process.stdout.readline()
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "\ninterrupted; the same command continues\n")
 
 
 def test_expected_time_grows_with_the_work(file, tmp_path):

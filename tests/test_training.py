@@ -164,6 +164,17 @@ def test_a_divergence_leaves_nothing_that_blocks_a_lower_rate(job, tmp_path, mon
     assert fit(job(learning_rate=0.01), tmp_path, **QUIET).info["epochs"] == 2
 
 
+def test_a_divergence_that_meets_ctrl_c_is_told(job, tmp_path, monkeypatch, capsys):
+    def explode(self, index):
+        os.kill(os.getpid(), signal.SIGINT)
+        raise self.diverged("loss")
+
+    monkeypatch.setattr(Trainer, "train_step", explode)
+    with pytest.raises(KeyboardInterrupt):
+        fit(job(), tmp_path, **QUIET)
+    assert "lower the learning rate" in capsys.readouterr().out
+
+
 def test_the_running_average_is_evaluated_and_kept(job, tmp_path, monkeypatch):
     seen, step = [], Trainer.train_step
 
@@ -248,6 +259,19 @@ def test_the_deadline_stops_at_a_checkpoint_that_continues_bit_for_bit(job, tmp_
                 break
     assert stops == 6
     same(whole, run)
+
+
+def test_a_run_names_every_commit_that_trained_a_part_of_it(job, tmp_path, monkeypatch):
+    for commit in ("first", "second", "first"):
+        monkeypatch.setattr(environment, "commit", lambda commit=commit: commit)
+        with pytest.raises(OutOfTime):
+            fit(job(), tmp_path, deadline=time.monotonic(), **QUIET)
+    run = fit(job(), tmp_path, **QUIET)
+    assert run.info["commit"] == "first"
+    (warning,) = run.info["warnings"]
+    assert warning.startswith("partly trained by commit second, {'deepnets'")
+    monkeypatch.setattr(environment, "commit", lambda: "third")
+    assert fit(job(), tmp_path, **QUIET).info == run.info
 
 
 def test_a_training_is_continued_by_as_many_threads_as_began_it(job, tmp_path):

@@ -33,6 +33,7 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
     "googlenet_improved": googlenet_improved,
 }
 EVALUATION_BATCH = 256
+SWITCHES = ("as_published", "aux", "batch_norm", "stem_norm")  # options that are true or false
 _IMAGENET_ONLY = ("50", "101", "152")  # 50 and 152 are 6n+2 too, and not what one would mean
 
 
@@ -61,8 +62,8 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
         near = difflib.get_close_matches(name, _BUILDERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_BUILDERS)}"
         raise UserError(f"no network is called {name!r}; {hint}")
-    if quoted := [key for key, value in options.items() if value in ("true", "false")]:  # as a text, either counts as true
-        raise UserError(f"{name}: write the value of {quoted[0]} without quotes")
+    if wrong := [key for key in SWITCHES if not isinstance(options.get(key, False), bool)]:  # any text would count as true
+        raise UserError(f"{name}: the value of {wrong[0]} is true or false, without quotes, not {options[wrong[0]]!r}")
     try:
         return builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
