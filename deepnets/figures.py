@@ -225,14 +225,19 @@ def _picture(image: np.ndarray) -> np.ndarray:
 
 
 def representation(run: Run) -> Figure:
-    """The test set in the first two principal components of what the network makes of it, classes in colour and named."""
+    """The test set in the first two principal components of what the network makes of it, classes in colour and named.
+
+    Of many images each second, third, ... is drawn, so that there are 2,500 at most; a name stands at the median of all.
+    """
     points, labels = run.view("pca"), run.test["labels"]
     with rc_context(STYLE):
         figure = Figure(figsize=(5, 3.6), layout="constrained")
         ax = figure.subplots()
         palette = np.array(sns.color_palette("colorblind", len(run.info["classes"])))
-        size = 3 if len(points) > 2000 else 10
-        ax.scatter(points[:, 0], points[:, 1], size, palette[labels], linewidths=0, alpha=0.6, rasterized=True)
+        shown = slice(None, None, math.ceil(len(points) / 2500))
+        size = 4 if len(points) > 2000 else 10
+        x, y = points[shown].T
+        ax.scatter(x, y, s=size, c=palette[labels[shown]], linewidths=0, alpha=0.6, rasterized=True)
         for k in np.unique(labels):
             x, y = np.median(points[labels == k], axis=0)
             name = ax.text(x, y, run.info["classes"][k], color=tuple(0.7 * palette[k]), ha="center", va="center")
