@@ -129,8 +129,8 @@ def test_what_the_notebooks_sum_up(full, accuracy):
     assert f"GoogLeNet's on CIFAR-10, by {100 * gain['googlenet']['value']:.2f} points" in page
     assert f"ahead by {100 * gain['resnet18']['value']:.2f} there" in page
     assert f"($p = {gain['resnet18']['p_holm']:.3f}$)" in page
-    single = "the falling rate costs the improved ResNet18 {:.2f} points and augmentation {:.2f}"
-    assert single.format(changed["falling rate"], changed["augmentation"]) in page
+    single = "the falling rate costs the improved ResNet18 {:.2f} points, augmentation {:.2f} and weight decay {:.2f}"
+    assert single.format(*(changed[name] for name in ("falling rate", "augmentation", "weight decay"))) in page
     recipe = 100 * (accuracy["accuracy"].xs("tuned", level="recipe") - accuracy["accuracy"].xs("plain", level="recipe"))
     recipe = recipe.drop(index="vgg16_improved", level="network")
     ends = [part.agg(["min", "max"]) for part in (recipe[COPY], recipe["MNIST"])]
@@ -154,6 +154,9 @@ def test_what_the_notebooks_sum_up(full, accuracy):
     assert f"the recipe is worth {worth['resnet18']['recipe']:.2f} points to ResNet18 and the improved" in page
     assert f"architecture {worth['resnet18']['architecture']:.2f}, over both" in page
     assert "ahead by {:.2f} points, in all nine pairs of trainings".format(100 * gain["resnet18"]["value"]) in page
+    said = "the falling rate is worth {:.2f} points, augmentation {:.2f}, weight decay {:.2f}, label smoothing {:.2f}"
+    effects = ("falling rate", "augmentation", "weight decay", "label smoothing")
+    assert said.format(*(changed[name] for name in effects)) in page
     page = notes("googlenet")
     points = [100 * gain["googlenet"][end] for end in ("value", "low", "high")]
     assert "it gives {:.2f} points on all of CIFAR-10 ({:.2f} to {:.2f}, three seeds each)".format(*points) in page
@@ -223,17 +226,39 @@ def test_what_is_said_of_jpeg(full):
 
 def test_what_is_said_of_single_changes_on_all_images(full, accuracy):
     found = of(full, "cifar10")
-    worth = 100 * analysis.changes(found).query("network == 'resnet18_improved'").set_index("effect")[["value", "low", "high"]]
-    falling, augmented = (worth.loc[name] for name in ("falling rate", "augmentation"))
-    assert "costs the improved ResNet18 {:.2f} points ({:.2f} to {:.2f})".format(*falling) in TEXT
-    assert "and augmentation {:.2f} ({:.2f} to {:.2f})".format(*augmented) in TEXT
+    changes = analysis.changes(found).query("network == 'resnet18_improved'").set_index("effect")
+    worth = 100 * changes[["value", "low", "high"]]
+    falling, augmented, decay, smoothing = (
+        "{:.2f} ({:.2f} to {:.2f})".format(*worth.loc[name])
+        for name in ("falling rate", "augmentation", "weight decay", "label smoothing")
+    )
+    falling = falling.replace(" (", " points (")
+    said = f"the falling rate costs the improved ResNet18 {falling}, augmentation {augmented}, weight decay {decay} and"
+    assert f"{said} label smoothing {smoothing}: one training each" in TEXT
+    assert changes["told"].to_dict() == {
+        "augmentation": True, "falling rate": True, "weight decay": True, "label smoothing": False,
+    }  # fmt: skip
     tuned, plain = (accuracy.loc[(COPY, recipe, "resnet18_improved"), "points"] for recipe in ("tuned", "plain"))
     assert f"lie {100 * (max(tuned) - min(tuned)):.2f} points apart" in TEXT
     assert f"more than the {100 * (tuned[0] - plain[0]):.2f} points of the whole recipe" in TEXT
-    assert falling["value"] + augmented["value"] > 100 * (tuned[0] - plain[0])
+    largest = worth.loc[["falling rate", "augmentation"], "value"]
+    assert largest.sum() > 100 * (tuned[0] - plain[0])
     form = 100 * analysis.two_by_two(found).set_index(["network", "effect"])["value"]["resnet18_improved", "architecture"]
-    assert min(falling["value"], augmented["value"]) > 3 * form
-    assert len(worth) == 2
+    assert largest.min() > 3 * form
+
+
+def test_what_is_said_of_label_smoothing_and_confidence():
+    folder = ROOT / "results" / "full" / "cifar10" / "resnet18_improved"
+    kept, undone = (Run.load(folder / name / "seed0").info for name in ("tuned", "tuned-label_smoothing=0.0"))
+    assert kept["temperature"] < 1 < undone["temperature"]
+    assert "with it the network is not sure enough, without it too sure" in TEXT
+    ends = "the temperature that mends its confidence is {:.2f}, without it {:.2f}"
+    assert ends.format(kept["temperature"], undone["temperature"]) in TEXT
+    left = f"error that is left then is {kept['test_ece_calibrated']:.3f} and {undone['test_ece_calibrated']:.3f}"
+    assert left in TEXT
+    assert f"the same training without label smoothing is too sure (temperature {undone['temperature']:.2f})" in notes(
+        "comparison"
+    )
 
 
 def test_what_is_said_of_corrupted_images(accuracy):
@@ -378,7 +403,15 @@ def test_what_the_benchmarks_say_is_what_was_measured():
     text = (ROOT / "benchmarks" / "README.md").read_text()
     pair = (runs.find(ROOT / "results" / "precision" / name) for name in ("fp32", "bf16"))
     assert precision_sentence(*pair) in text.replace("\n", " ")
-    assert report.bench_table(json.loads((ROOT / "benchmarks" / "cpu-without-bf16.json").read_text())) in text
+    without = json.loads((ROOT / "benchmarks" / "cpu-without-bf16.json").read_text())
+    assert report.bench_table(without) in text
+    here = json.loads((ROOT / "benchmarks" / "cpu.json").read_text())["networks"]
+    ratios = [[row["ratio"] for row in here], [row["same_precision"]["ratio"] for row in here]]
+    ratios.append([row["ratio"] for row in without["networks"]])
+    as_written, in_bf16, in_fp32 = (f"{min(found):.1f} to {max(found):.1f}" for found in ratios)
+    assert f"{as_written} times as fast as it is mostly written (fp32) where the processor multiplies bf16" in TEXT
+    assert f"{in_bf16} times where the usual loop is made to compute in bf16, too; {in_fp32} times on a processor" in TEXT
+    assert f"on such a processor the ratios were {in_fp32}." in TEXT
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("run.json")), ids=lambda p: str(p.parent.relative_to(ROOT)))

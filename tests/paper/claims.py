@@ -136,6 +136,20 @@ def single_most(runs):
 
 
 @claim
+def single_least(runs):
+    told = analysis.changes(colour(runs)).query("network == 'resnet18_improved'").set_index("variant")["told"]
+    return told.to_dict() == {
+        "augment=False": True, "schedule=constant": True, "weight_decay=0.0": True, "label_smoothing=0.0": False,
+    }  # fmt: skip
+
+
+@claim
+def single_sure(runs):
+    of = {run.info["recipe"]["name"]: run.info["temperature"] for run in colour(runs) if run.label == "resnet18_improved"}
+    return of["tuned"] < 1 < of["tuned-label_smoothing=0.0"]
+
+
+@claim
 def too_modest(runs):
     return all(surplus(run) < 0 and run.info["temperature"] < 1 for run in tuned(runs))
 
