@@ -42,8 +42,8 @@ ARROWS = {
     "bench": {"data", "environment", "errors", "models", "recipes", "training", "transforms"},
     "notebook": {"analysis", "data", "drawings", "errors", "figures", "models", "recipes", "report", "runs", "training"},
     "cli": {
-        "analysis", "assets", "bench", "catalogue", "errors", "latex", "predict", "recipes", "report", "runs", "study",
-        "training",
+        "analysis", "assets", "bench", "catalogue", "data", "errors", "latex", "predict", "recipes", "report", "runs",
+        "study", "training",
     },
 }  # fmt: skip
 
