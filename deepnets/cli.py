@@ -196,16 +196,19 @@ def _report(args: argparse.Namespace) -> None:
         return
     for tier in (small, full):
         analysis.one_setting(tier)
-    if args.readme:  # before the pictures: a mistake in a file leaves nothing behind
+    pages = {}
+    if args.readme:
         blocks = {"demo": report.runs_table(found)}
         if args.tiers:
             blocks |= {"small": report.study_table(small), "full": report.study_table(full)}
             blocks |= {"overview": report.overview_table(full, control), "reported": report.reported_table(full, control)}
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))
-        report.fill(args.readme, blocks)
+        pages = report.filled(args.readme, blocks)  # a mistake in a file is found before anything is written
     written = assets.write_pictures(found, args.out) + (assets.write(small, args.out, full) if args.tiers else [])
-    print(*written, *(args.readme or []), sep="\n")
+    for page, text in pages.items():
+        page.write_text(text)
+    print(*written, *pages, sep="\n")
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -288,10 +288,10 @@ def bench_table(results: dict[str, Any]) -> str:
         for kind, versus in (("fp32", row), (precision, row.get("same_precision", {}))):
             if "ratio" in versus:
                 named[f"usual loop, {kind}"] = f"{versus['usual']:.0f}"
-                named[f"ratio to {kind}"] = "{ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})".format(**versus)
+                named[f"ours / usual, {kind}"] = "{ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})".format(**versus)
         parts = {f"{part} %": f"{100 * share:.0f}" for part, share in row["time"].items()}
         rows.append(named | {"of peak %": f"{100 * row['share_of_peak']:.0f}"} | parts)
-    peak = ", ".join(f"{name} {value:.3g}" for name, value in results["peak"].items())
+    peak = ", ".join(f"{name} {value:,.{int(value < 100)}f}" for name, value in results["peak"].items())
     about = (
         f"{machine['device']}, {machine['threads']} threads, ours in {precision}, batches of "
         f"{machine['batch_size']}, 64x64; torch {machine['versions']['torch']}; {machine['date']}. Medians, lowest and highest "
@@ -307,11 +307,11 @@ def _markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {row} |" for row in rows)
 
 
-def fill(paths: list[Path], blocks: dict[str, str]) -> None:
-    """Put each block of text between the two comments that carry its name, in those of the Markdown files that have them.
+def filled(paths: list[Path], blocks: dict[str, str]) -> dict[Path, str]:
+    """The text of each Markdown file with the blocks between the two comments that carry their names, where it has them.
 
     Raises:
-        UserError: no file has such comments; then none is changed.
+        UserError: no file has such comments.
     """
     texts = {path: path.read_text() for path in paths}
     for name, block in blocks.items():
@@ -322,5 +322,10 @@ def fill(paths: list[Path], blocks: dict[str, str]) -> None:
             raise UserError(f"no place for the {name} in {files}: <!-- {name} --> and <!-- /{name} -->")
         for path, found in places.items():
             texts[path] = f"{texts[path][: found.end(1)]}{block}\n{texts[path][found.start(2) :]}"
-    for path, text in texts.items():
+    return texts
+
+
+def fill(paths: list[Path], blocks: dict[str, str]) -> None:
+    """Write what `filled` gives for these `paths` and `blocks`."""
+    for path, text in filled(paths, blocks).items():
         path.write_text(text)

@@ -4,7 +4,6 @@ import math
 import multiprocessing
 import re
 import signal
-import threading
 import time
 import tomllib
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from itertools import product
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, cast
@@ -215,7 +215,7 @@ def _in_parallel(progress: Progress, parallel: int, out: str | Path, how: dict[s
                 while len(running) < parallel and not interruption() and (job := next(startable, None)):
                     answer, theirs = context.Pipe(duplex=False)
                     process = context.Process(target=_work, args=(theirs, max(1, cores() // parallel), job, out, how))
-                    with _deaf():  # and so is the process, which would tell of Ctrl-C in its own way before it knows better
+                    with _deaf():  # or the process would tell of Ctrl-C in its own way before it knows better
                         process.start()
                     theirs.close()
                     running[process.sentinel] = job, process, answer
@@ -236,15 +236,13 @@ def _in_parallel(progress: Progress, parallel: int, out: str | Path, how: dict[s
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Ignore SIGINT for a moment, and for good in processes started meanwhile; off the main thread this does nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Hear SIGINT only afterwards, and not at all in processes that are started meanwhile."""
+    resource_tracker.ensure_running()  # it would hear again when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(answer: Connection, threads: int, job: Job, out: str | Path, how: dict[str, Any]) -> None:

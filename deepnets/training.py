@@ -168,7 +168,7 @@ class Trainer:
 
     def __init__(self, job: Job, dataset: data.Dataset, device: torch.device, precision: str, work: Path) -> None:
         self.job, self.recipe, self.dataset = job, job.recipe, dataset
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.checkpoint = device, precision, work / "checkpoint.pt"
         self.interruption: Callable[[], BaseException | None] = lambda: None
         self.checkpoint_seconds, self.verbose = math.inf, False
 
@@ -177,7 +177,6 @@ class Trainer:
         shape = (len(dataset.classes), channels)
         blueprint = models.blueprint(job.model, *shape, **job.options)
         self.parameters = models.count_parameters(blueprint)
-        self.checkpoint = work / "checkpoint.pt"
         # How long saving takes, until measured: weights and momentum, at 250 MB/s.
         self.saved_at, self.save_seconds = time.monotonic(), 8 * self.parameters / 2.5e8
         self.macs = models.multiply_adds(blueprint, job.input_size, channels)
@@ -203,7 +202,8 @@ class Trainer:
         self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}  # of the epoch under way
         self.good_steps = torch.tensor(0, device=device)  # of the epoch under way, before the first that is not finite
         self.history: list[dict[str, float]] = []
-        self.made_by = [{"commit": environment.commit(), "versions": environment.versions()}]  # after others, if continued
+        # After what else trained a part of it, if it is continued.
+        self.made_by: list[dict[str, Any]] = [{"commit": environment.commit(), "versions": environment.versions()}]
 
     def train(self) -> None:
         """Run the epochs that are left."""
@@ -428,7 +428,7 @@ class Trainer:
         seconds = sum(row["seconds"] for row in self.history)
         chance = math.log(len(self.dataset.classes))
         stuck = abs(min(row["train_loss"] for row in self.history) - chance) < PLATEAU
-        earlier = [f"partly trained by commit {by['commit']}, {by['versions']}" for by in self.made_by[:-1]]
+        others = {by["versions"]["torch"] for by in self.made_by} - {self.made_by[-1]["versions"]["torch"]}
         plateau = f"chance-level plateau: the loss stayed at ln {len(self.dataset.classes)} = {chance:.4f}"
         return self.identity() | {
             "dataset_title": self.dataset.title,
@@ -447,7 +447,8 @@ class Trainer:
             "device_type": self.device.type,
             "threads": torch.get_num_threads(),
             **self.made_by[-1],
-            "warnings": [plateau] * stuck + earlier,
+            "made_by": self.made_by,
+            "warnings": [plateau] * stuck + [f"begun with torch {other}" for other in sorted(others)],
         }
 
 

@@ -182,6 +182,9 @@ def test_a_report_that_cannot_be_written_is_a_mistake(run, tmp_path):
         assert code == 2
         assert len(err.splitlines()) == 1
     assert not (tmp_path / "p").exists(), "pictures are made when all else will do"
+    (tmp_path / "page.md").write_text("<!-- demo -->\n<!-- /demo -->")
+    assert run("report", "runs", "--out", "file", "--readme", "page.md")[0] == 2
+    assert (tmp_path / "page.md").read_text() == "<!-- demo -->\n<!-- /demo -->"
     (tmp_path / "bench.json").write_text('{"networks": [], "machine": {}, "peak": {}, "input": {}}')
     (tmp_path / "page.md").write_text("<!-- bench -->\n<!-- /bench -->")
     code, _, err = run("report", "runs", "--out", "p", "--readme", "page.md", "--bench", "bench.json")

@@ -268,10 +268,21 @@ def test_a_run_names_every_commit_that_trained_a_part_of_it(job, tmp_path, monke
             fit(job(), tmp_path, deadline=time.monotonic(), **QUIET)
     run = fit(job(), tmp_path, **QUIET)
     assert run.info["commit"] == "first"
-    (warning,) = run.info["warnings"]
-    assert warning.startswith("partly trained by commit second, {'deepnets'")
+    assert [by["commit"] for by in run.info["made_by"]] == ["second", "first"]
+    assert not run.info["warnings"], "another commit need not be another training"
     monkeypatch.setattr(environment, "commit", lambda: "third")
     assert fit(job(), tmp_path, **QUIET).info == run.info
+
+
+def test_a_run_that_another_torch_began_says_so(job, tmp_path, monkeypatch):
+    now = environment.versions()
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "versions", lambda: now | {"torch": "1.0"})
+        with pytest.raises(OutOfTime):
+            fit(job(), tmp_path, deadline=time.monotonic(), **QUIET)
+    run = fit(job(), tmp_path, **QUIET)
+    assert run.info["versions"] == now
+    assert run.info["warnings"] == ["begun with torch 1.0"]
 
 
 def test_a_training_is_continued_by_as_many_threads_as_began_it(job, tmp_path):
