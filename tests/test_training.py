@@ -43,7 +43,7 @@ def test_a_run_holds_what_the_contract_says_and_agrees_with_itself(job, tmp_path
     files = {path.name for path in run.path.iterdir()}
     assert files == {"run.json", "history.csv", "test.npz", "views.npz", "logits.npy", "model.safetensors"}
     assert not list(tmp_path.rglob("*.partial"))
-    assert set(run.info) == {*runs.INFO, "weights_sha256", "device_type"}  # what runs of before have not
+    assert set(run.info) == {*runs.INFO, "weights_sha256", "device_type", "made_by"}  # what runs of before have not
     assert list(run.history.columns) == list(runs.HISTORY)
     assert run.info["test_total"] == 360 == len(run.test["labels"])
     assert run.correct.sum() == run.info["test_correct"]
