@@ -257,7 +257,7 @@ def usual_loader(device: torch.device, batch_size: int) -> DataLoader:
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, pin_memory=device.type == "cuda")
 
 
-def usual_loop(network: nn.Module, device: torch.device, batch_size: int, steps: int, *, precision: str = "fp32") -> float:
+def usual_loop(network: nn.Module, device: torch.device, batch_size: int, steps: int, *, precision: str) -> float:
     """The loop that most CIFAR-10 repositories have: SGD with momentum, the loss and the hits read at every step.
 
     Args:

@@ -323,9 +323,3 @@ def filled(paths: list[Path], blocks: dict[str, str]) -> dict[Path, str]:
         for path, found in places.items():
             texts[path] = f"{texts[path][: found.end(1)]}{block}\n{texts[path][found.start(2) :]}"
     return texts
-
-
-def fill(paths: list[Path], blocks: dict[str, str]) -> None:
-    """Write what `filled` gives for these `paths` and `blocks`."""
-    for path, text in filled(paths, blocks).items():
-        path.write_text(text)
