@@ -219,13 +219,13 @@ def _in_parallel(progress: Progress, parallel: int, out: str | Path, how: dict[s
                         process.start()
                     theirs.close()
                     running[process.sentinel] = job, process, answer
+                if stop := interruption():
+                    raise stop
+                if not running:  # and nothing left to start
+                    break
                 for sentinel in wait(list(running), timeout=1):
                     job, process, answer = running.pop(cast(int, sentinel))
                     progress.note(job, *_answer(job, process, answer, out))
-                if stop := interruption():
-                    raise stop
-                if not running:
-                    break
         finally:
             while running:  # asked again and again: one that is only starting does not hear it yet
                 for _, process, _ in running.values():
