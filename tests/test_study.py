@@ -8,6 +8,7 @@ import sys
 import time
 import tomllib
 from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,12 @@ def test_runs_side_by_side_are_those_made_one_after_another(file, tmp_path, caps
         assert other.history["train_loss"].to_list() == pytest.approx(run.history["train_loss"].to_list(), rel=1e-3)
         assert other.info["threads"] == max(1, cores() // 2)
     assert "all may be by" in capsys.readouterr().out
+
+
+def test_a_study_goes_on_when_all_its_processes_end_at_once(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "wait", lambda sentinels, timeout: [one for one in sentinels if wait([one])])
+    finished, missing = study.execute(study.plan(file)[:3], tmp_path / "out", parallel=2)
+    assert (len(finished), missing) == (3, [])
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
