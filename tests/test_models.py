@@ -13,7 +13,7 @@ from torchvision.models.googlenet import InceptionAux
 from deepnets import models
 from deepnets.errors import UserError
 from deepnets.models.layers import AdaptivePool, Conv2d, LocalResponseNorm
-from deepnets.models.resnet import PaddedShortcut
+from deepnets.models.resnet import BasicBlock, PaddedShortcut
 
 PARAMETERS = [  # name, options, classes, channels, count
     ("alexnet", {}, 1000, 3, 61_100_840),
@@ -242,6 +242,18 @@ def test_adaptive_pool_is_pytorchs(kind, size, side):
     torch.testing.assert_close(results[0], results[1])
 
 
+@pytest.mark.parametrize("name", models.names())
+def test_no_network_pools_by_what_has_no_repeatable_gradient_on_a_gpu(name):
+    network = models.create(name, 10, 3)
+    left, seen = [network(torch.randn(2, 3, 64, 64)).sum().grad_fn], set()
+    while left:
+        seen.add(node := left.pop())
+        left += [parent for parent, _ in node.next_functions if parent and parent not in seen]
+    names = {type(node).__name__ for node in seen}
+    assert "ConvolutionBackward0" in names
+    assert not [name for name in names if "Adaptive" in name]
+
+
 def test_option_a_shortcut_subsamples_and_pads_with_zeros():
     x = torch.randn(2, 16, 8, 8)
     y = PaddedShortcut(16, 32, 2)(x)
@@ -255,6 +267,22 @@ def test_cifar_resnet_has_6n_plus_2_layers_and_no_projection():
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len(layers) == 56
     assert not [m for m in layers if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+
+
+def test_without_shortcuts_a_residual_network_is_the_papers_plain_one():
+    network = models.create("resnet20", 10, 3, shortcuts=False).eval()
+    assert models.count_parameters(network) == 269_722, "option A has no weights"
+    assert not [module for module in network.modules() if isinstance(module, nn.Identity | PaddedShortcut)]
+    x = torch.randn(2, 3, 32, 32)
+    plain = x
+    for stage in network.stages.children():
+        for part in stage if isinstance(stage[0], BasicBlock) else [stage]:
+            plain = part.residual(plain).relu() if isinstance(part, BasicBlock) else part(plain)
+    torch.testing.assert_close(network(x), network.classifier(network.head(plain)))
+    wide = models.create("resnet18", 10, 3, shortcuts=False)
+    assert models.count_parameters(models.create("resnet18", 10, 3)) - models.count_parameters(wide) == sum(
+        first * second + 2 * second for first, second in ((64, 128), (128, 256), (256, 512))
+    ), "option B has"
 
 
 def test_every_batch_norm_has_the_eps_of_its_reference_implementation():

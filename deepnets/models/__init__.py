@@ -33,7 +33,7 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
     "googlenet_improved": googlenet_improved,
 }
 EVALUATION_BATCH = 256
-SWITCHES = ("as_published", "aux", "batch_norm", "stem_norm")  # options that are true or false
+SWITCHES = ("as_published", "aux", "batch_norm", "shortcuts", "stem_norm")  # options that are true or false
 _IMAGENET_ONLY = ("50", "101", "152")  # 50 and 152 are 6n+2 too, and not what one would mean
 
 

@@ -32,10 +32,10 @@ def projection_shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential
 class BasicBlock(nn.Module):
     """relu(shortcut(x) + bn(conv3x3(relu(bn(conv3x3(x)))))), Figure 2: (N, inputs, H, W) to (N, outputs, H/stride, W/stride).
 
-    `shortcut` builds the path around where the shape changes; elsewhere it is the identity.
+    `shortcut` builds the path around where the shape changes; elsewhere it is the identity. None: a plain block, without.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Callable[[int, int, int], nn.Module]) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Callable[[int, int, int], nn.Module] | None) -> None:
         super().__init__()
         self.residual = nn.Sequential(
             conv(inputs, outputs, 3, stride=stride, bias=False, batch_norm=True),
@@ -43,10 +43,10 @@ class BasicBlock(nn.Module):
             nn.BatchNorm2d(outputs),
         )
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else shortcut(inputs, outputs, stride)
+        self.shortcut = shortcut and (nn.Identity() if same else shortcut(inputs, outputs, stride))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.shortcut(x) + self.residual(x))
+        return F.relu(self.shortcut(x) + self.residual(x) if self.shortcut else self.residual(x))
 
 
 class ResNet(Network):
@@ -58,6 +58,7 @@ class ResNet(Network):
         stem: the layers before the stages, by name.
         shortcut: `PaddedShortcut` (option A) or `projection_shortcut` (option B).
         num_classes: number of logits.
+        shortcuts: False for the plain networks that the paper holds its own against (Table 2; Figure 6, left).
         dropout: probability of zeroing a unit before the classifier.
         init: "field" or "he", see `initialise`.
     """
@@ -70,14 +71,16 @@ class ResNet(Network):
         shortcut: Callable[[int, int, int], nn.Module],
         num_classes: int,
         *,
+        shortcuts: bool = True,
         dropout: float = 0.0,
         init: str = "field",
     ) -> None:
+        around = shortcut if shortcuts else None
         stages = dict(stem)
         channels = widths[0]
         for number, (count, width) in enumerate(zip(blocks, widths, strict=True), start=2):
-            first = BasicBlock(channels, width, 1 if number == 2 else 2, shortcut)
-            others = (BasicBlock(width, width, 1, shortcut) for _ in range(count - 1))
+            first = BasicBlock(channels, width, 1 if number == 2 else 2, around)
+            others = (BasicBlock(width, width, 1, around) for _ in range(count - 1))
             stages[f"conv{number}_x"] = nn.Sequential(first, *others)
             channels = width
         super().__init__(
