@@ -15,10 +15,8 @@ demo: .venv/ready  ## train the nine networks on handwritten digits and compare 
 study: .venv/ready  ## train what runs/ lacks of $(STUDY); stop it and start it again at any time
 	$(DEEPNETS) study $(STUDY)
 
-report: .venv/ready  ## make the pictures, and the tables of both READMEs, again from the committed runs and timings
-	.venv/bin/python -c 'from deepnets import catalogue; catalogue.write()'
-	$(DEEPNETS) report results/demo --tiers results --out assets \
-		--readme README.md --readme results/README.md --bench benchmarks/cpu.json
+report: .venv/ready  ## make the pictures, the tables of both READMEs and what the paper reads again from the committed runs
+	$(DEEPNETS) report
 
 notebooks: .venv/ready  ## execute every notebook from the committed runs, in place
 	.venv/bin/python -m deepnets.notebook

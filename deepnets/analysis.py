@@ -4,7 +4,7 @@ Every effect is a contrast: a number for each seed and test image, whose mean it
 another test set might give; with a single seed it can tell of the test set only.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations, groupby
 from typing import Any
@@ -87,7 +87,7 @@ def groups(runs: Sequence[Run]) -> Iterator[tuple[Where, dict[Cell, dict[int, Ru
     found: dict[tuple[Any, ...], dict[Cell, dict[int, Run]]] = defaultdict(lambda: defaultdict(dict))
     for run in sorted(runs, key=lambda run: run.info["seed"]):
         info = run.info | {"dataset": run.info["dataset_title"], "batch_size": run.info["recipe"]["batch_size"]}
-        cell = found[tuple(info[name] for name in SHARED)][run.label, info["recipe"]["name"]]
+        cell = found[tuple(info[name] for name in SHARED)][run.label, run.recipe]
         first = next(iter(cell.values()), run)
         if info["recipe"] != first.info["recipe"]:
             raise UserError(f"{run.path} and {first.path} differ in their recipes, not in the seed alone; compare one of them")
@@ -100,16 +100,17 @@ def groups(runs: Sequence[Run]) -> Iterator[tuple[Where, dict[Cell, dict[int, Ru
 
 def one_setting(runs: Sequence[Run]) -> None:
     """Raise UserError unless the runs on each dataset may be compared."""
-    for title, found in groupby(groups(runs), key=lambda group: group[0]["dataset"]):
-        if len(list(found)) > 1:
-            raise UserError(f"the runs on {title} differ in one of {', '.join(SHARED[2:])}: they cannot be shown together")
+    for title, settings in Counter(where["dataset"] for where, _ in groups(runs)).items():
+        if settings > 1:
+            differ = ", ".join(name for name in SHARED if name != "dataset")
+            raise UserError(f"the runs on {title} differ in one of {differ}: they cannot be shown together")
 
 
 def unchanged(runs: Sequence[Run]) -> list[Run]:
     """The runs of networks and recipes as they are, without those of single changes (`studies/ablation.toml`); all of the
     `runs`, if there are only such.
     """
-    kept = [run for run in runs if run.label == run.info["model"] and "-" not in run.info["recipe"]["name"]]
+    kept = [run for run in runs if run.label == run.info["model"] and "-" not in run.recipe]
     return kept or list(runs)
 
 
@@ -206,8 +207,7 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
                 sign = -1 if base in ORIGINALS else 1  # undone, or made
                 values = contrast(cells, {cell: sign, (base, TUNED): -sign}) if variant else None
                 if values is not None:
-                    seed = min(set(cells[cell]) & set(cells[base, TUNED]))
-                    p = metrics.mcnemar(cells[cell][seed].correct, cells[base, TUNED][seed].correct)
+                    p = _first_seed_p(cells[cell], cells[base, TUNED])
                     change = CHANGES.get(variant, variant if sign > 0 else f"in place of {variant}")
                     family.append(_row(where, base, change, values) | {"variant": variant, "p": p})
             for row, adjusted in zip(family, metrics.holm([row["p"] for row in family]), strict=True):
@@ -228,8 +228,7 @@ def primary(runs: Sequence[Run]) -> pd.DataFrame:
             values = contrast(cells, {(improved, TUNED): 1, (original, TUNED): -1})
             if values is not None:
                 first, second = cells[improved, TUNED], cells[original, TUNED]
-                seed = min(set(first) & set(second))
-                p = metrics.mcnemar(first[seed].correct, second[seed].correct)
+                p = _first_seed_p(first, second)
                 better = probability_of_improvement([r.accuracy for r in first.values()], [r.accuracy for r in second.values()])
                 rows.append(_row(where, improved, f"over {original}", values) | {"p": p, "better": better})
     for tier in {row["tier"] for row in rows}:
@@ -250,7 +249,7 @@ def pairwise(runs: list[Run]) -> list[dict[str, Any]]:
 
     def shared(run: Run) -> tuple[str, str, str, str, int]:
         info = run.info
-        return info["tier"], info["dataset_title"], info["data_sha256"], info["recipe"]["name"], info["seed"]
+        return info["tier"], info["dataset_title"], info["data_sha256"], run.recipe, info["seed"]
 
     ranked = sorted(runs, key=lambda run: (shared(run), -run.accuracy))
     pairs = [(a, b) for a, b in combinations(ranked, 2) if shared(a) == shared(b) and a.label != b.label]
@@ -342,6 +341,12 @@ def _variation(base: str, cell: Cell) -> str:
         if whole != name and not whole.startswith(f"{name}-"):
             return ""
     return ", ".join(filter(None, (network[len(base) + 1 :], recipe[len(TUNED) + 1 :])))
+
+
+def _first_seed_p(first: dict[int, Run], second: dict[int, Run]) -> float:
+    """Of the exact McNemar test of two cells, by the smallest seed that both have."""
+    seed = min(first.keys() & second.keys())
+    return metrics.mcnemar(first[seed].correct, second[seed].correct)
 
 
 def _stuck(by_seed: dict[int, Run]) -> bool:

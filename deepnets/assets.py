@@ -16,7 +16,7 @@ from .runs import Run
 DATASETS = ("digits", "mnist", "cifar10")
 
 
-def write(small: list[Run], out: Path, full: Sequence[Run] = ()) -> list[Path]:
+def write_study(small: list[Run], out: Path, full: list[Run]) -> list[Path]:
     """Write the pictures of the networks, the images, and a study's runs as PNG to `out`; returns their paths.
 
     The names of pictures of the runs on all images, `full`, begin with that, those of the `small` tier with nothing. Pictures
@@ -49,7 +49,7 @@ def _of_dataset(runs: list[Run], images: Dataset | None) -> Iterator[tuple[str, 
     effects = analysis.two_by_two(runs)
     if len(effects):
         yield "crossed", figures.crossed(analysis.accuracies(analysis.unchanged(runs)), effects)
-    tuned = analysis.unchanged([run for run in runs if run.info["recipe"]["name"] == analysis.TUNED])
+    tuned = analysis.unchanged([run for run in runs if run.recipe == analysis.TUNED])
     first = [run for run in tuned if run.info["seed"] == 0]
     if not first:
         return
@@ -79,7 +79,7 @@ def overview(sets: list[Dataset]) -> Figure:
     return figures.pictures(rows, names=names)
 
 
-def write_pictures(runs: list[Run], out: Path) -> list[Path]:
+def write_runs(runs: list[Run], out: Path) -> list[Path]:
     """Learning curves and confusion matrices of runs, a picture of each for every dataset, as PNG in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     paths = []

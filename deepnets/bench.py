@@ -66,6 +66,7 @@ def measure(
         models.blueprint(name)
     recipes.get("tuned", "", batch_size=batch_size)
     target, kind = environment.hardware(device, precision)
+    environment.set_up(target)
     peak = {name: matrix_products(target, dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
     tell("matrix products: " + ", ".join(f"{name} {value:.3g} GFLOP/s" for name, value in peak.items()))
     results: dict[str, Any] = {"machine": _machine(target, kind, batch_size), "peak": peak}
@@ -207,7 +208,7 @@ def pictures(count: int) -> Images:
 
 @contextmanager
 def usual_settings() -> Iterator[None]:
-    """What `environment.hardware` has changed for our loop as it is in other programs."""
+    """What `environment.set_up` has changed as it is in other programs, but for TF32, which only helps the usual loop."""
     environment.keep_memory(False)
     torch.backends.cudnn.deterministic = False
     try:

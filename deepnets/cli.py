@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 import re
 import sys
 from functools import partial
@@ -10,9 +11,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import UserError, out_of_memory
+from .errors import UserError, memory_checked
 
 # What a command needs is imported by the command: help and mistakes answer at once.
+
+
+# What a bare `report` does in a checkout: pictures and the READMEs' tables, then what the paper reads.
+CHECKOUT = (
+    "results/demo --tiers results --readme README.md --readme results/README.md --bench benchmarks/cpu.json",
+    "results/full --tiers results --paper paper/generated",
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -85,8 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (train, study, evaluate, bench):
         command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16 (default %(default)s)")
-    for command in (compare, report):
-        command.add_argument("dir", nargs="?", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
+    compare.add_argument("dir", nargs="?", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
+    report.add_argument(
+        "dir", nargs="?", metavar="DIR", help="folder of runs (alone: all that is made of a checkout's results)"
+    )
     for command in (models, compare, bench):
         command.add_argument("--json", action="store_true", help="for programs")
     return parser
@@ -177,15 +187,20 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from . import analysis, assets, report, runs
+    from . import analysis, assets, catalogue, report, runs
 
+    if args.dir is None and not (args.tiers or args.readme or args.bench or args.paper):
+        catalogue.write()
+        for line in CHECKOUT:
+            _report(_parser().parse_args(["report", *line.split()]))
+        return
     if args.bench and not args.readme:
         raise UserError("--bench is for the tables of a --readme")
     if args.paper and args.readme:
         raise UserError("--paper and --readme are two calls: each writes files of its own")
     if args.paper and not args.tiers:
         raise UserError("--paper needs --tiers: a paper speaks of short training and of controls, too")
-    found = runs.find(args.dir)
+    found = runs.find(args.dir or "results")
     tiers = ("small", "full", "control", "compression")
     small, full, control, compression = (runs.find(args.tiers / tier) if args.tiers else [] for tier in tiers)
     if args.paper:
@@ -205,7 +220,7 @@ def _report(args: argparse.Namespace) -> None:
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))
         pages = report.filled(args.readme, blocks)  # a mistake in a file is found before anything is written
-    written = assets.write_pictures(found, args.out) + (assets.write(small, args.out, full) if args.tiers else [])
+    written = assets.write_runs(found, args.out) + (assets.write_study(small, args.out, full) if args.tiers else [])
     for page, text in pages.items():
         page.write_text(text)
     print(*written, *pages, sep="\n")
@@ -219,7 +234,8 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         about = {"device", "threads", "precision", "batch_size", "versions", "date"}
         complete = {"networks", "peak", "input"} <= found.keys() and about <= found["machine"].keys()
-    except (AttributeError, KeyError):
+        complete &= all({"name", "ours", "share_of_peak", "time"} <= row.keys() for row in found["networks"])
+    except (AttributeError, KeyError, TypeError):
         complete = False
     if not complete:
         raise UserError(f"{path} is not what 'deepnets bench --json' prints")
@@ -238,23 +254,21 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0; 1 for a study that is not finished, or a run whose weights do not confirm it;
-    2 for a mistake; 130 for Ctrl-C.
+    """Run a command; returns the exit code: 0; 1 for a study that is not finished, a run whose weights do not confirm it, or
+    output that nobody reads on; 2 for a mistake; 130 for Ctrl-C. SIGTERM stops a training with 143.
     """
     try:
         args = _parser().parse_args(arguments)
-        return args.command(args) or 0
+        with memory_checked():
+            code = args.command(args) or 0
+        sys.stdout.flush()  # a closed pipe shows here, and not after the end
+        return code
     except UserError as error:
         print(f"deepnets: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read the output has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush would complain
         return 1
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        print("deepnets: out of memory; take a smaller batch_size, --size or network, or fewer --jobs", file=sys.stderr)
-        return 2
     except OSError as error:
         print(f"deepnets: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
         return 2

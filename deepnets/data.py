@@ -59,13 +59,14 @@ class Dataset:
 
         Args:
             seed: decides the draw.
-            limit: train on so many images only; validation then takes about a fifth of that, and at least one a class.
+            limit: train on so many images only; validation then takes a fifth of that, if that is fewer than usual, but as many
+                images as there are classes at least.
 
         Returns:
             Training images, validation images, and the SHA-256 of their indices.
 
         Raises:
-            UserError: there are not that many images, or too few to hold every class.
+            UserError: there are not that many images, or fewer than classes in one part, or a class has a single one.
         """
         size = VALIDATION.get(self.name, max(len(self.train) // 10, len(self.classes)))
         if limit is not None:
@@ -162,7 +163,7 @@ def _mnist(root: Path, download: bool) -> Parts:
         _fetch("MNIST", MNIST, root, download, "MNIST/raw/*-ubyte")
     for name, expected in MNIST_SHA256.items():
         if hashlib.sha256((raw / name).read_bytes()).hexdigest() != expected:
-            raise UserError(f"{raw / name} is damaged (its checksum is not MNIST's): delete it and add --download")
+            raise UserError(f"{raw / name} is damaged (its checksum is not MNIST's): delete it and train with --download")
     read = {"images": mnist.read_image_file, "labels": mnist.read_label_file}
     tensors = [read[name.split("-")[1]](str(raw / name)) for name in MNIST_SHA256]
     train, test = Images(tensors[0][:, None], tensors[1]), Images(tensors[2][:, None], tensors[3])
@@ -192,7 +193,9 @@ def _cifar10(root: Path, download: bool, size: int) -> Parts:
     try:
         parts = [datasets.CIFAR10(str(root), train=part) for part in (True, False)]
     except RuntimeError:
-        raise UserError(f"{root / 'cifar-10-batches-py'} is incomplete or damaged: delete it and add --download") from None
+        raise UserError(
+            f"{root / 'cifar-10-batches-py'} is incomplete or damaged: delete it and train with --download"
+        ) from None
     images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in parts]
     train, test = (Images(x, torch.tensor(part.targets)) for x, part in zip(images, parts, strict=True))
     return "CIFAR-10", tuple(parts[0].classes), train, test
@@ -202,10 +205,14 @@ def _fetch(title: str, source: Callable[..., object], root: Path, download: bool
     """Download what torchvision calls `source`, or say what to do."""
     if not download:
         raise UserError(f"{title} is not in {root}: train with --download, or set DEEPNETS_DATA to a folder with {layout}")
+    new = [path for path in (root / "MNIST" / "raw", root / "MNIST", root, *root.parents) if not path.exists()]
     try:
         root.mkdir(parents=True, exist_ok=True)
         source(str(root), download=True)
     except (OSError, RuntimeError) as error:
+        with suppress(OSError):  # something has come after all, or nothing could be made
+            for path in new:
+                path.rmdir()
         raise UserError(f"{title} could not be downloaded to {root}: {str(error).splitlines()[0]}") from None
 
 
@@ -228,6 +235,8 @@ def _folder(path: Path, root: Path, size: int) -> Parts:
         train, test = np.split(np.arange(len(flat)), [count])
     else:
         train, test = _stratified(labels, None, len(flat) // 5, 0, str(path))
+        if missing := sorted(set(range(len(classes))) - set(labels[test].tolist())):
+            raise UserError(f"{path}: class {classes[missing[0]]!r} has too few images: of the fifth for testing none is its")
     return path.resolve().name, classes, everything[train], everything[test]
 
 
@@ -235,12 +244,16 @@ def _list_classes(folder: Path) -> dict[str, list[Path]]:
     listing = {}
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.name.startswith("."):
-            listing[entry.name] = sorted(f for f in entry.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+            listing[entry.name] = sorted(f for f in entry.iterdir() if _is_image(f))
             if not listing[entry.name]:
                 raise UserError(f"{entry} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     if len(listing) < 2:
         raise UserError(f"{folder} needs a folder of images for each class, at least two; it has {len(listing)}")
     return listing
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")  # a Mac's archives have ._X beside X
 
 
 def _decode_cached(files: list[Path], path: Path, root: Path, size: int) -> Tensor:
@@ -249,12 +262,10 @@ def _decode_cached(files: list[Path], path: Path, root: Path, size: int) -> Tens
     fingerprint = hashlib.sha256(repr(listing).encode()).hexdigest()
     key = hashlib.sha256(f"{path.resolve()} {size}".encode()).hexdigest()[:16]
     cache = root / "cache" / f"{key}.npz"
-    try:
-        with cache.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            if str(stored["fingerprint"]) == fingerprint:
-                return torch.from_numpy(stored["images"])
-    except Exception:  # a damaged archive fails in a dozen ways
-        pass  # none yet, or a damaged one: decode
+    # There may be none yet, or a damaged one, which fails in a dozen ways: decode.
+    with suppress(Exception), cache.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        if str(stored["fingerprint"]) == fingerprint:
+            return torch.from_numpy(stored["images"])
     images = _decode(files, size)
     part = cache.with_name(f"{key}.{os.getpid()}.npz")
     try:

@@ -36,15 +36,19 @@ def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.devic
         raise UserError(f"no device is called {device!r}; choose from auto, cpu, cuda, cuda:N")
     if device != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
         raise UserError(f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
-    torch.backends.cudnn.deterministic = True  # algorithms that give the same bits again
-    keep_memory(True)
-    # TF32, which a GPU's convolutions have anyway; set anew each time, for it holds for the processor as well.
-    torch.set_float32_matmul_precision("highest" if device == "cpu" else "high")
     if precision not in ("auto", "fp32", "bf16"):
         raise UserError(f"no precision is called {precision!r}; choose from auto, fp32, bf16")
     if precision == "auto":
         precision = "bf16" if _multiplies_bf16(device) else "fp32"
     return torch.device(device), precision
+
+
+def set_up(device: torch.device) -> None:
+    """What a training changes in its process: results that repeat, memory that is kept, TF32 products on a GPU."""
+    torch.backends.cudnn.deterministic = True  # algorithms that give the same bits again
+    keep_memory(True)
+    # TF32, which a GPU's convolutions have anyway; set anew each time, for it holds for the processor as well.
+    torch.set_float32_matmul_precision("highest" if device.type == "cpu" else "high")
 
 
 def _multiplies_bf16(device: str) -> bool:

@@ -1,4 +1,7 @@
-"""The one error that a person, not a programmer, is meant to read, and how to tell another that people cause."""
+"""The one error that a person, not a programmer, is meant to read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -9,6 +12,13 @@ class UserError(Exception):
         return [f"deepnets: {self}"]
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether there was not enough of it; for a processor's torch has no error of its own."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+@contextmanager
+def memory_checked(where: str = "") -> Iterator[None]:
+    """Running out of memory within is a UserError, `where` before its words. For a processor torch has no error of its own."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+            advice = "take a smaller batch_size, --size or network, or fewer --jobs"
+            raise UserError(f"{where}out of memory; {advice}") from None
+        raise

@@ -60,8 +60,10 @@ def _panels(figure: Figure | SubFigure, runs: list[Run], sharey: bool) -> Iterat
     axes = figure.subplots(math.ceil(len(runs) / columns), columns, squeeze=False, sharey=sharey).ravel()
     for ax in axes[len(runs) :]:
         ax.set_axis_off()
+    alike = len({run.label for run in runs}) < len(runs)  # several trainings of a network
     for run, ax in zip(runs, axes, strict=False):
-        ax.set_title(f"{run.label}  {100 * run.accuracy:.1f} %")
+        name = f"{name_of(run)}, {run.info['seed']}" if alike else run.label
+        ax.set_title(f"{name}  {100 * run.accuracy:.1f} %")
         yield run, ax
 
 
@@ -91,14 +93,16 @@ def confusions(runs: list[Run]) -> Figure:
         for run, ax in _panels(figure, runs, sharey=False):
             classes = run.info["classes"]
             counts = metrics.confusion(run.test["labels"], run.test["predicted"], len(classes))
-            _heatmap(ax, counts, np.where(counts > 0, counts.astype(str), ""), classes)
+            heatmap(ax, counts, np.where(counts > 0, counts.astype(str), ""), classes)
     return figure
 
 
-def _heatmap(ax: Axes, counts: np.ndarray, text: np.ndarray, classes: Sequence[str]) -> None:
-    """A confusion matrix in shades of its rows' shares, with text in its cells unless there are too many."""
+def heatmap(ax: Axes, counts: np.ndarray, text: np.ndarray, classes: Sequence[str], square: bool = True) -> None:
+    """Draw a confusion matrix, `counts` (classes, classes), into `ax` in shades of its rows' shares, with `text` in its cells,
+    which may be `square`, unless there are too many `classes`.
+    """
     sns.heatmap(
-        counts / np.maximum(counts.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues", cbar=False, square=True,
+        counts / np.maximum(counts.sum(1, keepdims=True), 1), vmin=0, vmax=1, cmap="Blues", cbar=False, square=square,
         annot=text if len(classes) <= 12 else False, fmt="", annot_kws={"fontsize": 6}, xticklabels=classes,
         yticklabels=classes, ax=ax,
     )  # fmt: skip
@@ -136,7 +140,7 @@ def together(runs: list[Run]) -> Figure:
 
 def name_of(run: Run) -> str:
     """Network and recipe."""
-    return f"{run.label}, {run.info['recipe']['name']}"
+    return f"{run.label}, {run.recipe}"
 
 
 def confusion(run: Run) -> Figure:
@@ -149,7 +153,7 @@ def confusion(run: Run) -> Figure:
         figure.suptitle(f"{name_of(run)}: {run.info['test_correct']:,} of {run.info['test_total']:,} right", fontsize=9)
         texts = np.where(counts > 0, counts.astype(str), ""), np.where(shares >= 0.005, np.char.mod("%.2f", shares), "")
         for ax, text, title in zip(figure.subplots(1, 2), texts, ("images", "share of the true class"), strict=True):
-            _heatmap(ax, counts, text, classes)
+            heatmap(ax, counts, text, classes)
             ax.set_title(title)
     return figure
 
@@ -298,7 +302,7 @@ def effects(table: pd.DataFrame, title: str = "") -> Figure:
         for place, row in zip(rows, table.to_dict("records"), strict=True):
             value, low, high = (100 * row[name] for name in ("value", "low", "high"))
             if row.get("stuck"):
-                text = f"{value:+.2f}: a cell hardly left guessing"
+                text = f"{value:+.2f}: one of the four only guesses"
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
                 ax.text(0.02, place, text, color="0.4", va="center", fontsize=7, bbox=box, transform=ax.get_yaxis_transform())
                 continue
@@ -333,7 +337,7 @@ def crossed(table: pd.DataFrame, found: pd.DataFrame) -> Figure:
                 spread = _bars(rows)
                 style = {"fmt": "o-", "color": COLOURS[name], "markersize": 4, "label": name}
                 ax.errorbar([place, 1 + place], 100 * rows["accuracy"], spread, **style)
-            ax.set_title("a cell hardly left guessing" if effect["stuck"].any() else says)
+            ax.set_title("one of the four only guesses" if effect["stuck"].any() else says)
             ax.set_xticks([0, 1], ["plain", "tuned"])
             ax.set(xlim=(-0.3, 1.3), xlabel="recipe")
             ax.legend(frameon=False, fontsize=7, loc="lower right")

@@ -36,16 +36,7 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     found = numbers(runs) | {f"small/{key}": value for key, value in numbers(small).items()}
     found |= {f"models/{name}/macs": f"{form(name)['macs'] / 1e6:,.1f}" for name, _, _ in FORMS}
-    held = analysis.accuracies(control)
-    for _, row in held[held["dataset"].str.startswith("CIFAR-10")].iterrows():
-        key = f"control/{'copy' if 'JPEG' in row['dataset'] else 'original'}/{row['network']}/{row['recipe'].split('-')[0]}"
-        found |= {f"{key}/{name}": percent(row[name]) for name in ("accuracy", "low", "high")}
-    copy = [run for run in compression if "JPEG" in run.info["dataset_title"]]
-    original = [run for run in compression if run not in copy]
-    if copy and original:
-        row = analysis.paired(original, copy)
-        found |= _effect("compression", row) | {"compression/seeds": _seeds(len(row["pairs"]))}
-        found["compression/epochs"] = _span(run.info["epochs"] for run in compression)
+    found |= _beside(control, compression)
     macros = "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in sorted(found.items()))
     texts = {"numbers": macros} | {name: table(runs) for name, table in TABLES.items()}
     texts |= {name: table(small) for name, table in TABLES_OF_SMALL.items()}
@@ -57,6 +48,22 @@ def write(
         paths.append(out / f"{name}.pdf")
         figures.save(draw(runs), paths[-1])
     return paths
+
+
+def _beside(control: Sequence[Run], compression: Sequence[Run]) -> dict[str, str]:
+    """Numbers of the runs outside the tiers, see `write`."""
+    found: dict[str, str] = {}
+    held = analysis.accuracies(control)
+    for _, row in held[held["dataset"].str.startswith("CIFAR-10")].iterrows():
+        key = f"control/{'copy' if 'JPEG' in row['dataset'] else 'original'}/{row['network']}/{row['recipe'].split('-')[0]}"
+        found |= {f"{key}/{name}": percent(row[name]) for name in ("accuracy", "low", "high")}
+    copy = [run for run in compression if "JPEG" in run.info["dataset_title"]]
+    original = [run for run in compression if run not in copy]
+    if copy and original:
+        row = analysis.paired(original, copy)
+        found |= _effect("compression", row) | {"compression/seeds": _seeds(len(row["pairs"]))}
+        found["compression/epochs"] = _span(run.info["epochs"] for run in compression)
+    return found
 
 
 def _alike(runs: Sequence[Run]) -> list[Run]:
@@ -72,7 +79,7 @@ def _alike(runs: Sequence[Run]) -> list[Run]:
 
 
 def numbers(runs: Sequence[Run]) -> dict[str, str]:
-    """Every number the text may name, as text by key: `cifar10/resnet18_improved/tuned/accuracy` and the like.
+    """Every number of a tier's `runs` that the text may name, by key: `cifar10/resnet18_improved/tuned/accuracy` and the like.
 
     Accuracies and effects are in percent and points with two decimals, p-values have two significant digits.
     """
@@ -102,7 +109,9 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _changes(runs: Sequence[Run]) -> dict[str, str]:
-    """What single changes on CIFAR-10 are worth; of those with several seeds how many seed 0 tells from none, how many all."""
+    """What single changes on CIFAR-10 are worth; and, of those that have `several` seeds, how many can be told from no change
+    by seed 0 alone (`first`) and by all seeds (`shown`).
+    """
     colour = [run for run in runs if run.info["dataset"] == "cifar10"]
     both = [analysis.changes(part) for part in (colour, [run for run in colour if run.info["seed"] == 0])]
     if any(table.empty for table in both):
@@ -120,10 +129,10 @@ def _changes(runs: Sequence[Run]) -> dict[str, str]:
 def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
     """What was trained where, on what, and for how long."""
     infos = [run.info for run in runs]
-    cores, gpu = ([run.info for run in runs if run.on_gpu == on_gpu] for on_gpu in (False, True))
+    on_cores, on_gpu = ([run.info for run in runs if run.on_gpu == gpu] for gpu in (False, True))
     cells = analysis.accuracies(runs)
     steps = [i["epochs"] * -(-i["train_images"] // i["recipe"]["batch_size"]) for i in infos]
-    seeds, threads = _span(cells["seeds"]), _span(i["threads"] for i in cores or gpu)
+    seeds, threads = _span(cells["seeds"]), _span(i["threads"] for i in on_cores or on_gpu)
     found = {
         "study/tier": infos[0]["tier"],
         "study/runs": str(len(runs)),
@@ -135,14 +144,14 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
         "study/test": _span(i["test_total"] for i in infos),
         "study/corrupted": _span(i["robustness"]["images"] for i in infos),
         "study/steps": _span(steps),
-        "study/hours": _hours(cores or gpu),
-        "study/device": _devices(cores or gpu),
+        "study/hours": _hours(on_cores or on_gpu),
+        "study/device": _devices(on_cores or on_gpu),
         "study/threads": "one thread" if threads == "1" else f"{threads} threads",
         "study/precision": " and ".join(sorted({i["precision"] for i in infos})),
         "study/torch": " and ".join(sorted({i["versions"]["torch"].split("+")[0] for i in infos})),
     }
-    if cores and gpu:
-        found |= {"study/gpu": _devices(gpu), "study/gpu/hours": _hours(gpu)}
+    if on_cores and on_gpu:
+        found |= {"study/gpu": _devices(on_gpu), "study/gpu/hours": _hours(on_gpu)}
     for info in infos:
         for what, key in (("images", "train_images"), ("validation", "validation_images"), ("epochs", "epochs")):
             found[f"{info['dataset']}/{what}"] = f"{info[key]:,}"

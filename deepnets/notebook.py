@@ -77,7 +77,7 @@ def run(
         version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]  # other settings, another run
         return fit(job, ROOT / "runs/notebooks" / version)
     part = "demo" if dataset == "digits" else tier
-    folder = ROOT / "results" / part / dataset / runs.model_label(model, options) / recipe / f"seed{seed}"
+    folder = ROOT / "results" / part / dataset / runs.labelled(model, options) / recipe / f"seed{seed}"
     if not folder.is_dir():
         raise UserError(f"there is no committed run in {folder.relative_to(ROOT)}; train=True makes one")
     return Run.load(folder)

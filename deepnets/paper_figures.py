@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from . import analysis, figures, metrics
 from .analysis import NETWORKS, ORIGINALS, PLAIN, TUNED
-from .runs import Run
+from .runs import Run, short_title
 
 COLUMN, PAGE = 3.3, 6.9  # widths of a column and of the text, in inches
 FAMILIES = (("alexnet", "vgg11", "resnet20"), *((original, improved) for improved, original in ORIGINALS.items()))
@@ -26,7 +25,7 @@ STYLE: dict[Any, Any] = figures.STYLE | {
 
 def of_networks(runs: Sequence[Run], recipe: str) -> dict[str, list[Run]]:
     """The runs, by seed, of each of the paper's networks that there is under a `recipe`, in the paper's order."""
-    found = sorted((run for run in runs if run.info["recipe"]["name"] == recipe), key=lambda run: run.info["seed"])
+    found = sorted((run for run in runs if run.recipe == recipe), key=lambda run: run.info["seed"])
     return {name: seeds for name in NETWORKS if (seeds := [run for run in found if run.label == name])}
 
 
@@ -48,7 +47,7 @@ def curves(runs: Sequence[Run]) -> Figure:
                 figures.log_scale(ax)
                 ax.set_visible(bool(ax.lines))
             first = next((ax for ax in row if ax.lines), row[0])
-            first.set_ylabel(f"{shown[0].info['dataset_title'].split(' (')[0]}, error %")
+            first.set_ylabel(f"{short_title(shown[0].info['dataset_title'])}, error %")
             first.tick_params(labelleft=True)
         for column in grid.T:
             if drawn := [ax for ax in column if ax.lines]:
@@ -74,14 +73,10 @@ def confusion(runs: Sequence[Run]) -> Figure:
     with rc_context(STYLE):
         figure = Figure(figsize=(COLUMN, 2.0), layout="constrained")
         ax = figure.subplots()
-        sns.heatmap(
-            counts / counts.sum(1, keepdims=True), vmin=0, vmax=1, cmap="Blues", cbar=False, annot=counts, fmt="",
-            annot_kws={"fontsize": 6}, xticklabels=classes, yticklabels=classes, ax=ax,
-        )  # fmt: skip
+        figures.heatmap(ax, counts, counts, classes, square=False)
         ax.tick_params(length=0)
         ax.set_xticks(ax.get_xticks(), classes, rotation=45, ha="right", rotation_mode="anchor")
         ax.tick_params(axis="y", rotation=0)
-        ax.set(xlabel="predicted", ylabel="true")
     return figure
 
 

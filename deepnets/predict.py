@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from . import data, models, transforms
 from .data import read_image
-from .environment import hardware
+from .environment import hardware, set_up
 from .errors import UserError
 from .models import Network
 from .runs import Run, weights_sha256
@@ -52,6 +52,7 @@ def evaluate(run: Run, *, device: str = "auto", precision: str = "auto") -> np.n
     if dataset.sha256 != info["data_sha256"]:
         raise UserError(f"{dataset.title} is another copy than the one that {run.path} saw")
     target, able = hardware(device, precision)
+    set_up(target)
     kind = "fp32" if precision == "auto" and info["precision"] == "fp32" else able
     return _logits(run, load_network(run), dataset.test.images, target, kind).argmax(1).cpu().numpy()
 

@@ -14,7 +14,7 @@ class Recipe:
     """A way to train: SGD with momentum, and what goes with it.
 
     Args:
-        name: `plain`, `tuned` or `best`.
+        name: `plain`, `tuned` or `best`, and behind it the fields that a study's variant changed.
         learning_rate: highest rate.
         epochs: passes over the training images; the schedule stretches to them.
         batch_size: images a step, at most.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from . import analysis
 from .errors import UserError
-from .runs import CORRUPTIONS, Run
+from .runs import CORRUPTIONS, Run, short_title
 
 # Test accuracies that others report, in per cent. At 64x64: an earlier comparison of these networks, 50 epochs, one training
 # each and no seed. At 32x32: CIFAR-10's original files with crops and flips; ResNet20 as in He et al. 2016, table 6, the
@@ -250,8 +250,9 @@ def overview_table(full: list[Run], control: list[Run]) -> str:
     dataset's images; the highest accuracies on it, without `best`, come first.
     """
     seen = {run.info["data_sha256"] for run in full}
-    best = [run for run in control if run.info["recipe"]["name"] == "best" and run.info["data_sha256"] in seen]
-    table = analysis.accuracies(analysis.unchanged(full + best)).replace({"dataset": r" \(.*"}, "", regex=True)
+    best = [run for run in control if run.recipe == "best" and run.info["data_sha256"] in seen]
+    table = analysis.accuracies(analysis.unchanged(full + best))
+    table["dataset"] = table["dataset"].map(short_title)
     half = (50 * (table["high"] - table["low"])).map(" ± {:.2f}".format).where(table["seeds"] > 1, "")
     table["accuracy %"] = (100 * table["accuracy"]).map("{:.2f}".format) + half
     wide = table.pivot(index="network", columns=["dataset", "recipe"], values="accuracy %")
@@ -269,7 +270,7 @@ def reported_table(full: list[Run], control: list[Run]) -> str:
     table = analysis.accuracies(analysis.unchanged(full) + control)  # no single changes
     shown = readable(table)
     for size in (64, 32):
-        others = [REPORTED.get((title.split(" (")[0], size), {}) for title in shown["dataset"]]
+        others = [REPORTED.get((short_title(title), size), {}) for title in shown["dataset"]]
         beside = (shown["recipe"] != analysis.PLAIN) | (size == 64)
         rows = zip(others, shown["network"], beside, strict=True)
         shown[f"others at {size}"] = [known.get(network, "") if there else "" for known, network, there in rows]
@@ -311,9 +312,12 @@ def filled(paths: list[Path], blocks: dict[str, str]) -> dict[Path, str]:
     """The text of each Markdown file with the blocks between the two comments that carry their names, where it has them.
 
     Raises:
-        UserError: no file has such comments.
+        UserError: no file has such comments, or one is no text.
     """
-    texts = {path: path.read_text() for path in paths}
+    try:
+        texts = {path: path.read_text() for path in paths}
+    except UnicodeDecodeError:
+        raise UserError(f"one of {', '.join(map(str, paths))} is no text") from None
     for name, block in blocks.items():
         place = re.compile(rf"(?s)(<!-- {name} -->\n).*(<!-- /{name} -->)")
         places = {path: found for path in paths if (found := place.search(texts[path]))}

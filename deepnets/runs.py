@@ -64,7 +64,12 @@ class Run:
     @property
     def label(self) -> str:
         """The network with the options that were changed."""
-        return model_label(self.info["model"], self.info["options"])
+        return labelled(self.info["model"], self.info["options"])
+
+    @property
+    def recipe(self) -> str:
+        """The recipe with the fields that were changed."""
+        return self.info["recipe"]["name"]
 
     @property
     def on_gpu(self) -> bool:
@@ -136,9 +141,14 @@ def find(root: str | Path) -> list[Run]:
     return runs
 
 
-def model_label(model: str, options: dict[str, Any]) -> str:
-    """A network's name with its changed options, as a run's folder is called: `resnet18-stem=3x3`."""
-    return "-".join([model, *(f"{key}={value}" for key, value in sorted(options.items()))])
+def labelled(name: str, changes: dict[str, Any]) -> str:
+    """A network's or a recipe's name with what was changed in it: `resnet18-stem=3x3`, `tuned-augment=False`."""
+    return "-".join([name, *(f"{key}={value}" for key, value in sorted(changes.items()))])
+
+
+def short_title(title: str) -> str:
+    """A dataset's title without what it says of the copy: `CIFAR-10` of `CIFAR-10 (JPEG copy)`."""
+    return title.partition(" (")[0]
 
 
 def weights_sha256(folder: Path) -> str:

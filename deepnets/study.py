@@ -20,8 +20,8 @@ import torch
 
 from . import data, models, recipes
 from .environment import OutOfTime, cores, device_name, hardware, interruptions
-from .errors import UserError, out_of_memory
-from .runs import Run, model_label, partial_folder
+from .errors import UserError, memory_checked
+from .runs import Run, labelled, partial_folder
 from .training import Diverged, Job, fit
 
 AXES = {"seeds": int, "datasets": str, "recipes": str, "networks": str, "variants": dict}  # the first varies slowest
@@ -102,7 +102,7 @@ def _cross(grid: dict[str, Any], tier: dict[str, Any]) -> Iterator[Job]:
         fields = {key: value for key, value in variant.items() if key in recipes.FIELDS}
         options = {key: value for key, value in variant.items() if key not in recipes.FIELDS}
         recipe = recipes.get(name, network, **(values | fields))
-        recipe = replace(recipe, name=model_label(name, {key: getattr(recipe, key) for key in fields}))
+        recipe = replace(recipe, name=labelled(name, {key: getattr(recipe, key) for key in fields}))
         job = Job(network, dataset, recipe, seed, **settings)
         job = replace(job, options=job.options | options)
         _multiply_adds(job, 3)  # raises if the network cannot be built or the images are too small for it
@@ -158,7 +158,7 @@ def execute(
 
 
 class Progress:
-    """What is done of a study, running and left, and when it may end."""
+    """What of a study is finished, what is missing and why, and what may still be started before the `deadline`."""
 
     def __init__(self, jobs: list[Job], out: Path, deadline: float, parallel: int, device: str) -> None:
         self.jobs, self.out, self.deadline, self.parallel, self.device = jobs, out, deadline, parallel, device
@@ -174,7 +174,8 @@ class Progress:
             here = [run for run in self.finished if run.info["device"] == self.device]
             expected = 0.0 if begun else expect_seconds(job, here)
             if expected > left:
-                self.missing.append(f"{job.folder}: not started (about {expected:.0f} s needed, {max(left, 0):.0f} s left)")
+                needed, what = f"about {expected:.0f} s needed, " * (expected >= 0.5), "continued" if begun else "started"
+                self.missing.append(f"{job.folder}: not {what} ({needed}{max(left, 0):.0f} s left)")
                 continue
             rest = sum(expect_seconds(other, here) for other in todo[number:]) / self.parallel
             end = f", all may be by {time.strftime('%a %H:%M', time.localtime(time.time() + rest))}" if rest else ""
@@ -251,13 +252,10 @@ def _work(answer: Connection, threads: int, job: Job, out: str | Path, how: dict
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(threads)
     try:
-        answer.send(_train(job, out, how)[1])
+        with memory_checked(f"{job.folder}: "):
+            answer.send(_train(job, out, how)[1])
     except (UserError, OSError) as error:
         answer.send(error)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        answer.send(UserError(f"{job.folder}: out of memory; take a smaller batch_size, size or network, or fewer --jobs"))
     except (KeyboardInterrupt, SystemExit):
         pass
 

@@ -106,7 +106,7 @@ def resnet_table(_runs: Sequence[Run]) -> str:
 
 def recipes_table(runs: Sequence[Run]) -> str:
     """What the two recipes have in them, from the runs' own records."""
-    by_name = {name: [run.info["recipe"] for run in runs if run.info["recipe"]["name"] == name] for name in (PLAIN, TUNED)}
+    by_name = {name: [run.info["recipe"] for run in runs if run.recipe == name] for name in (PLAIN, TUNED)}
     shown: dict[str, Callable[[Any], str]] = {
         "momentum": str, "nesterov": _yes, "weight_decay": lambda x: f"{x:g}", "label_smoothing": lambda x: f"{x:g}",
         "schedule": str, "warmup": lambda x: f"{100 * x:g}\\,\\%", "clip": lambda x: f"{x:g}" if x else "no", "augment": _yes,

@@ -84,7 +84,7 @@ class Job:
         """Where the run belongs below the root of results, which has a folder for each tier."""
         kind, _, path = self.dataset.partition(":")
         dataset = f"folder-{Path(os.path.expanduser(path)).resolve().name}" if path else kind
-        return Path(self.tier, dataset, runs.model_label(self.model, self.options), self.recipe.name, f"seed{self.seed}")
+        return Path(self.tier, dataset, runs.labelled(self.model, self.options), self.recipe.name, f"seed{self.seed}")
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides the outcome, as plain values."""
@@ -131,6 +131,7 @@ def fit(
         return run
     models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
     dataset = data.load(job.dataset, download=download, size=job.input_size)
+    environment.set_up(target)
     gpus = [target] if target.type == "cuda" else []
     with working_folder(folder) as work, interruptions(deadline) as interruption, fork_rng(gpus), ExitStack() as end:
         end.callback(torch.set_num_threads, torch.get_num_threads())  # a training that is continued sets its own
@@ -164,7 +165,20 @@ def _check_same(where: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> No
 
 
 class Trainer:
-    """A training under way. Its state is what `state` returns; everything else follows from the job."""
+    """A training under way. Its state is what `state` returns; everything else follows from the job.
+
+    It neither stops, nor saves between epochs, nor prints until `interruption`, `checkpoint_seconds` and `verbose` are set.
+
+    Args:
+        job: what to train.
+        dataset: what `data.load` gave for it.
+        device: to train on.
+        precision: `fp32` or `bf16`.
+        work: folder of the checkpoint, which need not be there yet.
+
+    Raises:
+        UserError: the images do not split, have a constant channel, or are too small for the network.
+    """
 
     def __init__(self, job: Job, dataset: data.Dataset, device: torch.device, precision: str, work: Path) -> None:
         self.job, self.recipe, self.dataset = job, job.recipe, dataset
@@ -183,7 +197,9 @@ class Trainer:
         self.policy = transforms.policy(dataset.name)
         mean, std = data.statistics(train.images)
         if min(std) == 0:
-            raise UserError(f"{dataset.name}: all training images are the same")
+            raise UserError(
+                f"{dataset.name}: a channel has one value in all training images, so it tells nothing: leave it out"
+            )
         augment = self.policy if self.recipe.augment else None
         self.transform = Transform(job.input_size, mean, std, augment, self.recipe.cutout)
         # A dataset of small images fits the device whole; a batch is an index into it.
@@ -369,7 +385,7 @@ class Trainer:
         }
 
     def save(self) -> None:
-        """Write the checkpoint, unless the training is past saving."""
+        """Write the checkpoint; raise Diverged, and write nothing, if a step was not finite."""
         self.check_finite()
         start = time.monotonic()
         checkpoint.save(self.checkpoint, self.state())
@@ -405,16 +421,15 @@ class Trainer:
         weights = {name: value.cpu().contiguous() for name, value in self.evaluated.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
         temperature = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
-        info = (
-            self.info()
-            | {"weights_sha256": runs.weights_sha256(folder)}
-            | metrics.summary(test_logits, labels.numpy(), temperature)
-        )
-        info["robustness"] = self.robustness(test_logits, flip)
+        info = self.info() | {"weights_sha256": runs.weights_sha256(folder), "robustness": self.robustness(test_logits, flip)}
+        info |= metrics.summary(test_logits, labels.numpy(), temperature)
         runs.write(folder, info, self.history, labels.numpy(), softmax(test_logits, axis=1), seen)
 
     def robustness(self, test_logits: np.ndarray, flip: bool) -> dict[str, int]:
-        """How many of a few test `images` are right as they are (`clean`) and under each corruption, seen alike."""
+        """How many of a few test `images` are right as they are (`clean`; `test_logits` are of all) and under each corruption.
+
+        `flip` as for the test set.
+        """
         chosen = corruptions.sample(len(self.dataset.test))
         part = self.dataset.test[chosen]
         right = {"images": len(part), "clean": int((test_logits[chosen.numpy()].argmax(1) == part.labels.numpy()).sum())}

@@ -54,7 +54,7 @@ def test_the_two_by_two_separates_architecture_from_recipe(square):
     assert table.loc["interaction", "value"] == pytest.approx(0.02)
     assert set(table["seeds"]) == {3}
     assert not table["stuck"].any()
-    failed = [run for run in square if (run.info["model"], run.info["recipe"]["name"]) != ("resnet18", "plain")]
+    failed = [run for run in square if (run.info["model"], run.recipe) != ("resnet18", "plain")]
     assert analysis.two_by_two([*failed, made("resnet18", "plain", 0.15)])["stuck"].all()
     assert all(table["low"] <= table["value"])
     assert all(table["value"] <= table["high"])
@@ -91,7 +91,7 @@ def test_the_interval_covers_what_it_should(seeds):
 
 
 def test_only_seeds_that_all_have_are_compared(square):
-    some = [run for run in square if run.info["seed"] != 1 or run.info["recipe"]["name"] == "tuned"]
+    some = [run for run in square if run.info["seed"] != 1 or run.recipe == "tuned"]
     assert set(analysis.two_by_two(some)["seeds"]) == {2}
     assert analysis.primary(some)["seeds"].item() == 3
     assert (
@@ -247,10 +247,20 @@ def test_two_copies_of_a_dataset_are_not_mixed(square):
     assert len(analysis.accuracies(square + copy)) == 8
 
 
+def test_what_is_shown_together_is_of_one_tier_and_setting_a_dataset():
+    def cells(tier, *datasets):
+        return [made("resnet18", "tuned", 0.8, tier=tier, dataset=name) for name in datasets]
+
+    analysis.one_setting(cells("a", "x", "y"))
+    for other in (cells("b", "x"), cells("b", "x", "y")):
+        with pytest.raises(UserError, match="the runs on x differ in one of tier"):
+            analysis.one_setting(cells("a", "x", "y") + other)
+
+
 def test_trainings_of_other_lengths_are_not_compared(square):
     longer = made("resnet18_improved", "tuned", 0.9)
     longer.info["epochs"] = 5
-    rest = [run for run in square if (run.info["model"], run.info["recipe"]["name"]) != ("resnet18_improved", "tuned")]
+    rest = [run for run in square if (run.info["model"], run.recipe) != ("resnet18_improved", "tuned")]
     assert analysis.two_by_two([*rest, longer]).empty
     assert analysis.primary([*rest, longer]).empty
     assert not [line for line in report.findings([made("resnet18", "tuned", 0.7), longer]) if "the way there" in line]

@@ -1,6 +1,7 @@
 """The command line: what it prints, and one clear line with exit code 2 for every mistake."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deepnets import __version__, cli, data, models, recipes, training
+from deepnets import __version__, assets, catalogue, cli, data, latex, models, recipes, report, runs, training
 
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 
@@ -167,6 +168,29 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(run, tmp_path, argument
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_output_that_nobody_reads_on_ends_quietly():
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    code = f"{sys.executable} -m deepnets models | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_what_is_made_of_a_checkouts_results_is_made_by_one_word(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(catalogue, "write", lambda: asked.append("catalogue"))
+    monkeypatch.setattr(runs, "find", lambda path: asked.append(str(path)) or [])
+    monkeypatch.setattr(latex, "write", lambda found, out, *others: asked.append(str(out)) or [])
+    monkeypatch.setattr(report, "filled", lambda pages, blocks: asked.extend(map(str, pages)) or {})
+    for name in ("runs_table", "study_table", "overview_table", "reported_table", "bench_table"):
+        monkeypatch.setattr(report, name, lambda *found: "")
+    for name in ("write_runs", "write_study"):
+        monkeypatch.setattr(assets, name, lambda found, out, *more: asked.append(str(out)) or [])
+    monkeypatch.setattr(cli, "_json", lambda path: asked.append(str(path)))
+    assert run("report")[0] == 0
+    assert {"catalogue", "results/demo", "README.md", "results/README.md", "benchmarks/cpu.json", "assets"} < {*asked}
+    assert asked[-1] == "paper/generated"
+
+
 def test_a_run_folder_that_is_none_is_a_mistake(run, tmp_path):
     (tmp_path / "digits" / "resnet8" / "tuned" / "seed0").mkdir(parents=True)
     code, _, err = run(*TRAIN, "--out", tmp_path)
@@ -177,7 +201,8 @@ def test_a_run_folder_that_is_none_is_a_mistake(run, tmp_path):
 def test_a_report_that_cannot_be_written_is_a_mistake(run, tmp_path):
     assert run(*TRAIN, "--out", "runs")[0] == 0
     (tmp_path / "file").write_text("")
-    for arguments in (["--out", "file"], ["--out", "p", "--readme", "none.md"], ["--out", "p", "--readme", "file"]):
+    (tmp_path / "picture").write_bytes(b"\x89PNG")
+    for arguments in (["--out", "file"], *(["--out", "p", "--readme", name] for name in ("none.md", "file", "picture"))):
         code, _, err = run("report", "runs", *arguments)
         assert code == 2
         assert len(err.splitlines()) == 1

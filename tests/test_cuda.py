@@ -8,7 +8,7 @@ import torch
 from test_training import same
 
 from deepnets import data, models
-from deepnets.environment import OutOfTime, hardware
+from deepnets.environment import OutOfTime, hardware, set_up
 from deepnets.training import Trainer, fit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -30,7 +30,7 @@ def test_a_training_repeats_bit_for_bit_however_often_it_stops(job, tmp_path, na
 def test_recorded_steps_are_the_steps(job, name):
     """Batches of two sizes, dropout, augmentation and cutout: nothing but the launching changes."""
     states = []
-    hardware("cuda")
+    set_up(hardware("cuda")[0])
     for recorded in (True, False):
         settings = job(name, "best", limit=155, input_size=64, batch_size=16)
         trainer = Trainer(settings, data.load("digits"), torch.device("cuda"), "bf16", Path())

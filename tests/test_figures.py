@@ -90,7 +90,7 @@ def test_an_effect_of_a_cell_that_never_trained_is_written_and_not_drawn():
     (ax,) = figures.effects(pd.DataFrame(rows, columns=["effect", "value", "low", "high", "seeds", "stuck"])).axes
     assert [line.get_linestyle() for line in ax.lines[::2]] == ["-", "--", "-"], "seeds, images only, and zero"
     assert ax.get_xlim()[0] > -5
-    assert [text.get_text() for text in ax.texts] == ["-38.00: a cell hardly left guessing"]
+    assert [text.get_text() for text in ax.texts] == ["-38.00: one of the four only guesses"]
 
 
 def test_a_network_has_one_colour_in_every_picture():
@@ -110,6 +110,15 @@ def test_curves_and_matrices_are_the_runs(pair):
     counts = metrics.confusion(pair[0].test["labels"], pair[0].test["predicted"], 10)
     texts = [text.get_text() for text in figures.confusion(pair[0]).axes[0].texts]
     assert sum(int(text) for text in texts if text) == counts.sum() == 360
+
+
+def test_several_trainings_of_a_network_are_named_apart(pair):
+    twice = [pair[0], runs.Run(pair[0].path, pair[0].info | {"seed": 1})]
+    for draw in (figures.curves, figures.confusions):
+        titles = [ax.get_title() for ax in draw(twice).axes if ax.get_title()]
+        assert titles[0].startswith("resnet14, tuned, 0")
+        assert titles[1].startswith("resnet14, tuned, 1")
+        assert [ax.get_title().split()[0] for ax in draw(pair).axes[:2]] == ["resnet14", "resnet8"]
 
 
 def test_corrupted_images_have_a_mark_each_beside_the_clean_ones(pair):
@@ -174,7 +183,7 @@ def test_the_four_cells_of_a_family_stand_where_the_table_has_them():
     for stuck in (False, True):
         found = pd.concat([effects.assign(stuck=stuck), effects.assign(network="resnet18_improved")])
         first, second = figures.crossed(table, found).axes
-        assert (first.get_title() == "a cell hardly left guessing") == stuck
+        assert (first.get_title() == "one of the four only guesses") == stuck
         assert second.get_title() == "recipe +65.00, architecture +15.00"
         assert (first.get_ylim() == second.get_ylim()) != stuck, "one scale, unless one of them is nobody's measure"
 
@@ -194,7 +203,7 @@ def test_cost_is_held_against_the_error_and_one_seed_is_hollow():
 
 def test_the_readmes_pictures_are_of_every_network_and_dataset(pair, tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "nowhere"))  # the digits come with scikit-learn
-    names = {path.stem for path in assets.write(pair, tmp_path / "out")}
+    names = {path.stem for path in assets.write_study(pair, tmp_path / "out", [])}
     networks = {f"network-{name}" for name in assets.NETWORKS}
     assert names == networks | {f"digits-{what}" for what in ("curves", "accuracy", "confusion", "predictions")}
     assert {path.stem for path in (tmp_path / "out").iterdir()} == names

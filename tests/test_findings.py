@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from deepnets import analysis, metrics, models, report, runs
+from deepnets import analysis, metrics, models, report, runs, study
 from deepnets.runs import Run
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +37,15 @@ def test_the_tables_are_made_from_the_committed_runs():
     }
     for page, text in report.filled([ROOT / page for page in PAGES], blocks).items():
         assert page.read_text() == text
+
+
+def test_every_committed_run_is_of_a_study():
+    planned = []
+    for path in (ROOT / "studies").glob("*.toml"):
+        for tier in tomllib.loads(path.read_text()).get("tiers", {None: {}}):
+            planned += [job.settings() for job in study.plan(path, tier)]
+    of_none = [run.path for run in runs.find(ROOT / "results") if {key: run.info.get(key) for key in planned[0]} not in planned]
+    assert not of_none
 
 
 def test_all_committed_runs_can_be_compared():
@@ -78,7 +88,7 @@ def test_what_is_said_of_improved_against_original_on_all_images(full):
 
 def test_what_is_said_of_the_seed_that_is_tested(full):
     """Of the families with three seeds, p of another seed, adjusted with the tests of seed 0 of the others."""
-    tested = [run for run in full if run.info["recipe"]["name"] == "tuned"]
+    tested = [run for run in full if run.recipe == "tuned"]
     several = ("googlenet", "googlenet_improved", "resnet18", "resnet18_improved")
     found = {}
     for seed in (1, 2):
@@ -182,7 +192,7 @@ def test_what_the_notebooks_sum_up(full, accuracy):
 def test_what_is_said_of_mistakes_and_confidence(full):
     """Which pair of classes each network confuses most under `tuned`, and on which side of 1 the temperatures are."""
     for run in analysis.unchanged(full):
-        recipe, colour = run.info["recipe"]["name"], run.info["dataset"] == "cifar10"
+        recipe, colour = run.recipe, run.info["dataset"] == "cifar10"
         if run.label != "vgg16_improved" or recipe == "tuned":
             assert (run.info["temperature"] < 1) == (recipe == "tuned")
         if recipe == "tuned":
@@ -327,7 +337,7 @@ def test_what_is_said_of_single_changes():
     again = {(run.label, run.info["seed"]): run for run in runs.find(ROOT / "results" / "again")}
     held, moved = [], []
     for run in found:
-        other = again.get((run.label, run.info["seed"])) if run.info["recipe"]["name"] == "tuned" else None
+        other = again.get((run.label, run.info["seed"])) if run.recipe == "tuned" else None
         moved += [100 * abs(other.accuracy - run.accuracy)] if other else []
         held.append(Run(other.path, other.info | {"tier": "small"}) if other else run)
     assert len(moved) == 6
@@ -364,7 +374,7 @@ def test_what_is_said_of_vgg16s_changes():
         "gave the original {:.1f} points, more than its seeds differ by, and He's initialisation {:.1f}, which is not more; "
         "both cost the improved form points ({:.1f} and {:.1f})"
     ).format(*gains, *costs) in TEXT
-    cells = {(run.label, run.info["recipe"]["name"]): 100 * run.accuracy for run in found}
+    cells = {(run.label, run.recipe): 100 * run.accuracy for run in found}
     bare, clipped, warmed = (cells["vgg16_improved", name] for name in ("plain", "plain-clip=5.0", "plain-warmup=0.05"))
     field = cells["vgg16_improved-init=field", "plain"]
     assert f"takes it from {bare:.1f} to {clipped:.1f} %" in TEXT
@@ -468,7 +478,7 @@ def test_what_is_said_of_the_cost_of_jpeg(first):
 
 
 def test_what_is_said_of_the_original_images(first, accuracy):
-    percent = {(run.info["dataset_title"], run.info["model"], run.info["recipe"]["name"]): 100 * run.accuracy for run in first}
+    percent = {(run.info["dataset_title"], run.info["model"], run.recipe): 100 * run.accuracy for run in first}
     both = [[percent[title, name, "tuned"] for title in ("CIFAR-10", COPY)] for name in ("resnet18", "resnet20")]
     said = "On the original images ResNet18 reaches {:.1f} % under `tuned` (with the same seed on the copy {:.1f} %)".format(
         *both[0]

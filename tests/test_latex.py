@@ -96,7 +96,7 @@ def test_what_hardly_left_guessing_has_a_dagger_and_is_never_bold(few):
 
 
 def test_images_that_no_network_gets_right_are_counted(few):
-    tuned = [run for run in few if run.info["recipe"]["name"] == "tuned"]
+    tuned = [run for run in few if run.recipe == "tuned"]
     both = sum(1 for a, b in zip(*(run.correct for run in tuned), strict=True) if not a and not b)
     assert latex.numbers(few)["cifar10/mistakes/all_wrong"] == str(both)
 
@@ -196,7 +196,7 @@ def test_changes_that_one_seed_tells_from_none_and_several_do_not_are_counted(fe
     lucky = [made("resnet18_improved", "tuned-weight_decay=0.0", share, seed) for seed, share in enumerate((0.3, 0.8, 0.9))]
     late = [made("resnet18_improved", "tuned-schedule=constant", 0.3, seed) for seed in (1, 2)]
     small = [*few, *others, *steady, *lucky, *late, made("resnet18_improved", "tuned-label_smoothing=0.0", 0.3)]
-    elsewhere = [made(run.label, run.info["recipe"]["name"], 0.5, run.info["seed"], dataset="mnist") for run in small]
+    elsewhere = [made(run.label, run.recipe, 0.5, run.info["seed"], dataset="mnist") for run in small]
     latex.write(few, tmp_path, small + elsewhere, few, [])
     found = (tmp_path / "numbers.tex").read_text()
     for name, count in (("several", "three"), ("first", "two"), ("shown", "two")):

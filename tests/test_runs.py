@@ -75,9 +75,9 @@ def test_pairs_are_tested_on_the_same_images_only(trained, tmp_path):
 
 def test_pictures_show_every_run_and_are_the_same_bytes_again(trained, tmp_path):
     found = runs.find(trained)
-    paths = assets.write_pictures(found, tmp_path / "a")
+    paths = assets.write_runs(found, tmp_path / "a")
     assert [path.name for path in paths] == ["digits-curves.png", "digits-confusion.png"]
-    again = assets.write_pictures(found, tmp_path / "b")
+    again = assets.write_runs(found, tmp_path / "b")
     assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
     figure = figures.curves(found)
     axes = [ax for part in figure.subfigs for ax in part.axes if ax.axison]

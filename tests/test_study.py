@@ -146,7 +146,8 @@ def test_a_study_continues_where_its_budget_ended_and_repeats_nothing(file, tmp_
     finished, missing = study.execute(jobs, out, budget=0.01, verbose=False)
     assert len(finished) == 2
     assert [line.partition(":")[0] for line in missing] == [str(job.folder) for job in jobs[2:]]
-    assert all("not started" in line for line in missing)
+    assert all("not started (" in line for line in missing)
+    assert not [line for line in missing if "about 0 s" in line]
     before = {path: path.stat().st_mtime_ns for path in out.rglob("run.json")}
     finished, missing = study.execute(jobs, out, verbose=False)
     assert (len(finished), missing) == (4, [])
@@ -160,6 +161,13 @@ def test_a_run_that_does_not_end_in_time_is_stopped_at_a_checkpoint(file, tmp_pa
     assert "stopped at a checkpoint" in missing[0]
     assert list((tmp_path / "out").rglob("checkpoint.pt"))
     assert len(study.execute(jobs, tmp_path / "out", verbose=False)[0]) == 1
+
+
+def test_what_was_begun_is_not_called_not_started(file, tmp_path):
+    jobs = study.plan(file)[:1]
+    study.execute(jobs, tmp_path / "out", budget=0.05, verbose=False)
+    _, missing = study.execute(jobs, tmp_path / "out", budget=-1, verbose=False)
+    assert missing == [f"{jobs[0].folder}: not continued (0 s left)"]
 
 
 def test_one_divergence_does_not_stop_the_others(tmp_path):

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from deepnets import checkpoint, data, environment, models, recipes, runs, training
+from deepnets import checkpoint, data, environment, metrics, models, recipes, runs, training
 from deepnets.data import Dataset, Images
 from deepnets.environment import OutOfTime
 from deepnets.errors import UserError
@@ -55,6 +55,31 @@ def test_a_run_holds_what_the_contract_says_and_agrees_with_itself(job, tmp_path
     assert run.info["split_sha256"] == dataset.split(0, 60)[2]
     assert np.array_equal(run.test["labels"], dataset.test.labels.numpy())
     assert (run.path / "views.npz").stat().st_size < 60_000
+
+
+def test_the_test_images_are_looked_at_once_and_the_temperature_is_not_fitted_on_them(job, tmp_path, monkeypatch):
+    seen, fitted = [], []
+    outputs, fit_temperature = models.outputs, metrics.fit_temperature
+    monkeypatch.setattr(
+        models, "outputs", lambda network, images, *rest: (seen.append(images), outputs(network, images, *rest))[1]
+    )
+    monkeypatch.setattr(
+        metrics, "fit_temperature", lambda logits, labels: (fitted.append(labels), fit_temperature(logits, labels))[1]
+    )
+    fit(job(epochs=3), tmp_path, **QUIET)
+    dataset = data.load("digits")
+    _, validation, _ = dataset.split(0, 60)
+    assert all(torch.equal(images, validation.images) for images in seen[:3]), "one look an epoch"
+    assert [torch.equal(images, dataset.test.images) for images in seen[3:]] == [True] + 4 * [False]
+    assert [labels.tolist() for labels in fitted] == [validation.labels.tolist()]
+
+
+def test_a_channel_that_tells_nothing_is_refused(job, tmp_path):
+    red = torch.randint(0, 256, (80, 3, 16, 16), dtype=torch.uint8)
+    red[:, 1:] = 0
+    part = Images(red, torch.arange(80) % 10)
+    with pytest.raises(UserError, match="a channel has one value"):
+        Trainer(job(), Dataset("red", "red", tuple("0123456789"), part, part, ""), torch.device("cpu"), "fp32", tmp_path)
 
 
 def test_a_copy_without_history_says_its_commit(tmp_path, monkeypatch):

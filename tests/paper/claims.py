@@ -62,7 +62,7 @@ def verdicts(runs):
 
 @claim
 def stuck(runs):
-    found = {(run.info["dataset"], run.info["recipe"]["name"]): run for run in runs if run.label == "vgg16_improved"}
+    found = {(run.info["dataset"], run.recipe): run for run in runs if run.label == "vgg16_improved"}
     stays = all(np.ptp(found[dataset, analysis.PLAIN].test["predicted"]) == 0 for dataset in ("cifar10", "mnist"))
     return stays and all(found[dataset, analysis.TUNED].accuracy > 0.85 for dataset in ("cifar10", "mnist"))
 
@@ -145,7 +145,7 @@ def single_least(runs):
 
 @claim
 def single_sure(runs):
-    of = {run.info["recipe"]["name"]: run.info["temperature"] for run in colour(runs) if run.label == "resnet18_improved"}
+    of = {run.recipe: run.info["temperature"] for run in colour(runs) if run.label == "resnet18_improved"}
     return of["tuned"] < 1 < of["tuned-label_smoothing=0.0"]
 
 
@@ -241,7 +241,7 @@ def said_by_seed(runs, improved):
 
 @claim
 def small_bounded(runs):
-    found = {(run.label, run.info["recipe"]["name"]): run.accuracy for run in colour(runs)}
+    found = {(run.label, run.recipe): run.accuracy for run in colour(runs)}
     learns = [found["vgg16_improved", "plain-clip=5.0"], found["vgg16_improved-init=field", "plain"]]
     stays = [found["vgg16_improved", recipe] for recipe in ("plain", "plain-warmup=0.05")]
     return min(learns) > 0.2 and max(stays) < 0.12
@@ -299,10 +299,10 @@ def small_shown(runs):
 
 @claim
 def small_again(runs):
-    again = {(run.label, run.info["recipe"]["name"], run.info["seed"]): run for run in find(ROOT / "results" / "again")}
+    again = {(run.label, run.recipe, run.info["seed"]): run for run in find(ROOT / "results" / "again")}
     moved, before, after = [], [], []
     for run in colour(runs):
-        other = again.get((run.label, run.info["recipe"]["name"], run.info["seed"]))
+        other = again.get((run.label, run.recipe, run.info["seed"]))
         moved += [abs(other.accuracy - run.accuracy)] if other else []
         if run.label != "googlenet":  # that change was made on the other processor
             before.append(run)
@@ -328,5 +328,5 @@ def small_recipe_resnet(runs):
 
 @claim
 def small_recipe_hurts(runs):
-    cells = {(run.info["dataset"], run.info["recipe"]["name"]): run.accuracy for run in runs if run.label == "alexnet"}
+    cells = {(run.info["dataset"], run.recipe): run.accuracy for run in runs if run.label == "alexnet"}
     return cells["mnist", "plain"] - cells["mnist", "tuned"] > 0.1
