@@ -427,7 +427,8 @@ def test_what_the_benchmarks_say_is_what_was_measured():
     as_written, in_bf16, in_fp32 = (f"{min(found):.1f} to {max(found):.1f}" for found in ratios)
     assert f"{as_written} times as fast as it is mostly written (fp32) on an Intel Xeon with AMX" in TEXT
     assert f"{in_bf16} times where the usual loop is made to compute in bf16, too; {in_fp32} times on a processor" in TEXT
-    assert f"on such a processor the ratios were {in_fp32}." in TEXT
+    everywhere = [ratio for found in ratios for ratio in found]
+    assert f"{min(everywhere):.1f} to {max(everywhere):.1f} times the usual training loop, [measured](#speed)" in TEXT
     older = json.loads((ROOT / "benchmarks" / "cpu-epyc.json").read_text())["networks"]
     ends = (f(row["ratio"] for row in older) for f in (min, max))
     assert "{:.1f} to {:.1f} times the fp32 loop".format(*ends) in TEXT
