@@ -44,7 +44,8 @@ def curves(runs: Sequence[Run]) -> Figure:
                     for found, style in lines:
                         _curve(ax, found.get(network, []), style, figures.COLOURS[network], NETWORKS[network])
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-                figures.log_scale(ax)
+                low, high = ax.get_ylim()
+                figures.log_scale(ax, (1, 1.5, 2, 3, 5, 8) if high < 20 * low else (1, 2, 5))
                 ax.set_visible(bool(ax.lines))
             first = next((ax for ax in row if ax.lines), row[0])
             first.set_ylabel(f"{short_title(shown[0].info['dataset_title'])}, error %")

@@ -65,7 +65,13 @@ def _heading(tier: str, dataset: str) -> str:
 
 def findings(runs: list[Run]) -> list[str]:
     """What the runs say, in sentences: improved against original, architecture against recipe, and single changes."""
-    return [f"{_heading(*where[:2])}, {said}" for where, said in _comparisons(runs) + _effects(runs)]
+    return [f"{_heading(*where[:2])}, {said}" for part in _parts(runs) for where, said in part]
+
+
+def said_of(network: str, runs: list[Run]) -> str:
+    """The findings among `runs` that speak of a `network`, in Markdown: comparisons fixed beforehand, and folded all others."""
+    parts = [[f"- {_heading(*where[:2])}, {said}" for where, said in lines if network in said] for lines in _parts(runs)]
+    return "\n".join([*parts[0], "", *_folded(parts[1])])
 
 
 def limits(runs: list[Run]) -> list[str]:
@@ -74,6 +80,14 @@ def limits(runs: list[Run]) -> list[str]:
 
 
 Said = list[tuple[tuple[Any, ...], str]]  # what runs share, the values of `analysis.SHARED`, and a sentence about them
+
+
+def _parts(runs: list[Run]) -> tuple[Said, Said]:
+    return _comparisons(runs), _effects(runs)
+
+
+def _folded(lines: list[str]) -> list[str]:
+    return ["<details><summary>Architecture against recipe, and every single change</summary>", "", *lines, "", "</details>"]
 
 
 def _comparisons(runs: list[Run]) -> Said:
@@ -238,8 +252,7 @@ def study_table(runs: list[Run]) -> str:
         lines += [heading, "", _markdown(shown.loc[part.index, kept]), ""]
         lines += [*(f"- {line}" for where, line in said if where == group), ""]
         if details := [f"- {line}" for where, line in folded if where == group]:
-            summary = "<details><summary>Architecture against recipe, and every single change</summary>"
-            lines += [summary, "", *details, "", "</details>", ""]
+            lines += [*_folded(details), ""]
     return "\n".join(lines[:-1])
 
 

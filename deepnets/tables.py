@@ -155,7 +155,7 @@ def effects_table(runs: Sequence[Run]) -> str:
             primary = declared.get((dataset, improved, f"over {original}"))
             if primary is not None:
                 verdict = analysis.verdict(primary["low"], primary["high"], primary["p_holm"])
-                row[1:] = [_with_half(primary), p_value(primary["p"]), p_value(primary["p_holm"]), verdict]
+                row[1:] = [_with_half(primary, primary["p_holm"]), p_value(primary["p"]), p_value(primary["p_holm"]), verdict]
             found = [crossed.get((dataset, improved, effect)) for effect in EFFECTS]
             rows.append(row + [DASH if effect is None else _with_half(effect) for effect in found])
     head = [
@@ -187,7 +187,7 @@ def small_table(runs: Sequence[Run]) -> str:
     rows = []
     for title, cells in _grid(runs).items():
         hours = sum(cell["core_seconds"] * cell["seeds"] for cell in cells if cell) / 3600
-        rows.append([title, *(_accuracy(cell) + (_star(cell, "") if cell else "") for cell in cells), f"{hours:.1f}"])
+        rows.append([title, *(_accuracy(cell) + (_star(cell) if cell else "") for cell in cells), f"{hours:.1f}"])
     heads = [rf"\multicolumn{{2}}{{c}}{{{_title(runs, dataset)}}}" for dataset in DATASETS]
     recipes = " & ".join(rf"\texttt{{{recipe}}}" for _, recipe in COLUMNS)
     rules = r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}"
@@ -286,9 +286,9 @@ def _with_half(row: Any, p: float = 0.0) -> str:
     return rf"{value}\,$\pm$\,{half}{_star(row)}"
 
 
-def _star(row: Any, single: str = r"\ast") -> str:
+def _star(row: Any) -> str:
     """After what one seed gave, and after what hardly left guessing; it takes no room, so that columns stay in line."""
-    marks = single * (row["seeds"] == 1) + r"\dagger" * bool(row.get("stuck"))
+    marks = r"\ast" * (row["seeds"] == 1) + r"\dagger" * bool(row.get("stuck"))
     return rf"\rlap{{$^{{{marks}}}$}}" if marks else ""
 
 

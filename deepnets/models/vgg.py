@@ -1,4 +1,4 @@
-"""VGG (Simonyan and Zisserman 2015): only 3x3 convolutions, stacked deep, the width doubling whenever the map halves.
+"""VGG (Simonyan and Zisserman 2015): only 3x3 convolutions, stacked deep, the width doubling behind each pool, up to 512.
 
 Two 3x3 convolutions see as much as one 5x5, three as much as one 7x7, with fewer weights and more non-linearities.
 
