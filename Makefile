@@ -30,6 +30,8 @@ paper: .venv/ready  ## build paper/deepnets.pdf from the committed runs
 	.venv/bin/python paper/check.py paper/build
 	cp paper/build/main.pdf paper/deepnets.pdf
 	pdftoppm -r 80 -png -f 1 -singlefile paper/deepnets.pdf assets/paper
+	.venv/bin/python -c 'from PIL import Image; page = Image.open("assets/paper.png"); \
+		page.convert("L").quantize(16).save("assets/paper.png", optimize=True)'
 
 bench: .venv/ready  ## measure training speed (a quarter of an hour; let nothing else run)
 	$(DEEPNETS) bench --json > benchmarks/cpu.json.new

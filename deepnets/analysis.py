@@ -309,7 +309,7 @@ def mistakes(run: Run, classes: Sequence[int] | None = None) -> np.ndarray:
     return found[np.argsort(-run.test["probabilities"][found].max(1), kind="stable")]
 
 
-def worst_classes(run: Run, count: int = 4) -> list[int]:
+def worst_classes(run: Run, count: int = 5) -> list[int]:
     """The `count` classes that a run gets wrong most often, the worst first; fewer if there are no more mistakes."""
     labels = run.test["labels"]
     shares = np.array([run.correct[labels == k].mean() for k in range(len(run.info["classes"]))])

@@ -1,5 +1,6 @@
 """Every picture, made from runs."""
 
+import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
 
 from . import metrics
 from .runs import CORRUPTIONS, Run
@@ -42,8 +44,15 @@ def save(figure: Figure, file: Path | BinaryIO, dpi: int = 150) -> None:
     """Write a `figure` at `dpi` dots an inch to a `file`, as its suffix says or as PNG: no date, hence the same bytes."""
     kind = file.suffix[1:] if isinstance(file, Path) else "png"
     with rc_context(STYLE):
-        png = {"metadata": {"Software": None}, "pil_kwargs": {"optimize": True}}
-        figure.savefig(file, format=kind, dpi=dpi, **(png if kind == "png" else {"metadata": {"CreationDate": None}}))
+        if kind != "png":
+            figure.savefig(file, format=kind, dpi=dpi, metadata={"CreationDate": None})
+            return
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=dpi)
+    picture = Image.open(drawn).convert("RGB")
+    if not any(ax.images for ax in figure.axes):  # lines and letters do with few colours, at a third of the size
+        picture = picture.quantize(256, dither=Image.Dither.NONE)
+    picture.save(file, "PNG", optimize=True)
 
 
 def log_scale(ax: Axes, subs: Sequence[float] = (1, 2, 5)) -> None:
@@ -52,6 +61,22 @@ def log_scale(ax: Axes, subs: Sequence[float] = (1, 2, 5)) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def losses(runs: list[Run]) -> Figure:
+    """Loss (nats) on training images by epoch, a colour a network, a line a run."""
+    with rc_context(STYLE | {"axes.grid": True}):
+        figure = Figure(figsize=(5.5, 2.8), layout="constrained")
+        ax = figure.subplots()
+        networks = dict.fromkeys(run.label for run in runs)
+        colour = dict(zip(networks, colours([*networks]), strict=True))
+        for run in runs:
+            named = any(line.get_label() == run.label for line in ax.lines)
+            ax.plot(run.history["epoch"], run.history["train_loss"], color=colour[run.label], label="" if named else run.label)
+        log_scale(ax)
+        ax.set(xlabel="epoch", ylabel="loss on training images")
+        ax.legend(frameon=False)
+    return figure
 
 
 def _panels(figure: Figure | SubFigure, runs: list[Run], sharey: bool) -> Iterator[tuple[Run, Axes]]:

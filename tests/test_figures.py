@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from deepnets import analysis, assets, data, drawings, figures, metrics, models, runs
 from deepnets.training import fit
@@ -40,6 +41,7 @@ def drawn(pair, images):
         "together": figures.together(pair),
         "confusion": figures.confusion(pair[0]),
         "per_class": figures.per_class(pair),
+        "losses": figures.losses(pair),
         "gallery": figures.gallery(pair[0], images, range(12)),
         "representation": figures.representation(pair[0]),
         "filters": figures.filters(pair[0]),
@@ -62,7 +64,7 @@ def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
             figures.save(figure, tmp_path / folder / f"{name}.{suffix}")
         written.append({path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())})
     assert written[0] == written[1]
-    assert len(written[0]) == 16
+    assert len(written[0]) == 17
     if suffix == "pdf":
         assert not [name for name, content in written[0].items() if b"/Type3" in content]
 
@@ -110,6 +112,24 @@ def test_curves_and_matrices_are_the_runs(pair):
     counts = metrics.confusion(pair[0].test["labels"], pair[0].test["predicted"], 10)
     texts = [text.get_text() for text in figures.confusion(pair[0]).axes[0].texts]
     assert sum(int(text) for text in texts if text) == counts.sum() == 360
+
+
+def test_losses_have_a_line_a_run_and_a_colour_a_network(pair):
+    twice = runs.Run(pair[0].path, pair[0].info | {"seed": 1})
+    (ax,) = figures.losses([*pair, twice]).axes
+    assert [line.get_ydata().tolist() for line in ax.lines[:2]] == [run.history["train_loss"].tolist() for run in pair]
+    assert ax.lines[0].get_color() == ax.lines[2].get_color() != ax.lines[1].get_color()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["resnet14", "resnet8"]
+
+
+def test_a_drawing_is_stored_with_few_colours_and_a_photograph_with_its_own(pair, images, tmp_path):
+    random = np.random.default_rng(0).integers(0, 256, (1, 3, 40, 40), np.uint8)
+    for figure, mode in ((figures.together(pair), "P"), (figures.pictures([random]), "RGB")):
+        figures.save(figure, tmp_path / "picture.png")
+        with Image.open(tmp_path / "picture.png") as stored:
+            assert stored.mode == mode
+            shown = np.asarray(stored).reshape(-1, 3 if mode == "RGB" else 1)
+    assert {*map(tuple, random[0].reshape(3, -1).T)} <= {*map(tuple, shown)}
 
 
 def test_several_trainings_of_a_network_are_named_apart(pair):

@@ -131,6 +131,14 @@ def test_what_the_notebooks_sum_up(full, accuracy):
         )
         in page
     )
+    square = 100 * accuracy.loc[COPY]["accuracy"].unstack("network")
+    climbs = [square.loc[["tuned", "plain"], name].round(2).to_list() for name in ("resnet18", "resnet18_improved")]
+    climbs = ["{:.2f} - {:.2f} = {:.2f}".format(*ends, ends[0] - ends[1]) for ends in climbs]
+    mean, apart = worth["resnet18"][["recipe", "interaction"]]
+    said = (
+        "recipe gives ResNet18 {} points and its improved form {}: the recipe's effect is their mean ({:.2f} before rounding)"
+    )
+    assert f"{said.format(*climbs, mean)}, and the *interaction* their difference, {apart:.2f}." in page
     assert page.count(f"GoogLeNet's on CIFAR-10, by {100 * gain['googlenet']['value']:.2f} points") == 2
     assert primary["p_holm"].lt(0.05).sum() == 1
     assert f"ahead by {100 * gain['resnet18']['value']:.2f} there" in page
@@ -150,6 +158,8 @@ def test_what_the_notebooks_sum_up(full, accuracy):
     digits = accuracy.loc["MNIST", "tuned", :]["accuracy"]
     assert round(100 * (digits.max() - digits.min()), 2) <= 0.25
     assert 14.5 < tuned["macs"].max() / tuned["macs"].min() < 15.5
+    others = tuned.drop("alexnet")["macs"]
+    assert 10.5 < others.max() / others.min() < 11.5
     assert 480 < tuned["parameters"].max() / tuned["parameters"].min() < 520
     assert tuned["macs"].idxmin() == tuned["accuracy"].idxmin() == "alexnet"
     kept = accuracy["test_ece_calibrated"] / accuracy["test_ece"]
@@ -238,6 +248,23 @@ def test_what_is_said_of_jpeg(full):
     assert f"{-blur[2]:.0f} to {-blur[0]:.0f} points worse, and ResNet18 is not" in page
     assert blur[3] > 0
     assert f"all are ahead by {contrast[0]:.0f} to {contrast[3]:.0f}" in page
+
+
+def test_what_is_said_of_shortcuts():
+    found = runs.find(ROOT / "results" / "degradation")
+    ends = {}
+    for run in found:
+        ends.setdefault((run.info["model"], "shortcuts" not in run.info["options"]), []).append(
+            run.history["train_loss"].iloc[-1]
+        )
+    assert {len(values) for values in ends.values()} == {3}
+    deep, shallow = ends["resnet56", False], ends["resnet20", False]
+    good = ends["resnet20", True] + ends["resnet56", True]
+    page = notes("resnet")
+    said = f"ends at {min(deep):.2f} to {max(deep):.2f}, with 20 layers at {max(shallow):.2f}"
+    assert f"{said}, and with shortcuts at {min(good):.2f} to {max(good):.2f} for either depth" in page
+    assert max(shallow) - min(shallow) < 0.005
+    assert f"between {shallow[0]:.2f} for 20 layers and {deep[0]:.2f} for 56" in page
 
 
 def test_what_is_said_of_single_changes_on_all_images(full, accuracy):
