@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import UserError, memory_checked
+from .errors import UserError, lack_of_memory_told
 
 # What a command needs is imported by the command: help and mistakes answer at once.
 
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="what is made from runs: pictures, tables of Markdown files, a paper's numbers")
     report.set_defaults(command=_report)
-    report.add_argument("--out", default="assets", type=Path, metavar="DIR", help="folder of pictures (default %(default)s)")
+    report.add_argument("--out", type=Path, metavar="DIR", help="folder of pictures (default assets)")
     report.add_argument("--tiers", type=Path, metavar="DIR", help="folder of the tiers small, full, control, compression")
     report.add_argument(
         "--readme", type=Path, metavar="FILE", action="append", help="fill the tables of this Markdown file; may be repeated"
@@ -95,7 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--precision", default="auto", help="auto, fp32 or bf16 (default %(default)s)")
     compare.add_argument("dir", nargs="?", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
     report.add_argument(
-        "dir", nargs="?", metavar="DIR", help="folder of runs (alone: all that is made of a checkout's results)"
+        "dir",
+        nargs="?",
+        metavar="DIR",
+        help="folder of runs (default results; with no argument at all: everything made of a checkout's results)",
     )
     for command in (models, compare, bench):
         command.add_argument("--json", action="store_true", help="for programs")
@@ -189,11 +192,12 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> None:
     from . import analysis, assets, catalogue, report, runs
 
-    if args.dir is None and not (args.tiers or args.readme or args.bench or args.paper):
-        catalogue.write()
+    if not any((args.dir, args.out, args.tiers, args.readme, args.bench, args.paper)):
         for line in CHECKOUT:
             _report(_parser().parse_args(["report", *line.split()]))
+        catalogue.write()
         return
+    out = args.out or Path("assets")
     if args.bench and not args.readme:
         raise UserError("--bench is for the tables of a --readme")
     if args.paper and args.readme:
@@ -220,7 +224,7 @@ def _report(args: argparse.Namespace) -> None:
         if args.bench:
             blocks["bench"] = report.bench_table(_json(args.bench))
         pages = report.filled(args.readme, blocks)  # a mistake in a file is found before anything is written
-    written = assets.write_runs(found, args.out) + (assets.write_study(small, args.out, full) if args.tiers else [])
+    written = assets.write_runs(found, out) + (assets.write_study(small, out, full) if args.tiers else [])
     for page, text in pages.items():
         page.write_text(text)
     print(*written, *pages, sep="\n")
@@ -259,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         args = _parser().parse_args(arguments)
-        with memory_checked():
+        with lack_of_memory_told():
             code = args.command(args) or 0
         sys.stdout.flush()  # a closed pipe shows here, and not after the end
         return code

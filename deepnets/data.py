@@ -210,8 +210,8 @@ def _fetch(title: str, source: Callable[..., object], root: Path, download: bool
         root.mkdir(parents=True, exist_ok=True)
         source(str(root), download=True)
     except (OSError, RuntimeError) as error:
-        with suppress(OSError):  # something has come after all, or nothing could be made
-            for path in new:
+        for path in new:
+            with suppress(OSError):  # something has come after all, or it was not made
                 path.rmdir()
         raise UserError(f"{title} could not be downloaded to {root}: {str(error).splitlines()[0]}") from None
 
@@ -236,7 +236,8 @@ def _folder(path: Path, root: Path, size: int) -> Parts:
     else:
         train, test = _stratified(labels, None, len(flat) // 5, 0, str(path))
         if missing := sorted(set(range(len(classes))) - set(labels[test].tolist())):
-            raise UserError(f"{path}: class {classes[missing[0]]!r} has too few images: of the fifth for testing none is its")
+            rare = f"none of the images of class {classes[missing[0]]!r} falls into the fifth for testing"
+            raise UserError(f"{path}: {rare}: add some, or make {path / 'train'} and {path / 'test'}")
     return path.resolve().name, classes, everything[train], everything[test]
 
 

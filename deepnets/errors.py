@@ -13,12 +13,12 @@ class UserError(Exception):
 
 
 @contextmanager
-def memory_checked(where: str = "") -> Iterator[None]:
+def lack_of_memory_told(where: str = "") -> Iterator[None]:
     """Running out of memory within is a UserError, `where` before its words. For a processor torch has no error of its own."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or any(words in str(error) for words in ("out of memory", "can't allocate memory")):
-            advice = "take a smaller batch_size, --size or network, or fewer --jobs"
+            advice = "take a smaller batch_size, input size or network, or fewer --jobs"
             raise UserError(f"{where}out of memory; {advice}") from None
         raise

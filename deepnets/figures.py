@@ -80,14 +80,16 @@ def losses(runs: list[Run]) -> Figure:
 
 
 def _panels(figure: Figure | SubFigure, runs: list[Run], sharey: bool) -> Iterator[tuple[Run, Axes]]:
-    """A panel a run, in rows of at most three, with its network and test accuracy for a title."""
+    """A panel a run, in rows of at most three; its title is the network (recipe and seed, too, if one is there more than once)
+    and the test accuracy.
+    """
     columns = min(3, len(runs))
     axes = figure.subplots(math.ceil(len(runs) / columns), columns, squeeze=False, sharey=sharey).ravel()
     for ax in axes[len(runs) :]:
         ax.set_axis_off()
-    alike = len({run.label for run in runs}) < len(runs)  # several trainings of a network
+    repeated = len({run.label for run in runs}) < len(runs)
     for run, ax in zip(runs, axes, strict=False):
-        name = f"{name_of(run)}, {run.info['seed']}" if alike else run.label
+        name = f"{name_of(run)}, {run.info['seed']}" if repeated else run.label
         ax.set_title(f"{name}  {100 * run.accuracy:.1f} %")
         yield run, ax
 
@@ -327,7 +329,7 @@ def effects(table: pd.DataFrame, title: str = "") -> Figure:
         for place, row in zip(rows, table.to_dict("records"), strict=True):
             value, low, high = (100 * row[name] for name in ("value", "low", "high"))
             if row.get("stuck"):
-                text = f"{value:+.2f}: one of the four only guesses"
+                text = f"{value:+.2f}: one of the four hardly left guessing"
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
                 ax.text(0.02, place, text, color="0.4", va="center", fontsize=7, bbox=box, transform=ax.get_yaxis_transform())
                 continue
@@ -362,7 +364,7 @@ def crossed(table: pd.DataFrame, found: pd.DataFrame) -> Figure:
                 spread = _bars(rows)
                 style = {"fmt": "o-", "color": COLOURS[name], "markersize": 4, "label": name}
                 ax.errorbar([place, 1 + place], 100 * rows["accuracy"], spread, **style)
-            ax.set_title("one of the four only guesses" if effect["stuck"].any() else says)
+            ax.set_title("one of the four hardly left guessing" if effect["stuck"].any() else says)
             ax.set_xticks([0, 1], ["plain", "tuned"])
             ax.set(xlim=(-0.3, 1.3), xlabel="recipe")
             ax.legend(frameon=False, fontsize=7, loc="lower right")

@@ -87,7 +87,14 @@ def _parts(runs: list[Run]) -> tuple[Said, Said]:
 
 
 def _folded(lines: list[str]) -> list[str]:
-    return ["<details><summary>Architecture against recipe, and every single change</summary>", "", *lines, "", "</details>"]
+    return lines and [
+        "<details><summary>Architecture against recipe, and every single change</summary>",
+        "",
+        *lines,
+        "",
+        "</details>",
+        "",
+    ]
 
 
 def _comparisons(runs: list[Run]) -> Said:
@@ -251,8 +258,7 @@ def study_table(runs: list[Run]) -> str:
         heading = f"**{_heading(shared['tier'], shared['dataset'])}**: {what}, {machines}"
         lines += [heading, "", _markdown(shown.loc[part.index, kept]), ""]
         lines += [*(f"- {line}" for where, line in said if where == group), ""]
-        if details := [f"- {line}" for where, line in folded if where == group]:
-            lines += [*_folded(details), ""]
+        lines += _folded([f"- {line}" for where, line in folded if where == group])
     return "\n".join(lines[:-1])
 
 

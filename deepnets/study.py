@@ -20,7 +20,7 @@ import torch
 
 from . import data, models, recipes
 from .environment import OutOfTime, cores, device_name, hardware, interruptions
-from .errors import UserError, memory_checked
+from .errors import UserError, lack_of_memory_told
 from .runs import Run, labelled, partial_folder
 from .training import Diverged, Job, fit
 
@@ -252,7 +252,7 @@ def _work(answer: Connection, threads: int, job: Job, out: str | Path, how: dict
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(threads)
     try:
-        with memory_checked(f"{job.folder}: "):
+        with lack_of_memory_told(f"{job.folder}: "):
             answer.send(_train(job, out, how)[1])
     except (UserError, OSError) as error:
         answer.send(error)

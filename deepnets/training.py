@@ -198,7 +198,7 @@ class Trainer:
         mean, std = data.statistics(train.images)
         if min(std) == 0:
             raise UserError(
-                f"{dataset.name}: a channel has one value in all training images, so it tells nothing: leave it out"
+                f"{dataset.name}: all training images are blank, or one channel is: store them in gray or without it"
             )
         augment = self.policy if self.recipe.augment else None
         self.transform = Transform(job.input_size, mean, std, augment, self.recipe.cutout)

@@ -186,9 +186,12 @@ def test_what_is_made_of_a_checkouts_results_is_made_by_one_word(run, monkeypatc
     for name in ("write_runs", "write_study"):
         monkeypatch.setattr(assets, name, lambda found, out, *more: asked.append(str(out)) or [])
     monkeypatch.setattr(cli, "_json", lambda path: asked.append(str(path)))
+    assert run("report", "--out", "pictures")[0] == 0
+    assert asked == ["results", "pictures"]
+    asked.clear()
     assert run("report")[0] == 0
     assert {"catalogue", "results/demo", "README.md", "results/README.md", "benchmarks/cpu.json", "assets"} < {*asked}
-    assert asked[-1] == "paper/generated"
+    assert asked[-2:] == ["paper/generated", "catalogue"]
 
 
 def test_a_run_folder_that_is_none_is_a_mistake(run, tmp_path):
@@ -263,7 +266,7 @@ def test_too_little_memory_is_said_in_one_line(run, monkeypatch, error):
     monkeypatch.setattr(training, "fit", fail)
     code, _, err = run(*TRAIN)
     assert code == 2
-    assert err.splitlines() == ["deepnets: out of memory; take a smaller batch_size, --size or network, or fewer --jobs"]
+    assert err.splitlines() == ["deepnets: out of memory; take a smaller batch_size, input size or network, or fewer --jobs"]
 
 
 def test_a_fault_of_ours_is_not_hidden(run, monkeypatch):

@@ -92,7 +92,7 @@ def test_an_effect_of_a_cell_that_never_trained_is_written_and_not_drawn():
     (ax,) = figures.effects(pd.DataFrame(rows, columns=["effect", "value", "low", "high", "seeds", "stuck"])).axes
     assert [line.get_linestyle() for line in ax.lines[::2]] == ["-", "--", "-"], "seeds, images only, and zero"
     assert ax.get_xlim()[0] > -5
-    assert [text.get_text() for text in ax.texts] == ["-38.00: one of the four only guesses"]
+    assert [text.get_text() for text in ax.texts] == ["-38.00: one of the four hardly left guessing"]
 
 
 def test_a_network_has_one_colour_in_every_picture():
@@ -203,7 +203,7 @@ def test_the_four_cells_of_a_family_stand_where_the_table_has_them():
     for stuck in (False, True):
         found = pd.concat([effects.assign(stuck=stuck), effects.assign(network="resnet18_improved")])
         first, second = figures.crossed(table, found).axes
-        assert (first.get_title() == "one of the four only guesses") == stuck
+        assert (first.get_title() == "one of the four hardly left guessing") == stuck
         assert second.get_title() == "recipe +65.00, architecture +15.00"
         assert (first.get_ylim() == second.get_ylim()) != stuck, "one scale, unless one of them is nobody's measure"
 

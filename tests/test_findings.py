@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from deepnets import analysis, metrics, models, report, runs, study
+from deepnets import analysis, metrics, models, recipes, report, runs, study
 from deepnets.runs import Run
 
 ROOT = Path(__file__).parent.parent
@@ -158,6 +158,8 @@ def test_what_the_notebooks_sum_up(full, accuracy):
     digits = accuracy.loc["MNIST", "tuned", :]["accuracy"]
     assert round(100 * (digits.max() - digits.min()), 2) <= 0.25
     assert 14.5 < tuned["macs"].max() / tuned["macs"].min() < 15.5
+    assert tuned["core_seconds"].count() == 4
+    assert 1.45 < tuned["core_seconds"].max() / tuned["core_seconds"].min() < 1.55
     others = tuned.drop("alexnet")["macs"]
     assert 10.5 < others.max() / others.min() < 11.5
     assert 480 < tuned["parameters"].max() / tuned["parameters"].min() < 520
@@ -250,6 +252,22 @@ def test_what_is_said_of_jpeg(full):
     assert f"all are ahead by {contrast[0]:.0f} to {contrast[3]:.0f}" in page
 
 
+def test_what_is_said_of_the_recipes():
+    recipe, page = recipes.RECIPES["tuned"], notes("alexnet")
+    assert (recipes.RECIPES["plain"].momentum, recipe.schedule) == (0.9, "steps")
+    classes = 10
+    for said in (
+        f"| weight decay {recipe.weight_decay} |",
+        f"over the first {100 * recipe.warmup:.0f} %",
+        f"a gradient longer than {recipe.clip:.0f} ",
+        f"| label smoothing {recipe.label_smoothing} | asks for {100 - 100 * recipe.label_smoothing * (1 - 1 / classes):.0f} % "
+        f"on the true class and {100 * recipe.label_smoothing / classes:.0f} % on each other",
+    ):
+        assert said in page
+    rates = [recipe.rate(done) / recipe.learning_rate for done in (0.49, 0.51, 0.74, 0.76)]
+    assert rates == pytest.approx([1, 0.1, 0.1, 0.01])
+
+
 def test_what_is_said_of_shortcuts():
     found = runs.find(ROOT / "results" / "degradation")
     ends = {}
@@ -264,6 +282,11 @@ def test_what_is_said_of_shortcuts():
     said = f"ends at {min(deep):.2f} to {max(deep):.2f}, with 20 layers at {max(shallow):.2f}"
     assert f"{said}, and with shortcuts at {min(good):.2f} to {max(good):.2f} for either depth" in page
     assert max(shallow) - min(shallow) < 0.005
+    right = sorted(100 * run.accuracy for run in found)
+    assert (
+        f"has {right[0]:.0f} to {right[2]:.0f} % of the test images right, the others {right[3]:.0f} to {right[-1]:.0f}" in page
+    )
+    assert {run.label for run in found if 100 * run.accuracy <= right[2]} == {"resnet56-shortcuts=False"}
     assert f"between {shallow[0]:.2f} for 20 layers and {deep[0]:.2f} for 56" in page
 
 

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from deepnets import checkpoint, data, environment, metrics, models, recipes, runs, training
+from deepnets import bench, checkpoint, data, environment, metrics, models, predict, recipes, runs, training
 from deepnets.data import Dataset, Images
 from deepnets.environment import OutOfTime
 from deepnets.errors import UserError
@@ -57,6 +57,24 @@ def test_a_run_holds_what_the_contract_says_and_agrees_with_itself(job, tmp_path
     assert (run.path / "views.npz").stat().st_size < 60_000
 
 
+@pytest.mark.parametrize("where", ["fit", "evaluate", "bench"])
+def test_whatever_trains_or_evaluates_sets_its_process_up(job, tmp_path, monkeypatch, where):
+    asked = []
+    monkeypatch.setattr(environment, "set_up", asked.append)
+    monkeypatch.setattr(predict, "set_up", asked.append)
+    run = fit(job(epochs=1), tmp_path, **QUIET)
+    if where == "fit":
+        assert len(asked) == 1
+        fit(job(epochs=1), tmp_path, **QUIET)  # reports what is finished
+    elif where == "evaluate":
+        predict.evaluate(run, device="cpu", precision="fp32")
+    else:
+        monkeypatch.setattr(bench, "matrix_products", lambda *_: 1 / 0)  # what is measured next
+        with pytest.raises(ZeroDivisionError):
+            bench.measure(("resnet8",), device="cpu", precision="fp32")
+    assert asked == [torch.device("cpu")] * (1 if where == "fit" else 2)
+
+
 def test_the_test_images_are_looked_at_once_and_the_temperature_is_not_fitted_on_them(job, tmp_path, monkeypatch):
     seen, fitted = [], []
     outputs, fit_temperature = models.outputs, metrics.fit_temperature
@@ -78,7 +96,7 @@ def test_a_channel_that_tells_nothing_is_refused(job, tmp_path):
     red = torch.randint(0, 256, (80, 3, 16, 16), dtype=torch.uint8)
     red[:, 1:] = 0
     part = Images(red, torch.arange(80) % 10)
-    with pytest.raises(UserError, match="a channel has one value"):
+    with pytest.raises(UserError, match="or one channel is"):
         Trainer(job(), Dataset("red", "red", tuple("0123456789"), part, part, ""), torch.device("cpu"), "fp32", tmp_path)
 
 

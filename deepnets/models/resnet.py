@@ -43,10 +43,11 @@ class BasicBlock(nn.Module):
             nn.BatchNorm2d(outputs),
         )
         same = inputs == outputs and stride == 1
-        self.shortcut = shortcut and (nn.Identity() if same else shortcut(inputs, outputs, stride))
+        self.shortcut = None if shortcut is None else nn.Identity() if same else shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.shortcut(x) + self.residual(x) if self.shortcut else self.residual(x))
+        y = self.residual(x)
+        return F.relu(y if self.shortcut is None else self.shortcut(x) + y)
 
 
 class ResNet(Network):
