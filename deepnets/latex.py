@@ -136,6 +136,7 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
     found = {
         "study/tier": infos[0]["tier"],
         "study/runs": str(len(runs)),
+        "study/single": _word(len(runs) - len(analysis.unchanged(runs))),
         "study/seeds": _seeds(seeds),
         "study/epochs": _span(i["epochs"] for i in infos),
         "study/batch": _span(i["recipe"]["batch_size"] for i in infos),

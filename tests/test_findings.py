@@ -61,7 +61,12 @@ def full():
 
 @pytest.fixture(scope="module")
 def accuracy(full):
-    return analysis.accuracies(full).set_index(["dataset", "recipe", "network"]).sort_index()
+    return analysis.accuracies(analysis.unchanged(full)).set_index(["dataset", "recipe", "network"]).sort_index()
+
+
+def share(run, kind):
+    """Of the images corrupted in that way, the percentage that is right."""
+    return 100 * run.info["robustness"][kind] / run.info["robustness"]["images"]
 
 
 def of(full, dataset):
@@ -229,9 +234,6 @@ def test_what_is_said_of_jpeg(full):
     def training(run):
         return run.label, *(run.info[key] for key in ("recipe", "input_size", "epochs"))
 
-    def share(run, kind):
-        return 100 * run.info["robustness"][kind] / run.info["robustness"]["images"]
-
     copies = [run for run in of(full, "cifar10") + of(control, "cifar10") if run.info["seed"] == 0]
     original = [run for run in control if run.info["dataset_title"] == "CIFAR-10"]
     pairs = [(run, copy) for run in original for copy in copies if training(run) == training(copy)]
@@ -303,7 +305,20 @@ def test_what_is_said_of_single_changes_on_all_images(full, accuracy):
     assert f"{said} label smoothing {smoothing}: one training each" in TEXT
     assert changes["told"].to_dict() == {
         "augmentation": True, "falling rate": True, "weight decay": True, "label smoothing": False,
+        "3x3 stem": True, "dropout": False,
     }  # fmt: skip
+    stem, dropout = ("{:.2f} ({:.2f} to {:.2f})".format(*worth.loc[name]) for name in ("3x3 stem", "dropout"))
+    assert f"Left out alone it costs the improved ResNet18 {stem.replace(' (', ' points (')}, one training each" in TEXT
+    assert f"dropout {dropout} cannot be told from nothing" in TEXT
+    ahead = 100 * analysis.primary(found).set_index("network")["value"]["resnet18_improved"]
+    assert worth.loc["3x3 stem", "low"] < ahead < worth.loc["3x3 stem", "value"]
+    page = notes("resnet")
+    assert (
+        "its own changes the stem is worth {:.2f} points and dropout {:.2f}".format(
+            *worth.loc[["3x3 stem", "dropout"], "value"]
+        )
+        in page
+    )
     tuned, plain = (accuracy.loc[(COPY, recipe, "resnet18_improved"), "points"] for recipe in ("tuned", "plain"))
     assert f"lie {100 * (max(tuned) - min(tuned)):.2f} points apart" in TEXT
     assert f"more than the {100 * (tuned[0] - plain[0]):.2f} points of the whole recipe" in TEXT
@@ -342,6 +357,19 @@ def test_what_is_said_of_corrupted_images(accuracy):
             lower += [100 * (colour.loc[original, kind] - colour.loc[improved, kind]) for kind in ("noise", "blur")]
             assert colour.loc[improved, "contrast"] > colour.loc[original, "contrast"]
     assert f"are {min(lower):.1f} to {max(lower):.1f} points lower than" in TEXT
+    small, large = (
+        [share(Run.load(ROOT / "results/full/cifar10" / name / "tuned/seed0"), kind) for kind in ("noise", "blur")]
+        for name in ("resnet18_improved", "resnet18_improved-stem=7x7")
+    )
+    said = "{:.1f} % of 1,000 blurred images are right and {:.1f} % of noisy ones, without it {:.1f} and {:.1f} %"
+    assert said.format(*small[::-1], *large[::-1]) in TEXT
+    said = "has {:.1f} % of the noisy images right and {:.1f} % of the blurred ones, as much as the original"
+    assert said.format(*large) in TEXT
+    assert "with its own it has {:.1f} and {:.1f} %".format(*small) in TEXT
+    said = "7x7 it has {:.1f} and {:.1f} % right under noise and blur, with its own {:.1f} and {:.1f} %"
+    assert said.format(*large, *small) in notes("comparison")
+    original = 100 * accuracy.loc[(COPY, "tuned", "resnet18"), ["noise", "blur"]]
+    assert all(large > original - 1)
 
 
 def test_what_is_said_of_the_confidence_of_vgg16_improved():

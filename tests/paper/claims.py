@@ -77,7 +77,7 @@ def steep(_runs):
 
 @claim
 def recipe_always(runs):
-    cells = analysis.accuracies(runs).set_index(["dataset", "network", "recipe"])["accuracy"].unstack()
+    cells = analysis.accuracies(analysis.unchanged(runs)).set_index(["dataset", "network", "recipe"])["accuracy"].unstack()
     gain = cells["tuned"] - cells["plain"]
     return len(cells) == 18 and gain.min() > 0 and gain.idxmin() == ("MNIST", "vgg11")
 
@@ -145,6 +145,7 @@ def single_least(runs):
     told = analysis.changes(colour(runs)).query("network == 'resnet18_improved'").set_index("variant")["told"]
     return told.to_dict() == {
         "augment=False": True, "schedule=constant": True, "weight_decay=0.0": True, "label_smoothing=0.0": False,
+        "stem=7x7": True, "dropout=0.0": False,
     }  # fmt: skip
 
 
@@ -189,6 +190,20 @@ def brittle(runs):
     pairs = [(table.loc[(recipe, f"{family}_improved")], table.loc[(recipe, family)]) for recipe, family in families]
     worse = all(ours[kind] < theirs[kind] for ours, theirs in pairs for kind in ("noise", "blur"))
     return worse and all(ours["contrast"] > theirs["contrast"] for ours, theirs in pairs)
+
+
+@claim
+def single_stem(runs):
+    worth = analysis.changes(colour(runs)).query("network == 'resnet18_improved'").set_index("variant").loc["stem=7x7"]
+    ahead = analysis.primary(colour(runs)).set_index("network").loc["resnet18_improved", "value"]
+    return worth["low"] < ahead < worth["value"]
+
+
+@claim
+def brittle_stem(runs):
+    table = analysis.accuracies(colour(runs)).query("recipe == 'tuned'").set_index("network")
+    original, undone, ours = (table.loc[name] for name in ("resnet18", "resnet18_improved-stem=7x7", "resnet18_improved"))
+    return all(undone[kind] > original[kind] - 0.01 and undone[kind] - ours[kind] > 0.03 for kind in ("noise", "blur"))
 
 
 @claim
