@@ -122,7 +122,7 @@ def test_losses_have_a_line_a_run_and_a_colour_a_network(pair):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["resnet14", "resnet8"]
 
 
-def test_a_drawing_is_stored_with_few_colours_and_a_photograph_with_its_own(pair, images, tmp_path):
+def test_a_drawing_is_stored_with_few_colours_and_a_photograph_with_its_own(pair, tmp_path):
     random = np.random.default_rng(0).integers(0, 256, (1, 3, 40, 40), np.uint8)
     for figure, mode in ((figures.together(pair), "P"), (figures.pictures([random]), "RGB")):
         figures.save(figure, tmp_path / "picture.png")
