@@ -316,9 +316,9 @@ def worst_classes(run: Run, count: int = 5) -> list[int]:
     return [int(k) for k in np.argsort(shares, kind="stable")[:count] if shares[k] < 1]
 
 
-def spread(run: Run, count: int = 20) -> list[int]:
-    """Indices of `count` test images from the first to the last, since a test set may be sorted by class."""
-    return np.linspace(0, run.info["test_total"] - 1, count).astype(int).tolist()
+def spread(run: Run) -> list[int]:
+    """Indices of twenty test images from the first to the last, since a test set may be sorted by class."""
+    return np.linspace(0, run.info["test_total"] - 1, 20).astype(int).tolist()
 
 
 def verdict(low: float, high: float, p: float = 0.0) -> str:

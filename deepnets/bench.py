@@ -94,12 +94,12 @@ def _machine(device: torch.device, precision: str, batch_size: int) -> dict[str,
     }
 
 
-def matrix_products(device: torch.device, dtype: torch.dtype, seconds: float = 2.0) -> float:
-    """The best speed of matrix products of type `dtype` on the `device`, in GFLOP/s, in so many `seconds` of ever larger ones.
+def matrix_products(device: torch.device, dtype: torch.dtype) -> float:
+    """The best speed of matrix products of type `dtype` on the `device`, in GFLOP/s, in two seconds of ever larger ones.
 
     A processor without products of that type may emulate them thousands of times slower.
     """
-    best, end, side = 0.0, time.perf_counter() + seconds, 256
+    best, end, side = 0.0, time.perf_counter() + 2, 256
     while side <= 8192 and time.perf_counter() < end:
         a, b = torch.rand(2, side, side, device=device).to(dtype)
         best = max(best, *(2 * side**3 / 1e9 / _timed(device, partial(torch.mm, a, b)) for _ in range(4)))
@@ -173,21 +173,22 @@ def loops(
                     taken[kind].append(loop(steps))
         shares = where_time_goes(trainer, ours)
     speeds = {whose: [steps * batch_size / t for t in times[1:]] for whose, times in taken.items()}
-    result = {"name": name, "macs": trainer.macs, "steps": steps} | _compared(speeds["ours"], speeds.get("fp32", []))
+    result: dict[str, Any] = {"name": name, "macs": trainer.macs, "steps": steps}
+    result |= _compared(speeds["ours"], speeds.get("fp32", []))
     if len(usual) == 2:
         result["same_precision"] = _compared(speeds["ours"], speeds[precision])
     return result | {"share_of_peak": result["ours"] * 6 * trainer.macs / (peak * 1e9), "time": shares}
 
 
 @contextmanager
-def our_trainer(name: str, device: torch.device, precision: str, batch_size: int, steps: int, **options: Any):
+def our_trainer(name: str, device: torch.device, precision: str, batch_size: int, steps: int) -> Iterator[Trainer]:
     """A trainer of the network `name` under `tuned` whose epoch has `steps` steps of `batch_size` images each.
 
-    Its `precision`, `device` and the network's `options` are as in `training.fit`.
+    Its `precision` and `device` are as in `training.fit`.
     """
     images = pictures(steps * batch_size + 5_000)
     dataset = Dataset("cifar10", "random pictures", tuple("abcdefghij"), images, pictures(10), "")
-    job = Job(name, "cifar10", recipes.get("tuned", name, batch_size=batch_size), 0, options, steps * batch_size, SIZE)
+    job = Job(name, "cifar10", recipes.get("tuned", name, batch_size=batch_size), limit=steps * batch_size, input_size=SIZE)
     with tempfile.TemporaryDirectory() as work, torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield Trainer(job, dataset, device, precision, Path(work))
 
@@ -275,26 +276,22 @@ def usual_loop(network: nn.Module, device: torch.device, batch_size: int, steps:
     criterion = nn.CrossEntropyLoss()
     batches = iter(usual_loader(device, batch_size))
     network.train()
-    total, hits = 0.0, 0.0
 
-    def step() -> None:
-        nonlocal total, hits
-        images, labels = (tensor.to(device) for tensor in next(batches))
-        optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            outputs = network(images)
-            loss = criterion(outputs, labels)
-        loss.backward()
-        optimizer.step()
-        total += loss.item()
-        hits += outputs.max(1)[1].eq(labels).sum().item()
+    def train(count: int) -> None:
+        total, hits = 0.0, 0.0
+        for _ in range(count):
+            images, labels = (tensor.to(device) for tensor in next(batches))
+            optimizer.zero_grad()
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                outputs = network(images)
+                loss = criterion(outputs, labels)
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+            hits += outputs.max(1)[1].eq(labels).sum().item()
 
-    def epoch() -> None:
-        for _ in range(steps):
-            step()
-
-    step()  # the first waits for the workers
-    return _timed(device, epoch)
+    train(1)  # waits for the workers
+    return _timed(device, partial(train, steps))
 
 
 def where_time_goes(trainer: Trainer, work: Callable[[], None]) -> dict[str, float]:
@@ -388,17 +385,13 @@ def _timed(device: torch.device, work: Callable[[], Any]) -> float:
 
 def _rate(device: torch.device, seconds: float, work: Callable[[], Any]) -> float:
     """How often a second some work is done when it is repeated for so many seconds."""
-    times = 0
-
-    def repeat() -> None:
-        nonlocal times
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            work()
-            times += 1
-
-    taken = _timed(device, repeat)
-    return times / taken
+    _wait(device)
+    start, times = time.perf_counter(), 0
+    while time.perf_counter() < start + seconds:
+        work()
+        times += 1
+    _wait(device)
+    return times / (time.perf_counter() - start)
 
 
 def _compared(ours: list[float], usual: list[float]) -> dict[str, float]:

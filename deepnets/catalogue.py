@@ -1,4 +1,4 @@
-"""What every network has and costs, without torch: from a file that counts only while the networks' sources are its own."""
+"""What every network has and costs, without torch: kept in counts.json, which counts while its hash is that of models/*.py."""
 
 import hashlib
 import json

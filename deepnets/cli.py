@@ -8,7 +8,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from . import __version__
 from .errors import UserError, lack_of_memory_told
@@ -222,7 +222,7 @@ def _report(args: argparse.Namespace) -> None:
             blocks |= {"small": report.study_table(small), "full": report.study_table(full)}
             blocks |= {"overview": report.overview_table(full, control), "reported": report.reported_table(full, control)}
         if args.bench:
-            blocks["bench"] = report.bench_table(_json(args.bench))
+            blocks["bench"] = _bench_block(args.bench)
         pages = report.filled(args.readme, blocks)  # a mistake in a file is found before anything is written
     written = assets.write_runs(found, out) + (assets.write_study(small, out, full) if args.tiers else [])
     for page, text in pages.items():
@@ -230,20 +230,13 @@ def _report(args: argparse.Namespace) -> None:
     print(*written, *pages, sep="\n")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _bench_block(path: Path) -> str:
+    from . import report
+
     try:
-        found = json.loads(path.read_text())
-    except ValueError:
-        raise UserError(f"{path} is not JSON") from None
-    try:
-        about = {"device", "threads", "precision", "batch_size", "versions", "date"}
-        complete = {"networks", "peak", "input"} <= found.keys() and about <= found["machine"].keys()
-        complete &= all({"name", "ours", "share_of_peak", "time"} <= row.keys() for row in found["networks"])
-    except (AttributeError, KeyError, TypeError):
-        complete = False
-    if not complete:
-        raise UserError(f"{path} is not what 'deepnets bench --json' prints")
-    return found
+        return report.bench_table(json.loads(path.read_text()))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{path} is not what 'deepnets bench --json' prints") from None
 
 
 def _bench(args: argparse.Namespace) -> None:

@@ -123,14 +123,18 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
     elif name == "cifar10":
         title, classes, train, test = _cifar10(root, download, size)
     else:
-        path = os.path.expanduser(name.removeprefix("folder:"))  # pathlib's raises where there is no such home
-        title, classes, train, test = _folder(Path(path), root, size)
+        title, classes, train, test = _folder(folder_path(name), root, size)
     digest = hashlib.sha256(repr(classes).encode())
     for part in (train, test):
         digest.update(repr(tuple(part.images.shape)).encode())
         digest.update(part.images.numpy().tobytes())
         digest.update(part.labels.numpy().tobytes())
     return Dataset(name, title, classes, train, test, digest.hexdigest())
+
+
+def folder_path(name: str) -> Path:
+    """The PATH of a dataset called `folder:PATH`."""
+    return Path(os.path.expanduser(name.removeprefix("folder:")))  # pathlib's raises where there is no such home
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

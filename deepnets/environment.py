@@ -47,7 +47,8 @@ def set_up(device: torch.device) -> None:
     """What a training changes in its process: results that repeat, memory that is kept, TF32 products on a GPU."""
     torch.backends.cudnn.deterministic = True  # algorithms that give the same bits again
     keep_memory(True)
-    # TF32, which a GPU's convolutions have anyway; set anew each time, for it holds for the processor as well.
+    # TF32 for a GPU's matrix products; its convolutions have it anyway. The setting is global, and "high" would lower the
+    # precision of a processor's products, too: so it is set each time.
     torch.set_float32_matmul_precision("highest" if device.type == "cpu" else "high")
 
 

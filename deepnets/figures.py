@@ -152,8 +152,8 @@ def together(runs: list[Run]) -> Figure:
         for ax, title in zip(axes, ("loss (nats)", "accuracy", "learning rate at the epoch's end"), strict=True):
             ax.set(title=title, xlabel="epoch")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        losses = np.concatenate([run.history[["train_loss", "val_loss"]].to_numpy().ravel() for run in runs])
-        if losses.max() > 5 * losses.min():
+        both = np.concatenate([run.history[["train_loss", "val_loss"]].to_numpy().ravel() for run in runs])
+        if both.max() > 5 * both.min():
             log_scale(axes[0])
         for line, name in (("-", "validation"), ("--", "training")):
             axes[1].plot([], [], line, color="0.3", label=name)
@@ -417,14 +417,14 @@ def robustness(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def reliability(runs: list[Run], bins: int = 15) -> Figure:
-    """How often predictions of a given confidence are right, a line a run, over so many `bins`; the diagonal is honest."""
+def reliability(runs: list[Run]) -> Figure:
+    """How often predictions of a given confidence are right, a line a run; the diagonal is honest."""
     with rc_context(STYLE | {"axes.grid": True}):
         figure = Figure(figsize=(6, 3.4), layout="constrained")
         ax = figure.subplots()
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8)
         for run, colour in zip(runs, colours([run.label for run in runs]), strict=True):
-            points = metrics.reliability(run.test["probabilities"].max(1), run.correct, bins)
+            points = metrics.reliability(run.test["probabilities"].max(1), run.correct)
             name = f"{name_of(run)}, ECE {run.info['test_ece']:.3f}"
             ax.plot(*points, color=colour, marker="o", markersize=3, label=name)
         ax.set(xlabel="confidence", ylabel="share right", xlim=(0, 1), ylim=(0, 1))

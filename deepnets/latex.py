@@ -35,8 +35,8 @@ def write(
     runs, small = _alike(runs), _alike(small)
     out.mkdir(parents=True, exist_ok=True)
     found = numbers(runs) | {f"small/{key}": value for key, value in numbers(small).items()}
-    found |= {f"models/{name}/macs": f"{form(name)['macs'] / 1e6:,.1f}" for name, _, _ in FORMS}
-    found |= _beside(control, compression)
+    found |= {f"models/{name}/macs": f"{form(name)['macs'] / 1e6:,.1f}" for name in FORMS}
+    found |= _outside_tiers(control, compression)
     macros = "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in sorted(found.items()))
     texts = {"numbers": macros} | {name: table(runs) for name, table in TABLES.items()}
     texts |= {name: table(small) for name, table in TABLES_OF_SMALL.items()}
@@ -50,7 +50,7 @@ def write(
     return paths
 
 
-def _beside(control: Sequence[Run], compression: Sequence[Run]) -> dict[str, str]:
+def _outside_tiers(control: Sequence[Run], compression: Sequence[Run]) -> dict[str, str]:
     """Numbers of the runs outside the tiers, see `write`."""
     found: dict[str, str] = {}
     held = analysis.accuracies(control)
@@ -92,7 +92,7 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
     for _, row in table.iterrows():
         cell = f"{names[row['dataset']]}/{row['network']}/{row['recipe']}"
         found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", *CORRUPTIONS)}
-        found |= {f"{cell}/{name[5:]}": f"{row[name]:.3f}" for name in ("test_ece", "test_ece_calibrated")}
+        found |= {f"{cell}/{name.removeprefix('test_')}": f"{row[name]:.3f}" for name in ("test_ece", "test_ece_calibrated")}
     verdicts: list[str] = []
     for _, row in analysis.primary(runs).iterrows():
         key = f"{names[row['dataset']]}/{row['network']}/primary"

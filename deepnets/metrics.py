@@ -8,6 +8,8 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
+BINS = 15  # of confidence
+
 
 def accuracy_interval(correct: int, total: int) -> tuple[float, float]:
     """Wilson's 95 % interval for the share `correct / total` (Wilson 1927)."""
@@ -31,29 +33,29 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(((probabilities - targets) ** 2).sum(1).mean())
 
 
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Mean distance between confidence and accuracy over `bins` of confidence (Guo et al. 2017, eq. 3).
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean distance between confidence and accuracy over `BINS` of confidence (Guo et al. 2017, eq. 3).
 
     `probabilities` are (N, classes), `labels` (N,).
 
     Bins are closed above; a confidence of 0 falls into the first, of 1 into the last.
     """
     confidence, predicted = probabilities.max(1), probabilities.argmax(1)
-    gap = np.bincount(_bin(confidence, bins), (predicted == labels) - confidence, minlength=bins)
+    gap = np.bincount(_bin(confidence), (predicted == labels) - confidence, minlength=BINS)
     return float(np.abs(gap).sum() / len(labels))
 
 
-def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> tuple[np.ndarray, np.ndarray]:
-    """Mean `confidence` (N,) and share `correct` (N,) in each of the `bins` with at least 50 images; fewer say little."""
-    index = _bin(confidence, bins)
-    totals = np.bincount(index, minlength=bins)
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean `confidence` (N,) and share `correct` (N,) in each of the `BINS` with at least 50 images; fewer say little."""
+    index = _bin(confidence)
+    totals = np.bincount(index, minlength=BINS)
     full = totals >= 50
-    means, shares = (np.bincount(index, values, bins)[full] / totals[full] for values in (confidence, correct))
+    means, shares = (np.bincount(index, values, BINS)[full] / totals[full] for values in (confidence, correct))
     return means, shares
 
 
-def _bin(confidence: np.ndarray, bins: int) -> np.ndarray:
-    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+def _bin(confidence: np.ndarray) -> np.ndarray:
+    return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -95,18 +95,18 @@ def by_dataset(found: list[Run]) -> dict[str, list[Run]]:
     return {title: [run for run in found if run.info["dataset_title"] == title] for title in titles}
 
 
-def dataset(name: str) -> data.Dataset:
-    """The dataset called `name`; digits in the smoke profile."""
-    return data.load("digits" if SMOKE else name)
+def dataset(name: str, size: int = 64) -> data.Dataset:
+    """The dataset called `name`, pictures of a folder at `size`; digits in the smoke profile."""
+    return data.load("digits" if SMOKE else name, size=size)
 
 
 def images_of(run: Run) -> np.ndarray:
     """The test images (N, C, H, W), uint8, that a run predicted, in its order; gray if this machine does not have them."""
     info = run.info
     try:
-        test = _test_images(info["dataset"])
-        if np.array_equal(test.labels.numpy(), run.test["labels"]):  # another copy may have another order
-            return test.images.numpy()
+        sha256, images = _test_images(info["dataset"], info["input_size"])
+        if sha256 == info["data_sha256"]:
+            return images
     except UserError:
         pass
     print(f"The images of {info['dataset_title']} that this run saw are not on this machine: gray in their place.")
@@ -114,8 +114,9 @@ def images_of(run: Run) -> np.ndarray:
 
 
 @cache
-def _test_images(name: str) -> data.Images:
-    return dataset(name).test
+def _test_images(name: str, size: int) -> tuple[str, np.ndarray]:
+    found = dataset(name, size)
+    return found.sha256, found.test.images.numpy()
 
 
 def source(*parts: Any) -> Markdown:
@@ -123,12 +124,12 @@ def source(*parts: Any) -> Markdown:
     return Markdown("\n".join(f"```python\n{textwrap.dedent(inspect.getsource(part))}```" for part in parts))
 
 
-def shapes(model: str, input_size: int = 64, in_channels: int = 3, **options: Any) -> pd.DataFrame:
-    """A row a stage: what comes out of it for one image of `in_channels` x `input_size` x `input_size`, and its parameters.
+def shapes(model: str, input_size: int = 64, **options: Any) -> pd.DataFrame:
+    """A row a stage: what comes out of it for one image of 3 x `input_size` x `input_size`, and its parameters.
 
     `model` and `options` as for `models.create`.
     """
-    steps = models.trace(models.blueprint(model, in_channels=in_channels, **options), input_size, in_channels)
+    steps = models.trace(models.blueprint(model, **options), input_size)
     rows = [(step["name"], " x ".join(map(str, step["shape"])), f"{step['parameters']:,}") for step in steps]
     return pd.DataFrame(rows, columns=["stage", "output", "parameters"]).set_index("stage")
 
@@ -149,10 +150,9 @@ def results(found: list[Run], columns: Sequence[str] = report.BRIEF) -> pd.DataF
     return report.readable(analysis.accuracies(found))[[*columns]].set_index(["network", "recipe"])
 
 
-def drawing(model: str, input_size: int = 64, in_channels: int = 3, **options: Any) -> Figure:
-    """The picture of `drawings.stages`. Arguments as for `shapes`: `model`, `input_size`, `in_channels`, `options`."""
-    network = models.blueprint(model, in_channels=in_channels, **options)
-    return drawings.stages(models.trace(network, input_size, in_channels), (in_channels, input_size, input_size), model)
+def drawing(model: str, input_size: int = 64, **options: Any) -> Figure:
+    """The picture of `drawings.stages` for one image of 3 x `input_size` x `input_size`; `model`, `options` as for `shapes`."""
+    return drawings.stages(models.trace(models.blueprint(model, **options), input_size), (3, input_size, input_size), model)
 
 
 def block(paths: Iterable[nn.Module], joined: str, title: str = "") -> Figure:

@@ -30,8 +30,9 @@ class Recorded:
     def __call__(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
         """What the `function` returns for these tensors.
 
-        It is always the same one, must not wait for the GPU, and nothing may change for it from call to call but what the
-        `inputs`, the network and PyTorch's generator of random numbers hold.
+        Give the same one every time; it must not wait for the GPU. A replay repeats the recorded kernels and runs no Python:
+        from call to call only what is in the `inputs`, the network's tensors and PyTorch's generator of random numbers may
+        change, and any other value stays what it was when recorded.
         """
         size = len(inputs[0])
         if size not in self.recordings:  # libraries set themselves up in a first call, which cannot be recorded

@@ -65,13 +65,16 @@ def _heading(tier: str, dataset: str) -> str:
 
 def findings(runs: list[Run]) -> list[str]:
     """What the runs say, in sentences: improved against original, architecture against recipe, and single changes."""
-    return [f"{_heading(*where[:2])}, {said}" for part in _parts(runs) for where, said in part]
+    return [f"{_heading(*where[:2])}, {said}" for where, said in _comparisons(runs) + _effects(runs)]
 
 
 def said_of(network: str, runs: list[Run]) -> str:
     """The findings among `runs` that speak of a `network`, in Markdown: comparisons fixed beforehand, and folded all others."""
-    parts = [[f"- {_heading(*where[:2])}, {said}" for where, said in lines if network in said] for lines in _parts(runs)]
-    return "\n".join([*parts[0], "", *_folded(parts[1])])
+    fixed, others = (
+        [f"- {_heading(*where[:2])}, {said}" for where, said in lines if network in said]
+        for lines in (_comparisons(runs), _effects(runs))
+    )
+    return "\n".join([*fixed, "", *_folded(others)])
 
 
 def limits(runs: list[Run]) -> list[str]:
@@ -80,10 +83,6 @@ def limits(runs: list[Run]) -> list[str]:
 
 
 Said = list[tuple[tuple[Any, ...], str]]  # what runs share, the values of `analysis.SHARED`, and a sentence about them
-
-
-def _parts(runs: list[Run]) -> tuple[Said, Said]:
-    return _comparisons(runs), _effects(runs)
 
 
 def _folded(lines: list[str]) -> list[str]:

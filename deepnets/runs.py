@@ -162,11 +162,6 @@ def partial_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.partial")
 
 
-def levels(probabilities: np.ndarray) -> np.ndarray:
-    """The square roots of their complements in 256 levels, uint8: a quarter of the space of ten-thousandths."""
-    return np.round(255 * np.sqrt(1 - np.clip(probabilities, 0, 1))).astype(np.uint8)
-
-
 def write(
     folder: Path,
     info: dict[str, Any],
@@ -179,12 +174,13 @@ def write(
     `views` (see `views.compute`) into `folder`; its weights and logits are not its business.
     """
     small = np.uint8 if probabilities.shape[1] <= 256 else np.uint16
+    doubt = 1 - np.clip(probabilities, 0, 1)
     pd.DataFrame(history, columns=list(HISTORY)).to_csv(folder / "history.csv", index=False, float_format="%.6g")
     np.savez_compressed(
         folder / "test.npz",
         labels=labels.astype(small),
         predicted=probabilities.argmax(1).astype(small),
-        doubt_levels=levels(probabilities),
+        doubt_levels=np.round(255 * np.sqrt(doubt)).astype(np.uint8),  # the root keeps confident ones apart; see `Run.test`
     )
     np.savez_compressed(folder / "views.npz", **views)  # type: ignore[arg-type]
     (folder / "run.json").write_text(json.dumps(info, indent=1) + "\n")

@@ -140,18 +140,18 @@ def execute(
     """
     if not 1 <= parallel <= 64:
         raise UserError(f"jobs {parallel}: must be from 1 to 64")
-    deadline = time.monotonic() + budget
+    out, deadline = Path(out), time.monotonic() + budget
     device = device_name(hardware(how.get("device", "auto"))[0])
-    progress = Progress(jobs, Path(out), deadline, parallel, device)
+    progress = Progress(jobs, out, deadline, parallel, device)
     for job in jobs:
-        if (Path(out) / job.folder).is_dir():
+        if (out / job.folder).is_dir():
             progress.note(job, *_train(job, out, how))
     if parallel == 1:
         for job in progress.startable():
             progress.note(job, *_train(job, out, how | {"deadline": deadline}))
     else:
         if how.pop("download", False):
-            for name, size in {(job.dataset, job.input_size) for job in jobs if not (Path(out) / job.folder).is_dir()}:
+            for name, size in {(job.dataset, job.input_size) for job in jobs if not (out / job.folder).is_dir()}:
                 data.load(name, download=True, size=size)
         _in_parallel(progress, parallel, out, how | {"deadline": deadline, "verbose": False})
     return progress.finished, progress.missing
@@ -194,9 +194,9 @@ class Progress:
             print(f"  warning: {warning}", flush=True)
 
 
-def _train(job: Job, out: str | Path, how: dict[str, Any]) -> tuple[Run | None, str]:
+def _train(job: Job, out: Path, how: dict[str, Any]) -> tuple[Run | None, str]:
     """The run and what it took, or None and why there is none."""
-    is_new = not (Path(out) / job.folder).is_dir()
+    is_new = not (out / job.folder).is_dir()
     try:
         run = fit(job, out, **how)
     except OutOfTime:
@@ -206,7 +206,7 @@ def _train(job: Job, out: str | Path, how: dict[str, Any]) -> tuple[Run | None, 
     return run, f"{run.info['train_seconds']:.0f} s" if is_new else "finished before"
 
 
-def _in_parallel(progress: Progress, parallel: int, out: str | Path, how: dict[str, Any]) -> None:
+def _in_parallel(progress: Progress, parallel: int, out: Path, how: dict[str, Any]) -> None:
     """Train in so many processes, one a job; whatever ends this early ends them at checkpoints first."""
     context = multiprocessing.get_context("spawn")
     startable, running = progress.startable(), dict[int, tuple[Job, Any, Connection]]()  # by the sentinel of the process
@@ -246,7 +246,7 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(answer: Connection, threads: int, job: Job, out: str | Path, how: dict[str, Any]) -> None:
+def _work(answer: Connection, threads: int, job: Job, out: Path, how: dict[str, Any]) -> None:
     """Train in a process of its own, and answer how it went. Of several signals to stop the first one is enough."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -260,7 +260,7 @@ def _work(answer: Connection, threads: int, job: Job, out: str | Path, how: dict
         pass
 
 
-def _answer(job: Job, process: Any, answer: Connection, out: str | Path) -> tuple[Run | None, str]:
+def _answer(job: Job, process: Any, answer: Connection, out: Path) -> tuple[Run | None, str]:
     """What `_train` would have given."""
     process.join()
     try:
@@ -269,7 +269,7 @@ def _answer(job: Job, process: Any, answer: Connection, out: str | Path) -> tupl
         return None, f"{job.folder}: its process ended with code {process.exitcode}; repeat the command"
     if isinstance(why, Exception):
         raise why
-    folder = Path(out) / job.folder
+    folder = out / job.folder
     return (Run.load(folder) if folder.is_dir() else None), why
 
 

@@ -16,20 +16,20 @@ from .runs import Run
 
 DATASETS = {"cifar10": "CIFAR-10", "mnist": "MNIST"}
 COLUMNS = tuple(product(DATASETS, (PLAIN, TUNED)))  # of the tables that have a row a network
-# The networks as published and as the field builds them, in the table's order: name, options, side of the published images.
-FORMS: tuple[tuple[str, dict[str, Any], int], ...] = (
-    ("alexnet_2012", {}, 227),  # the paper says 224, but its first map of 55x55 needs 227
-    ("alexnet", {}, 224),
-    ("vgg11", {}, 224),
-    ("vgg16", {}, 224),
-    ("vgg16_improved", {}, 224),
-    ("googlenet_2014", {"aux": False}, 224),
-    ("googlenet", {}, 224),
-    ("googlenet_improved", {}, 224),
-    ("resnet18", {}, 224),
-    ("resnet18_improved", {}, 224),
-    ("resnet20", {}, 32),
-)
+# The networks as published and as the field builds them, in the table's order: options, side of the published images.
+FORMS: dict[str, tuple[dict[str, Any], int]] = {
+    "alexnet_2012": ({}, 227),  # the paper says 224, but its first map of 55x55 needs 227
+    "alexnet": ({}, 224),
+    "vgg11": ({}, 224),
+    "vgg16": ({}, 224),
+    "vgg16_improved": ({}, 224),
+    "googlenet_2014": ({"aux": False}, 224),
+    "googlenet": ({}, 224),
+    "googlenet_improved": ({}, 224),
+    "resnet18": ({}, 224),
+    "resnet18_improved": ({}, 224),
+    "resnet20": ({}, 32),
+}
 TITLES = NETWORKS | {"alexnet_2012": "AlexNet 2012", "googlenet_2014": "GoogLeNet 2014"}
 DASH = "--"
 
@@ -37,7 +37,7 @@ DASH = "--"
 @cache
 def form(name: str) -> dict[str, Any]:
     """Sides of the maps, parameters and multiply-adds of a form as published and here (ten classes, 64 pixels)."""
-    options, side = next((options, side) for key, options, side in FORMS if key == name)
+    options, side = FORMS[name]
     there = models.blueprint(name, 10 if name == "resnet20" else 1000, **options)
     here = models.blueprint(name, **options)
     return {
@@ -59,7 +59,7 @@ def _sides(network: models.Network, size: int) -> str:
 def networks_table(_runs: Sequence[Run]) -> str:
     """What each network is as published and what is left of it at 64x64: maps, parameters, multiply-adds."""
     rows = []
-    for name, _, side in FORMS:
+    for name, (_, side) in FORMS.items():
         found = form(name)
         there = [str(side), found["published_maps"], f"{found['published'] / 1e6:.2f}", f"{found['published_macs'] / 1e9:.2f}"]
         rows.append([TITLES[name], *there, found["maps"], f"{found['parameters'] / 1e6:.2f}", f"{found['macs'] / 1e6:,.1f}"])

@@ -6,7 +6,6 @@ less, nor other uses of random numbers, nor an interruption changes what comes o
 
 import copy
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -82,8 +81,8 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where the run belongs below the root of results, which has a folder for each tier."""
-        kind, _, path = self.dataset.partition(":")
-        dataset = f"folder-{Path(os.path.expanduser(path)).resolve().name}" if path else kind
+        name = self.dataset
+        dataset = f"folder-{data.folder_path(name).resolve().name}" if name.startswith("folder:") else name
         return Path(self.tier, dataset, runs.labelled(self.model, self.options), self.recipe.name, f"seed{self.seed}")
 
     def settings(self) -> dict[str, Any]:
@@ -167,7 +166,7 @@ def _check_same(where: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> No
 class Trainer:
     """A training under way. Its state is what `state` returns; everything else follows from the job.
 
-    It neither stops, nor saves between epochs, nor prints until `interruption`, `checkpoint_seconds` and `verbose` are set.
+    It neither stops, nor saves within an epoch, nor prints until `interruption`, `checkpoint_seconds` and `verbose` are set.
 
     Args:
         job: what to train.
@@ -197,9 +196,7 @@ class Trainer:
         self.policy = transforms.policy(dataset.name)
         mean, std = data.statistics(train.images)
         if min(std) == 0:
-            raise UserError(
-                f"{dataset.name}: all training images are blank, or one channel is: store them in gray or without it"
-            )
+            raise UserError(f"{dataset.name}: all training images are blank, or one channel is: store in gray or without it")
         augment = self.policy if self.recipe.augment else None
         self.transform = Transform(job.input_size, mean, std, augment, self.recipe.cutout)
         # A dataset of small images fits the device whole; a batch is an index into it.
@@ -225,7 +222,7 @@ class Trainer:
         """Run the epochs that are left."""
         while self.epoch < self.recipe.epochs:
             self.train_epoch()
-            _, logits = self.evaluate(self.validation_set)
+            _, logits = self.evaluate(self.validation_set.images)
             self.history.append(self.epoch_row(logits))
             if not math.isfinite(self.history[-1]["val_loss"]):
                 raise self.diverged("validation loss")
@@ -320,9 +317,9 @@ class Trainer:
             if not count.is_floating_point():
                 count.copy_(now)
 
-    def evaluate(self, part: Images, flip: bool = False) -> tuple[Tensor, Tensor]:
-        """What `models.outputs` gives for images: representations and logits; `flip` counts their mirror images, too."""
-        return models.outputs(self.evaluated.eval(), part.images, self.transform, self.precision, flip, self.pause_point)
+    def evaluate(self, images: Tensor, flip: bool = False) -> tuple[Tensor, Tensor]:
+        """What `models.outputs` gives for `images`: representations and logits; `flip` counts their mirror images, too."""
+        return models.outputs(self.evaluated.eval(), images, self.transform, self.precision, flip, self.pause_point)
 
     def epoch_row(self, logits: Tensor) -> dict[str, float]:
         """The row of the history for this epoch, given the validation images' logits."""
@@ -367,7 +364,7 @@ class Trainer:
         return self.job.settings() | {
             "data_sha256": self.dataset.sha256,
             "split_sha256": self.split_sha256,
-            "device": self.device.type,
+            "device_type": self.device.type,
             "precision": self.precision,
         }
 
@@ -401,8 +398,8 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.evaluated.load_state_dict(state["evaluated"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_num_threads(state.get("threads", torch.get_num_threads()))  # other threads add in another order
-        self.made_by = [by for by in state.get("made_by", []) if by not in self.made_by] + self.made_by
+        torch.set_num_threads(state["threads"])  # other threads add in another order
+        self.made_by = [by for by in state["made_by"] if by not in self.made_by] + self.made_by
         for key, value in state["progress"].items():
             setattr(self, key, value)
         if self.verbose:
@@ -411,8 +408,8 @@ class Trainer:
     def finish(self, folder: Path) -> None:
         """Look at the test set, once, and write the run to `folder`."""
         flip = self.recipe.flip_test and self.policy.flip
-        features, test_logits = (t.cpu().numpy() for t in self.evaluate(self.dataset.test, flip))
-        validation_logits = self.evaluate(self.validation_set, flip)[1].cpu().numpy()
+        features, test_logits = (t.cpu().numpy() for t in self.evaluate(self.dataset.test.images, flip))
+        validation_logits = self.evaluate(self.validation_set.images, flip)[1].cpu().numpy()
         labels = self.dataset.test.labels
         classes, first = np.unique(labels.numpy(), return_index=True)
         samples = self.transform(self.dataset.test[first[:10]].images.to(self.device))
@@ -434,7 +431,7 @@ class Trainer:
         part = self.dataset.test[chosen]
         right = {"images": len(part), "clean": int((test_logits[chosen.numpy()].argmax(1) == part.labels.numpy()).sum())}
         for name in runs.CORRUPTIONS:
-            _, logits = self.evaluate(Images(corruptions.corrupt(part.images, name), part.labels), flip)
+            _, logits = self.evaluate(corruptions.corrupt(part.images, name), flip)
             right[name] = int((logits.cpu().argmax(1) == part.labels).sum())
         return right
 
@@ -459,7 +456,6 @@ class Trainer:
             "train_seconds": seconds,
             "images_per_second": len(self.train_set) * self.recipe.epochs / seconds,
             "device": environment.device_name(self.device),
-            "device_type": self.device.type,
             "threads": torch.get_num_threads(),
             **self.made_by[-1],
             "made_by": self.made_by,

@@ -85,7 +85,8 @@ def warp(images: Tensor, matrices: Tensor | None, size: int) -> Tensor:
         return images if same else F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
     grid = F.affine_grid(matrices, [len(images), 1, size, size], align_corners=False)
     sampled = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    # A sample fades out over the output pixel beyond the centre of the last one inside, which is 1 / size before the edge.
+    # Outside is black. Across the edge, at 1, the weight falls from 1 to 0 over one output pixel: from 1 - 1/size, where a mere
+    # resize has its last centre and so loses nothing, to 1 + 1/size.
     inside = torch.add((size + 1) / 2, grid.abs_(), alpha=-size / 2).clamp_(0, 1)
     return sampled.mul_((inside[..., 0] * inside[..., 1])[:, None])
 

@@ -57,12 +57,11 @@ def grad_cam(network: Network, images: Tensor, classes: Sequence[int]) -> tuple[
     Returns:
         The stage's name and its maps (M, h, w), not negative.
     """
-    with torch.enable_grad():
-        maps = network.maps(images)
-        *_, last = maps.values()
-        logits = network.classifier(network.head(last))
-        stage = [name for name, values in maps.items() if values.shape[-1] >= CAM_SIDE][-1]
-        score = logits[torch.arange(len(images)), list(classes)].sum()
-        (gradient,) = torch.autograd.grad(score, maps[stage])
+    maps = network.maps(images)
+    *_, last = maps.values()
+    logits = network.classifier(network.head(last))
+    stage = [name for name, values in maps.items() if values.shape[-1] >= CAM_SIDE][-1]
+    score = logits[torch.arange(len(images)), list(classes)].sum()
+    (gradient,) = torch.autograd.grad(score, maps[stage])
     weights = gradient.mean((2, 3), keepdim=True)
     return stage, (weights * maps[stage]).sum(1).relu().detach()

@@ -185,7 +185,7 @@ def test_what_is_made_of_a_checkouts_results_is_made_by_one_word(run, monkeypatc
         monkeypatch.setattr(report, name, lambda *found: "")
     for name in ("write_runs", "write_study"):
         monkeypatch.setattr(assets, name, lambda found, out, *more: asked.append(str(out)) or [])
-    monkeypatch.setattr(cli, "_json", lambda path: asked.append(str(path)))
+    monkeypatch.setattr(cli, "_bench_block", lambda path: asked.append(str(path)))
     assert run("report", "--out", "pictures")[0] == 0
     assert asked == ["results", "pictures"]
     asked.clear()
@@ -213,11 +213,13 @@ def test_a_report_that_cannot_be_written_is_a_mistake(run, tmp_path):
     (tmp_path / "page.md").write_text("<!-- demo -->\n<!-- /demo -->")
     assert run("report", "runs", "--out", "file", "--readme", "page.md")[0] == 2
     assert (tmp_path / "page.md").read_text() == "<!-- demo -->\n<!-- /demo -->"
-    (tmp_path / "bench.json").write_text('{"networks": [], "machine": {}, "peak": {}, "input": {}}')
     (tmp_path / "page.md").write_text("<!-- bench -->\n<!-- /bench -->")
-    code, _, err = run("report", "runs", "--out", "p", "--readme", "page.md", "--bench", "bench.json")
-    assert code == 2
-    assert "is not what 'deepnets bench --json' prints" in err
+    measured = json.loads((Path(__file__).parent.parent / "benchmarks" / "cpu.json").read_text())
+    for content in (measured | {"input": {}}, measured | {"machine": {}}, measured | {"networks": [{}]}, None):
+        (tmp_path / "bench.json").write_text(json.dumps(content) if content else "no JSON")
+        code, _, err = run("report", "runs", "--out", "p", "--readme", "page.md", "--bench", "bench.json")
+        assert code == 2
+        assert "is not what 'deepnets bench --json' prints" in err
 
 
 def test_runs_of_two_settings_make_no_report(run, tmp_path):

@@ -170,8 +170,9 @@ def test_a_gallery_names_mistakes(pair, images):
     assert np.array_equal(axes[0].images[0].get_array(), images[wrong[0], 0])
 
 
-def test_reliability_is_the_share_right_at_each_confidence(pair):
-    line = figures.reliability(pair[:1], bins=1).axes[0].lines[1]
+def test_reliability_is_the_share_right_at_each_confidence(pair, monkeypatch):
+    monkeypatch.setattr(metrics, "BINS", 1)
+    line = figures.reliability(pair[:1]).axes[0].lines[1]
     assert line.get_ydata() == pytest.approx([pair[0].accuracy])
     assert line.get_xdata() == pytest.approx([pair[0].test["probabilities"].max(1).mean()])
 
@@ -226,4 +227,6 @@ def test_the_readmes_pictures_are_of_every_network_and_dataset(pair, tmp_path, m
     names = {path.stem for path in assets.write_study(pair, tmp_path / "out", [])}
     networks = {f"network-{name}" for name in assets.NETWORKS}
     assert names == networks | {f"digits-{what}" for what in ("curves", "accuracy", "confusion", "predictions")}
+    elsewhere = [runs.Run(run.path, run.info | {"data_sha256": "of other images with the same labels"}) for run in pair]
+    assert "digits-predictions" not in {path.stem for path in assets.write_study(elsewhere, tmp_path / "out", [])}
     assert {path.stem for path in (tmp_path / "out").iterdir()} == names

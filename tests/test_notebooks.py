@@ -12,6 +12,7 @@ from torch import nn
 from deepnets import models, notebook
 from deepnets.errors import UserError
 from deepnets.models.googlenet import INCEPTION, Inception
+from deepnets.runs import Run
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -95,6 +96,10 @@ def test_training_anew_depends_on_the_changes(monkeypatch, tmp_path, capsys):
     assert first.path == again.path != other.path
     assert first.path.is_relative_to(tmp_path / "runs/notebooks")
     assert notebook.images_of(first).shape == (360, 1, 8, 8)
+    assert len(np.unique(notebook.images_of(first))) > 2
+    elsewhere = Run(first.path, first.info | {"data_sha256": "of other images with the same labels"})
+    assert np.unique(notebook.images_of(elsewhere)).tolist() == [128]
+    assert "not on this machine" in capsys.readouterr().out
 
 
 def test_the_smoke_profile_trains_on_digits_and_leaves_nothing(monkeypatch):
@@ -136,6 +141,6 @@ def test_a_block_is_drawn_from_its_layers():
 
 
 def test_shapes_are_the_traces():
-    table = notebook.shapes("resnet20", 32, 1)
+    table = notebook.shapes("resnet20", 32)
     assert table["output"].iloc[0] == "16 x 32 x 32"
-    assert np.sum([int(n.replace(",", "")) for n in table["parameters"]]) == 269_434
+    assert np.sum([int(n.replace(",", "")) for n in table["parameters"]]) == 269_722

@@ -128,7 +128,7 @@ def test_equal_jobs_give_equal_runs_whatever_else_draws_random_numbers(job, tmp_
         torch.rand(3)
         random.random()
         if self.step == 1:
-            self.evaluate(self.validation_set)
+            self.evaluate(self.validation_set.images)
         step(self, index)
 
     monkeypatch.setattr(Trainer, "train_step", meddle)
@@ -518,7 +518,7 @@ def overfit(name: str, channels: int, size: int, epochs: int) -> tuple[float, in
         while trainer.epoch < recipe.epochs and accuracy <= 0.95:
             trainer.train_epoch()
             trainer.epoch, trainer.step = trainer.epoch + 1, 0
-            _, logits = trainer.evaluate(trainer.train_set)
+            _, logits = trainer.evaluate(trainer.train_set.images)
             accuracy = (logits.argmax(1) == trainer.train_set.labels).float().mean().item()
     return accuracy, trainer.epoch
 

@@ -55,9 +55,9 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
         UserError: no such network, or an option it does not have.
     """
     builder = _BUILDERS.get(name)
-    depth = re.fullmatch(r"resnet([1-9]\d{0,3})", name)
-    if builder is None and depth and depth[1] not in _IMAGENET_ONLY:
-        builder = partial(cifar_resnet, int(depth[1]))
+    numbered = re.fullmatch(r"resnet([1-9]\d{0,3})", name)
+    if builder is None and numbered and numbered[1] not in _IMAGENET_ONLY:
+        builder = partial(cifar_resnet, int(numbered[1]))
     if builder is None:
         near = difflib.get_close_matches(name, _BUILDERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_BUILDERS)}"
@@ -86,13 +86,12 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def trace(network: Network, input_size: int, in_channels: int = 3) -> list[dict[str, Any]]:
-    """What happens to one image on its way through a network, stage by stage.
+def trace(network: Network, input_size: int) -> list[dict[str, Any]]:
+    """What happens to one RGB image on its way through a network, stage by stage.
 
     Args:
         network: a blueprint.
         input_size: side of the image.
-        in_channels: its channels.
 
     Returns:
         A dict a stage: its `name`, the `shape` of what it gives, its number of `parameters`, and the `windows` of its
@@ -102,7 +101,7 @@ def trace(network: Network, input_size: int, in_channels: int = 3) -> list[dict[
         UserError: the images are too small for the network.
     """
     modules = dict(network.stages.named_children()) | {"head": network.head, "classifier": network.classifier}
-    x, steps = torch.empty(1, in_channels, input_size, input_size, device="meta"), []
+    x, steps = torch.empty(1, 3, input_size, input_size, device="meta"), []
     for name, module in modules.items():
         with _large_enough(input_size):
             x = module(x)

@@ -42,8 +42,10 @@ class BasicBlock(nn.Module):
             Conv2d(outputs, outputs, 3, padding=1, bias=False),
             nn.BatchNorm2d(outputs),
         )
-        same = inputs == outputs and stride == 1
-        self.shortcut = None if shortcut is None else nn.Identity() if same else shortcut(inputs, outputs, stride)
+        self.shortcut: nn.Module | None = None  # a plain block
+        if shortcut is not None:
+            same = inputs == outputs and stride == 1
+            self.shortcut = nn.Identity() if same else shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.residual(x)
