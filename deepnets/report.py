@@ -144,7 +144,7 @@ def _effects(runs: list[Run]) -> Said:
             told = [row for row in ranked if row["told"]]
             rest = ", ".join(row["effect"] for row in ranked if row not in told)
             most = f"the largest effect is that of {told[0]['effect']}" if told else "none can be told from no change"
-            others = f"; not told from no change: {rest}" if told and rest else ""
+            others = f"; not to be told from no change: {rest}" if told and rest else ""
             apart = apart_by_seed.get((*where, network), 0.0)
             seeds = f"; its own trainings under tuned lie up to {100 * apart:.2f} points apart" if apart else ""
             lines.append((where, f"{network}, of these {len(group)} changes: {most}{others}{seeds}."))
@@ -170,7 +170,7 @@ def _limits(runs: list[Run]) -> Said:
             said.append(f"trainings of one cell lie up to {100 * most['apart']:.2f} points apart ({where})")
         if len(stuck := part[part["stuck"]]):
             named = ", ".join(f"{row['network']} under {row['recipe']}" for _, row in stuck.iterrows())
-            said.append(f"{named} hardly left the accuracy of guessing, which effects that hold such a cell measure")
+            said.append(f"{named} hardly left the accuracy of guessing, and effects that include such a cell measure that")
         if said:
             lines.append((cast(tuple, group), f"what this cannot say: {'; '.join(said)}."))
     return lines

@@ -180,7 +180,7 @@ def test_the_single_change_that_matters_most_is_named(square):
     assert "resnet18_improved, 3x3 stem +14.00 points" in text, "what the change gives, and not what its undoing does"
     assert "p < 1e-10." in text, "a p that no float holds is not zero"
     assert (
-        "of these 2 changes: the largest effect is that of 3x3 stem; not told from no change: dropout; its own trainings"
+        "of these 2 changes: the largest effect is that of 3x3 stem; not to be told from no change: dropout; its own trainings"
         in text
     )
     assert "its own trainings under tuned lie up to 0.20 points apart." in text

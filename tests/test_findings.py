@@ -82,7 +82,7 @@ def test_what_is_said_of_improved_against_original_on_all_images(full):
     first, second = (by_name[name] for name in ("googlenet_improved", "resnet18_improved"))
     assert first["better"] == second["better"] == 1
     points = [
-        f"by {100 * row['value']:.1f} points ({100 * row['low']:.1f} to {100 * row['high']:.1f})" for row in (first, second)
+        f"by {100 * row['value']:.2f} points ({100 * row['low']:.2f} to {100 * row['high']:.2f})" for row in (first, second)
     ]
     assert f"is better than the original on CIFAR-10: {points[0]} over three seeds" in TEXT
     assert f"is ahead in the same way, {points[1]}; but" in TEXT
@@ -113,6 +113,13 @@ def test_what_is_said_of_architecture_against_recipe_on_all_images(full, accurac
     effects = crossed.set_index(["network", "effect"])["value"].unstack()
     assert set(effects.index) == {"googlenet_improved", "resnet18_improved"}
     assert (effects["recipe"] > 3 * effects["architecture"].abs()).all()
+    ends = 100 * crossed.set_index(["network", "effect"])[["value", "low", "high"]]
+    said = {pair: "{:.2f} ({:.2f} to {:.2f})".format(*row) for pair, row in ends.iterrows()}
+    first, second = (
+        [said[name, effect] for effect in ("recipe", "architecture")] for name in ("resnet18_improved", "googlenet_improved")
+    )
+    assert f"gives ResNet18 {first[0].replace(' (', ' points (')} and the architecture {first[1]}, with three seeds" in TEXT
+    assert f"GoogLeNet {second[0]} and {second[1]}, with one" in TEXT
     for seed in range(3):
         one = [run for run in of(full, "cifar10") if run.info["seed"] == seed]
         effects = analysis.two_by_two(one).set_index(["network", "effect"])["value"].unstack().loc["resnet18_improved"]
@@ -503,8 +510,8 @@ def test_what_the_benchmarks_say_is_what_was_measured():
     ratios = [[row["ratio"] for row in here], [row["same_precision"]["ratio"] for row in here]]
     ratios.append([row["ratio"] for row in without["networks"]])
     as_written, in_bf16, in_fp32 = (f"{min(found):.1f} to {max(found):.1f}" for found in ratios)
-    assert f"{as_written} times as fast as it is mostly written (fp32) on an Intel Xeon with AMX" in TEXT
-    assert f"{in_bf16} times where the usual loop is made to compute in bf16, too; {in_fp32} times on a processor" in TEXT
+    assert f"| Intel Xeon with AMX | bf16 | fp32, as it is mostly written | {as_written} |" in TEXT
+    assert f"| the same | bf16 | bf16, too | {in_bf16} | | AMD EPYC without bf16 | fp32 | fp32 | {in_fp32} |" in TEXT
     everywhere = [ratio for found in ratios for ratio in found]
     assert f"{min(everywhere):.1f} to {max(everywhere):.1f} times the usual training loop, [measured](#speed)" in TEXT
     older = json.loads((ROOT / "benchmarks" / "cpu-epyc.json").read_text())["networks"]
