@@ -207,7 +207,8 @@ def _effect(key: str, row: Any) -> dict[str, str]:
 
 
 def _word(count: int) -> str:
-    return ("none", "one", "two", "three", "four", "five", "six")[count] if count < 7 else str(count)
+    words = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return words[count] if count < len(words) else str(count)
 
 
 def _seeds(count: int | str) -> str:
