@@ -138,6 +138,16 @@ def test_the_primary_comparisons_of_a_tier_are_one_family(square):
     assert resnet["better"].item() == 1
 
 
+def test_all_pairs_of_a_tier_are_one_family():
+    shares = {"alexnet": 0.70, "vgg11": 0.715, "vgg16": 0.73}
+    runs = [made(name, "tuned", share, dataset=title) for title in ("A", "B") for name, share in shares.items()]
+    pairs = analysis.pairwise(runs + [made(name, "tuned", share, tier="full") for name, share in shares.items()])
+    for tier, count in (("small", 6), ("full", 3)):
+        family = [pair for pair in pairs if pair["tier"] == tier]
+        assert len(family) == count
+        assert [pair["p_holm"] for pair in family] == metrics.holm([pair["p"] for pair in family])
+
+
 def test_probability_of_improvement_counts_pairs():
     assert analysis.probability_of_improvement([2, 3], [1, 2]) == (2 * 2 - 0.5) / 4
     assert analysis.probability_of_improvement([1], [1]) == 0.5

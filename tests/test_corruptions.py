@@ -47,6 +47,8 @@ def test_contrast_is_torchvisions():
     grey = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     difference = corruptions.corrupt(grey, "contrast").double() - tv.adjust_contrast(grey, 0.4).double()
     assert difference.abs().max() <= 1
+    red = torch.tensor([240, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)
+    assert corruptions.corrupt(red, "contrast").flatten().tolist() == [144, 48, 48], "around the mean of all channels"
 
 
 def test_an_unknown_corruption_is_an_error(images):
@@ -71,5 +73,8 @@ def test_the_sample_is_one_of_all_images():
     chosen = corruptions.sample(10_000)
     assert len(np.unique(chosen)) == 1000
     assert torch.equal(chosen, corruptions.sample(10_000))
+    of_thousands = (chosen // 1000).bincount(minlength=10)  # a test set may be sorted by class
+    assert (of_thousands > 60).all()
+    assert (of_thousands < 140).all()
     assert len(corruptions.sample(360)) == 72
     assert len(corruptions.sample(4)) == 1

@@ -112,6 +112,9 @@ def test_curves_and_matrices_are_the_runs(pair):
     counts = metrics.confusion(pair[0].test["labels"], pair[0].test["predicted"], 10)
     texts = [text.get_text() for text in figures.confusion(pair[0]).axes[0].texts]
     assert sum(int(text) for text in texts if text) == counts.sum() == 360
+    shares = counts / counts.sum(1, keepdims=True)  # of the true class, a row
+    for ax in (*figures.confusion(pair[0]).axes, *figures.confusions(pair[:1]).axes):
+        assert np.asarray(ax.collections[0].get_array()).reshape(10, 10) == pytest.approx(shares)
 
 
 def test_losses_have_a_line_a_run_and_a_colour_a_network(pair):

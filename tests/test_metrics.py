@@ -32,6 +32,7 @@ def test_likelihood_brier_and_summary_agree_with_the_references(predictions):
     expected = reference.brier_score_loss(labels, probabilities, labels=range(5), scale_by_half=False)
     assert metrics.brier_score(probabilities, labels) == pytest.approx(expected)
     summary = metrics.summary(logits, labels, 2.0)
+    assert summary["test_brier"] == pytest.approx(expected)
     halved = metrics.summary(logits / 2, labels, 1.0)
     assert summary["test_nll_calibrated"] == pytest.approx(halved["test_nll"])
     assert summary["test_ece_calibrated"] == pytest.approx(halved["test_ece"])

@@ -363,13 +363,39 @@ def test_the_improved_stem_is_three_3x3_convolutions_64_wide_with_norm_between()
         assert len([m for m in plain.modules() if isinstance(m, nn.BatchNorm2d)]) == 1
 
 
-def test_he_initialisation_has_hes_variance():
+@pytest.mark.parametrize("name", ["resnet18_improved", "vgg16_improved"])
+def test_he_initialisation_has_hes_variance(name):
     torch.manual_seed(0)
-    network = models.create("resnet18_improved")
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.weight.numel() > 30_000:
+    for module in models.create(name).modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.numel() > 30_000:
             fan_in = module.weight[0].numel()
             assert module.weight.var().item() == pytest.approx(2 / fan_in, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg11", "resnet18", "googlenet"])
+def test_initial_weights_and_dropout_are_torchvisions(name):
+    torch.manual_seed(0)
+    options = {"aux_logits": False, "init_weights": True} if name == "googlenet" else {}
+    both = getattr(torchvision.models, name)(num_classes=10, **options), models.create(name)
+    pairs = [[m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)] for network in both]
+    for theirs, ours in zip(*pairs, strict=True):
+        assert ours.weight.std().item() == pytest.approx(theirs.weight.std().item(), rel=0.1)
+        if theirs.bias is not None and theirs.bias.numel() >= 64:
+            assert ours.bias.std().item() == pytest.approx(theirs.bias.std().item(), rel=0.4, abs=1e-8)
+    shares = []
+    for network in both:  # of dropout, and between which linear layers it stands
+        layers = [m for _, m in network.named_modules(remove_duplicate=False) if isinstance(m, nn.Dropout | nn.Linear)]
+        shares.append([getattr(m, "p", "linear") for m in layers if getattr(m, "p", 1) > 0])
+    assert shares[0] == shares[1]
+
+
+def test_what_makes_the_improved_networks_improved():
+    vgg, resnet, googlenet = (models.blueprint(f"{name}_improved") for name in ("vgg16", "resnet18", "googlenet"))
+    maps = torch.randn(1, 3, 7, 7)
+    pool = next(m for m in vgg.head.modules() if isinstance(m, AdaptivePool))
+    torch.testing.assert_close(pool(maps), F.adaptive_max_pool2d(maps, 5))
+    dropout = [[m.p for m in network.modules() if isinstance(m, nn.Dropout)] for network in (vgg, resnet, googlenet)]
+    assert dropout == [[0.5], [0.2], [0.2]]
 
 
 @pytest.mark.parametrize("name", ["vgg11", "googlenet_2014", "resnet20"])

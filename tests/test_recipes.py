@@ -37,6 +37,8 @@ def test_warmup_grows_from_nothing_to_the_rate_without_a_jump():
     assert recipe.rate(0) == 0
     assert recipe.rate(0.05) == pytest.approx(recipe.learning_rate / 2)
     assert recipe.rate(0.0999) == pytest.approx(recipe.rate(0.1), rel=0.01)
+    assert recipe.rate(0.55) == pytest.approx(recipe.learning_rate / 2), "half of the way behind the warm-up"
+    assert recipe.rate(1) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES)

@@ -76,6 +76,19 @@ def test_draws_stay_within_the_policy(name):
         torch.testing.assert_close(pixels, pixels.round(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["mnist", "digits"])
+def test_draws_reach_both_ends_and_do_not_depend_on_each_other(name):
+    policy = POLICIES[name]
+    matrices = random_matrices(policy, 4000, 28, torch.Generator().manual_seed(0)).double()
+    turn = torch.linalg.inv(matrices[:, :, :2])  # from input to output: the scale times a rotation
+    degrees, scale = torch.rad2deg(torch.atan2(turn[:, 1, 0], turn[:, 0, 0])), torch.linalg.det(turn).sqrt()
+    pixels = -(turn @ matrices[:, :, 2:])[:, :, 0] * 28 / 2
+    drawn = [degrees / policy.degrees, (scale - 1) / policy.scale, *(pixels.T / round(policy.shift * 28))]
+    for values in drawn:
+        assert (values.min().item(), values.max().item()) == pytest.approx((-1, 1), abs=0.01)
+    assert (torch.corrcoef(torch.stack(drawn)) - torch.eye(4)).abs().max() < 0.06
+
+
 def test_mnist_is_never_mirrored_and_cifar_moves_by_up_to_four_pixels():
     assert not POLICIES["mnist"].flip
     assert not POLICIES["digits"].flip
@@ -112,6 +125,8 @@ def test_without_draws_images_are_resized_and_normalised_only():
     transform = Transform(28, (0.1307,), (0.3081,), POLICIES["mnist"], 0.5)
     expected = v2.Normalize([0.1307], [0.3081])(images / 255)
     torch.testing.assert_close(transform(images), expected)
+    colour, mean, std = images[:3].reshape(1, 3, 28, 28), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    torch.testing.assert_close(Transform(28, mean, std)(colour), v2.Normalize(mean, std)(colour / 255))
 
 
 def test_cutout_blanks_one_square_inside_the_image():
