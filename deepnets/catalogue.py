@@ -1,4 +1,4 @@
-"""What every network has and costs, without torch: kept in counts.json, which counts while its hash is that of models/*.py."""
+"""What every network has and costs, without torch: from counts.json, while the hash in it is that of models/*.py."""
 
 import hashlib
 import json

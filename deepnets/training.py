@@ -364,7 +364,7 @@ class Trainer:
         return self.job.settings() | {
             "data_sha256": self.dataset.sha256,
             "split_sha256": self.split_sha256,
-            "device_type": self.device.type,
+            "device": self.device.type,
             "precision": self.precision,
         }
 
@@ -455,7 +455,8 @@ class Trainer:
             "macs": self.macs,
             "train_seconds": seconds,
             "images_per_second": len(self.train_set) * self.recipe.epochs / seconds,
-            "device": environment.device_name(self.device),
+            "device": environment.device_name(self.device),  # in place of the identity's
+            "device_type": self.device.type,
             "threads": torch.get_num_threads(),
             **self.made_by[-1],
             "made_by": self.made_by,

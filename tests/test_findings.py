@@ -85,7 +85,7 @@ def test_what_is_said_of_improved_against_original_on_all_images(full):
         f"by {100 * row['value']:.2f} points ({100 * row['low']:.2f} to {100 * row['high']:.2f})" for row in (first, second)
     ]
     assert f"is better than the original on CIFAR-10: {points[0]} over three seeds" in TEXT
-    assert f"is ahead in the same way, {points[1]}; but" in TEXT
+    assert f"is ahead, too, {points[1]}; but" in TEXT
     assert f"falls short (p = {second['p_holm']:.3f})" in TEXT
     rows = analysis.primary(of(full, "mnist")).to_dict("records")
     assert [analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows] == [ALIKE] * 3
@@ -118,7 +118,10 @@ def test_what_is_said_of_architecture_against_recipe_on_all_images(full, accurac
     first, second = (
         [said[name, effect] for effect in ("recipe", "architecture")] for name in ("resnet18_improved", "googlenet_improved")
     )
-    assert f"gives ResNet18 {first[0].replace(' (', ' points (')} and the architecture {first[1]}, with three seeds" in TEXT
+    assert (
+        f"gives ResNet18 {first[0].replace(' (', ' points (')}, where the architecture gives {first[1]}, with three seeds"
+        in TEXT
+    )
     assert f"GoogLeNet {second[0]} and {second[1]}, with one" in TEXT
     for seed in range(3):
         one = [run for run in of(full, "cifar10") if run.info["seed"] == seed]

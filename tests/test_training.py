@@ -75,6 +75,7 @@ def test_whatever_trains_or_evaluates_sets_its_process_up(job, tmp_path, monkeyp
 
 
 def test_a_processors_products_have_their_full_precision(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     monkeypatch.setattr(torch, "set_float32_matmul_precision", (asked := []).append)
     environment.set_up(torch.device("cpu"))
     environment.set_up(torch.device("cuda"))
