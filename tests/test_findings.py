@@ -315,17 +315,19 @@ def test_what_is_said_of_single_changes_on_all_images(full, accuracy):
     assert f"{said} label smoothing {smoothing}: one training each" in TEXT
     assert changes["told"].to_dict() == {
         "augmentation": True, "falling rate": True, "weight decay": True, "label smoothing": False,
-        "3x3 stem": True, "dropout": False,
+        "3x3 stem": True, "dropout": False, "batch norm in the stem": False,
     }  # fmt: skip
     stem, dropout = ("{:.2f} ({:.2f} to {:.2f})".format(*worth.loc[name]) for name in ("3x3 stem", "dropout"))
     assert f"Left out alone it costs the improved ResNet18 {stem.replace(' (', ' points (')}, one training each" in TEXT
     assert f"dropout {dropout} cannot be told from nothing" in TEXT
+    norm = "{:.2f} ({:.2f} to {:.2f})".format(*worth.loc["batch norm in the stem"])
+    assert f"batch norm between the stem's convolutions, {norm}" in TEXT
     ahead = 100 * analysis.primary(found).set_index("network")["value"]["resnet18_improved"]
     assert worth.loc["3x3 stem", "low"] < ahead < worth.loc["3x3 stem", "value"]
     page = notes("resnet")
     assert (
-        "its own changes the stem is worth {:.2f} points and dropout {:.2f}".format(
-            *worth.loc[["3x3 stem", "dropout"], "value"]
+        "its own changes the stem is worth {:.2f} points and dropout {:.2f}, and batch norm within the stem {:.2f}.".format(
+            *worth.loc[["3x3 stem", "dropout", "batch norm in the stem"], "value"]
         )
         in page
     )

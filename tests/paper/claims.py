@@ -145,7 +145,7 @@ def single_least(runs):
     told = analysis.changes(colour(runs)).query("network == 'resnet18_improved'").set_index("variant")["told"]
     return told.to_dict() == {
         "augment=False": True, "schedule=constant": True, "weight_decay=0.0": True, "label_smoothing=0.0": False,
-        "stem=7x7": True, "dropout=0.0": False,
+        "stem=7x7": True, "dropout=0.0": False, "stem_norm=False": False,
     }  # fmt: skip
 
 
