@@ -19,6 +19,7 @@ ARROWS = {
     "transforms": set(),
     "recipes": {"errors"},
     "metrics": set(),
+    "effects": {"metrics"},
     "corruptions": set(),
     "recorded": set(),
     "runs": {"errors"},
