@@ -2,8 +2,8 @@
 PYTHON ?= python3
 DEEPNETS = .venv/bin/python -m deepnets
 
-# What `make study` trains: a study and, if it has several, its tier.
-STUDY ?= studies/main.toml --tier small
+# What `make study` trains: one of studies/*.toml.
+STUDY ?= main
 
 .PHONY: demo study report notebooks paper bench test lock clean
 
@@ -12,8 +12,8 @@ demo: .venv/ready  ## train the nine networks on handwritten digits and compare 
 	$(DEEPNETS) compare runs/demo
 	$(DEEPNETS) report runs/demo --out runs/demo
 
-study: .venv/ready  ## train what runs/ lacks of $(STUDY); stop it and start it again at any time
-	$(DEEPNETS) study $(STUDY)
+study: .venv/ready  ## train what runs/$(STUDY) lacks of studies/$(STUDY).toml; stop it and start it again at any time
+	$(DEEPNETS) study studies/$(STUDY).toml --out runs/$(STUDY)
 
 report: .venv/ready  ## make the pictures, the tables of both READMEs and what the paper reads again from the committed runs
 	$(DEEPNETS) report

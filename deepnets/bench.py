@@ -28,7 +28,7 @@ from . import environment, models, recipes
 from .data import Dataset, Images
 from .errors import UserError
 from .training import Job, Trainer
-from .transforms import POLICIES, Transform, send
+from .transforms import Transform, policy, send
 
 NETWORKS = ("resnet18", "googlenet", "alexnet", "vgg11", "vgg16")
 SIZE = 64
@@ -113,7 +113,7 @@ def input_pipelines(device: torch.device, batch_size: int, repeats: int, seconds
     Every one of the `repeats` takes about `seconds` with batches of `batch_size` on the `device`.
     """
     stored = pictures(5_000).images.to(device)
-    transform = Transform(SIZE, MEAN, STD, POLICIES["cifar10"])
+    transform = Transform(SIZE, MEAN, STD, policy("cifar10"))
     generator = torch.Generator().manual_seed(0)
     ours, usual = [], []
 

@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=_train)
     train.add_argument("model", metavar="MODEL", help="a name from 'deepnets models'")
     train.add_argument("--dataset", default="digits", help="digits, mnist, cifar10 or folder:PATH (default %(default)s)")
-    train.add_argument("--recipe", default="tuned", help="plain, tuned or best (default %(default)s)")
+    train.add_argument("--recipe", default="tuned", help="vanilla, altered, classic, tuned or best (default %(default)s)")
     train.add_argument("--seed", type=int, default=0, help="of everything random (default %(default)s)")
     train.add_argument("--epochs", type=int, help="instead of the recipe's")
     train.add_argument("--limit", type=int, metavar="N", help="train on N images only")
@@ -126,7 +126,7 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from . import data, recipes, training
+    from . import recipes, training
 
     overrides = {} if args.epochs is None else {"epochs": args.epochs}
     recipe = recipes.get(args.recipe, args.model, **overrides)
@@ -134,8 +134,6 @@ def _train(args: argparse.Namespace) -> None:
     run = training.fit(job, args.out, download=args.download, device=args.device, precision=args.precision)
     info = run.info
     print(f"{run.path}: {100 * run.accuracy:.2f} % of {info['test_total']} test images, {info['train_seconds']:.0f} s")
-    if args.dataset == "cifar10" and (here := data.copy_of_cifar10()) not in (None, info["dataset_title"]):
-        print(f"warning: it saw {info['dataset_title']}, and {here} is here now: choose another --out to train on that")
     for warning in info["warnings"]:
         print(f"warning: {warning}")
 

@@ -27,6 +27,15 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+CIFAR10_SHA256 = {  # of the binary version; five files to train on, then the test images
+    "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+    "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+    "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+    "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+    "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+}
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
     elif name == "mnist":
         title, classes, train, test = _mnist(root, download)
     elif name == "cifar10":
-        title, classes, train, test = _cifar10(root, download, size)
+        title, classes, train, test = _cifar10(root, download)
     else:
         title, classes, train, test = _folder(folder_path(name), root, size)
     digest = hashlib.sha256(repr(classes).encode())
@@ -174,35 +183,43 @@ def _mnist(root: Path, download: bool) -> Parts:
     return "MNIST", tuple("0123456789"), train, test
 
 
-def copy_of_cifar10(root: Path | None = None) -> str | None:
-    """The title of the CIFAR-10 that `load` reads from `root`: of the original batches, or else of a folder, or None."""
-    root = root or default_root()
-    if (root / "cifar-10-batches-py").is_dir():
-        return "CIFAR-10"
-    if not (root / "cifar10").is_dir():
-        return None
-    lossy = any(file.suffix.lower() in (".jpg", ".jpeg") for file in (root / "cifar10").rglob("*"))
-    return f"CIFAR-10 ({'JPEG copy' if lossy else 'image folder'})"
+def _cifar10(root: Path, download: bool) -> Parts:
+    """Read the binary version, or else the Python version, whose checksums torchvision verifies before it opens the pickles.
 
-
-def _cifar10(root: Path, download: bool, size: int) -> Parts:
-    """The original batches, whose checksums torchvision verifies before it opens the pickles, or a folder of images."""
+    Both hold the same pixels in the same order.
+    """
     from torchvision import datasets
 
-    title = copy_of_cifar10(root)
-    if title is None:
-        _fetch("CIFAR-10", datasets.CIFAR10, root, download, "cifar-10-batches-py or cifar10/{train,test}/CLASS/IMAGE")
-    elif title != "CIFAR-10":
-        return title, *_folder(root / "cifar10", root, size)[1:]
+    folder = root / "cifar-10-batches-bin"
+    if folder.is_dir():
+        parts = [_read_batch(folder / name, expected) for name, expected in CIFAR10_SHA256.items()]
+        images, labels = (torch.from_numpy(np.concatenate([part[i] for part in parts[:-1]])) for i in (0, 1))
+        return "CIFAR-10", CIFAR10_CLASSES, Images(images, labels), Images(*map(torch.from_numpy, parts[-1]))
+    if not (root / "cifar-10-batches-py").is_dir():
+        _fetch("CIFAR-10", datasets.CIFAR10, root, download, "cifar-10-batches-py or cifar-10-batches-bin")
     try:
-        parts = [datasets.CIFAR10(str(root), train=part) for part in (True, False)]
+        pickled = [datasets.CIFAR10(str(root), train=part) for part in (True, False)]
     except RuntimeError:
         raise UserError(
             f"{root / 'cifar-10-batches-py'} is incomplete or damaged: delete it and train with --download"
         ) from None
-    images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in parts]
-    train, test = (Images(x, torch.tensor(part.targets)) for x, part in zip(images, parts, strict=True))
-    return "CIFAR-10", tuple(parts[0].classes), train, test
+    pixels = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in pickled]
+    train, test = (Images(x, torch.tensor(part.targets)) for x, part in zip(pixels, pickled, strict=True))
+    return "CIFAR-10", tuple(pickled[0].classes), train, test
+
+
+def _read_batch(file: Path, expected: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read a file of the binary version: records of a label byte and 3,072 pixels, red, green and blue planes.
+
+    Returns:
+        Images (N, 3, 32, 32), uint8, and labels (N,), int64.
+    """
+    content = file.read_bytes() if file.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != expected:
+        what = "is damaged (its checksum is not CIFAR-10's)" if content else "is missing"
+        raise UserError(f"{file} {what}: delete {file.parent} and train with --download")
+    records = np.frombuffer(content, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+    return records[:, 1:].reshape(-1, 3, 32, 32).copy(), records[:, 0].astype(np.int64)
 
 
 def _fetch(title: str, source: Callable[..., object], root: Path, download: bool, layout: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import log_softmax
 
 from .errors import UserError
 
@@ -20,6 +21,7 @@ INFO = (
     "train_seconds", "images_per_second", "device", "precision", "threads", "versions", "commit", "warnings",
 )  # fmt: skip
 CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
+LOWEST = 25.0  # nats: a log-probability below -25 is stored as -25
 HISTORY = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 
 
@@ -86,17 +88,21 @@ class Run:
 
     @cached_property
     def test(self) -> dict[str, np.ndarray]:
-        """Of the test set, in its order: `labels` (N,), `predicted` (N,) and `probabilities` (N, classes).
+        """What is known of each test image, in the test set's order.
 
-        These are what 256 levels keep: to 0.004, and finer near one, where confident mistakes are told apart.
+        `labels` (N,), `predicted` (N,); `log_probabilities` and `probabilities` (N, classes), as 256 levels keep them; and, by
+        the name of each corruption, whether the image so corrupted is predicted right (N,), bool.
         """
         stored = self._arrays("test.npz")
         try:
-            found = {
-                "labels": stored["labels"].astype(int),
-                "predicted": stored["predicted"].astype(int),
-                "probabilities": 1 - (stored["doubt_levels"] / 255) ** 2,
-            }
+            found = {"labels": stored["labels"].astype(int), "predicted": stored["predicted"].astype(int)}
+            if "doubt_levels" in stored:  # runs of the earlier study
+                return found | {"probabilities": 1 - (stored["doubt_levels"] / 255) ** 2}
+            log_probabilities = -LOWEST * (stored["levels"] / 255) ** 2
+            found["log_probabilities"] = log_softmax(log_probabilities, axis=1)
+            found["probabilities"] = np.exp(found["log_probabilities"])
+            for name in CORRUPTIONS:
+                found[name] = np.unpackbits(stored[name], count=len(found["labels"])).astype(bool)
         except KeyError as error:
             raise UserError(f"{self.path / 'test.npz'} lacks {error}") from None
         if any(len(values) != self.info["test_total"] for values in found.values()):
@@ -142,8 +148,9 @@ def find(root: str | Path) -> list[Run]:
 
 
 def labelled(name: str, changes: dict[str, Any]) -> str:
-    """A network's or a recipe's name with what was changed in it: `resnet18-stem=3x3`, `tuned-augment=False`."""
-    return "-".join([name, *(f"{key}={value}" for key, value in sorted(changes.items()))])
+    """A network's or a recipe's name with what was changed in it: `resnet18-stem=3x3`, `tuned-augment=none`."""
+    spelled = {key: "+".join(map(str, value)) if isinstance(value, tuple) else value for key, value in changes.items()}
+    return "-".join([name, *(f"{key}={value}" for key, value in sorted(spelled.items()))])
 
 
 def short_title(title: str) -> str:
@@ -167,20 +174,32 @@ def write(
     info: dict[str, Any],
     history: list[dict[str, float]],
     labels: np.ndarray,
-    probabilities: np.ndarray,
+    log_probabilities: np.ndarray,
+    right: dict[str, np.ndarray],
     views: dict[str, np.ndarray],
 ) -> None:
-    """Write a run's `info`, `history` (a row of `HISTORY` each epoch), `labels` (N,), `probabilities` (N, classes) and
-    `views` (see `views.compute`) into `folder`; its weights and logits are not its business.
+    """Write what `Run.load` reads into a folder; weights and logits are not its business.
+
+    Args:
+        folder: of the run.
+        info: contents of `run.json`.
+        history: a row of `HISTORY` each epoch.
+        labels: of the test images (N,).
+        log_probabilities: of the classes (N, classes), in nats.
+        right: by the name of each corruption, whether the image so corrupted is predicted right (N,), bool.
+        views: see `views.compute`.
     """
-    small = np.uint8 if probabilities.shape[1] <= 256 else np.uint16
-    doubt = 1 - np.clip(probabilities, 0, 1)
+    small = np.uint8 if log_probabilities.shape[1] <= 256 else np.uint16
+    # The root has its finest levels where a class is almost certain. 0 is -0 nats, 255 is -25: the mean over all test images
+    # of what rounding does to the label's log-probability is below 1e-4.
+    levels = np.round(255 * np.sqrt(np.clip(-log_probabilities / LOWEST, 0, 1)))
     pd.DataFrame(history, columns=list(HISTORY)).to_csv(folder / "history.csv", index=False, float_format="%.6g")
     np.savez_compressed(
         folder / "test.npz",
         labels=labels.astype(small),
-        predicted=probabilities.argmax(1).astype(small),
-        doubt_levels=np.round(255 * np.sqrt(doubt)).astype(np.uint8),  # the root keeps confident ones apart; see `Run.test`
+        predicted=log_probabilities.argmax(1).astype(small),
+        levels=levels.astype(np.uint8),
+        **{name: np.packbits(right[name]) for name in CORRUPTIONS},
     )
     np.savez_compressed(folder / "views.npz", **views)  # type: ignore[arg-type]
     (folder / "run.json").write_text(json.dumps(info, indent=1) + "\n")

@@ -5,6 +5,7 @@ less, nor other uses of random numbers, nor an interruption changes what comes o
 """
 
 import copy
+import json
 import math
 import sys
 import time
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from scipy.special import softmax
+from scipy.special import log_softmax
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.random import fork_rng
@@ -86,8 +87,8 @@ class Job:
         return Path(self.tier, dataset, runs.labelled(self.model, self.options), self.recipe.name, f"seed{self.seed}")
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the outcome, as plain values."""
-        return asdict(self) | {"epochs": self.recipe.epochs}
+        """Everything that decides the outcome, as plain values of JSON."""
+        return json.loads(json.dumps(asdict(self))) | {"epochs": self.recipe.epochs}
 
 
 def fit(
@@ -197,7 +198,7 @@ class Trainer:
         mean, std = data.statistics(train.images)
         if min(std) == 0:
             raise UserError(f"{dataset.name}: all training images are blank, or one channel is: store in gray or without it")
-        augment = self.policy if self.recipe.augment else None
+        augment = None if self.recipe.augment == "none" else transforms.policy(dataset.name, self.recipe.augment)
         self.transform = Transform(job.input_size, mean, std, augment, self.recipe.cutout)
         # A dataset of small images fits the device whole; a batch is an index into it.
         self.train_set, self.validation_set = (Images(p.images.to(device), p.labels.to(device)) for p in (train, validation))
@@ -265,7 +266,7 @@ class Trainer:
             norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
             self.optimizer.grad_scale = (norm / self.recipe.clip).clamp(min=1)  # type: ignore[attr-defined]
             finite &= norm.isfinite()
-        self.optimizer.found_inf = 1 - finite.float()  # type: ignore[attr-defined]
+        self.optimizer.found_inf = (~finite).to(torch.float32)  # type: ignore[attr-defined]
         self.good_steps += finite
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.progress)
@@ -418,21 +419,18 @@ class Trainer:
         weights = {name: value.cpu().contiguous() for name, value in self.evaluated.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
         temperature = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
-        info = self.info() | {"weights_sha256": runs.weights_sha256(folder), "robustness": self.robustness(test_logits, flip)}
-        info |= metrics.summary(test_logits, labels.numpy(), temperature)
-        runs.write(folder, info, self.history, labels.numpy(), softmax(test_logits, axis=1), seen)
+        figures = metrics.summary(test_logits, labels.numpy(), temperature)
+        right = self.right_when_corrupted(flip)
+        robustness = {"images": len(labels), "clean": figures["test_correct"]} | {k: int(v.sum()) for k, v in right.items()}
+        info = self.info() | figures | {"weights_sha256": runs.weights_sha256(folder), "robustness": robustness}
+        runs.write(folder, info, self.history, labels.numpy(), log_softmax(test_logits, axis=1), right, seen)
 
-    def robustness(self, test_logits: np.ndarray, flip: bool) -> dict[str, int]:
-        """How many of a few test `images` are right as they are (`clean`; `test_logits` are of all) and under each corruption.
-
-        `flip` as for the test set.
-        """
-        chosen = corruptions.sample(len(self.dataset.test))
-        part = self.dataset.test[chosen]
-        right = {"images": len(part), "clean": int((test_logits[chosen.numpy()].argmax(1) == part.labels.numpy()).sum())}
-        for name in runs.CORRUPTIONS:
-            _, logits = self.evaluate(corruptions.corrupt(part.images, name), flip)
-            right[name] = int((logits.cpu().argmax(1) == part.labels).sum())
+    def right_when_corrupted(self, flip: bool) -> dict[str, np.ndarray]:
+        """Whether each test image is predicted right under each corruption (N,), bool; `flip` as for the test set."""
+        test, right = self.dataset.test, {}
+        for name in corruptions.NAMES:
+            _, logits = self.evaluate(corruptions.corrupt(test.images, name), flip)
+            right[name] = (logits.cpu().argmax(1) == test.labels).numpy()
         return right
 
     def info(self) -> dict[str, Any]:
@@ -474,10 +472,10 @@ def _generator(*words: int) -> Generator:
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD that decays the weights of convolutions and linear layers, which have more than one axis, and nothing else."""
+    """SGD that decays the weights of convolutions and linear layers, which have more than one axis, and the rest if asked."""
     parameters = list(network.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": recipe.weight_decay if recipe.decay_all else 0.0},
     ]
     return torch.optim.SGD(groups, recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov, fused=True)

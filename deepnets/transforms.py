@@ -1,4 +1,7 @@
-"""Batched augmentation on the training device: every geometric change is one 2x3 matrix an image, sampled once."""
+"""Batched augmentation on the training device: every geometric change is one 2x3 matrix an image, sampled once.
+
+What happens to the colours is one step on the batch, too.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,48 +17,69 @@ class Policy:
 
     Args:
         degrees: largest rotation either way.
-        shift: largest shift either way, as a share of the side; drawn in whole pixels of the stored image.
+        shift: largest shift either way, as a share of the side; drawn in whole pixels.
         scale: largest change of size either way, as a share.
         flip: mirror half of the images.
+        shear: largest horizontal shear either way, in degrees.
+        colour: largest change of brightness, contrast and saturation either way, as a share.
+        resized: the shift is in pixels of the resized image; else of the stored one.
     """
 
     degrees: float = 0.0
     shift: float = 0.0
     scale: float = 0.0
     flip: bool = False
+    shear: float = 0.0
+    colour: float = 0.0
+    resized: bool = False
 
 
-POLICIES = {
+STANDARD = {
     "digits": Policy(degrees=10, shift=1 / 8, scale=0.1),  # one pixel of 8
     "mnist": Policy(degrees=10, shift=2 / 28, scale=0.1),  # two pixels of 28; a mirrored digit is another one
     "cifar10": Policy(shift=4 / 32, flip=True),  # four pixels of 32
     "folder": Policy(shift=1 / 8, flip=True),
 }
+# Of the improved networks' training in Skoularikis 2021, which resizes first.
+DIGITS = Policy(degrees=15, shift=0.1, scale=0.2, resized=True)
+PUBLISHED = {
+    "digits": DIGITS,
+    "mnist": DIGITS,
+    "folder": Policy(degrees=10, shift=0.1, scale=0.2, flip=True, shear=10, colour=0.2, resized=True),
+}
 
 
-def policy(dataset: str) -> Policy:
-    """How images of a dataset of that name are augmented; `folder` stands for every one that is not known by name."""
-    return POLICIES.get(dataset, POLICIES["folder"])
+def policy(dataset: str, augment: str = "standard") -> Policy:
+    """Return how images of a dataset of that name are augmented.
+
+    Args:
+        dataset: its name; every one that is not known by name is augmented as a `folder` is.
+        augment: `standard` or `published`.
+    """
+    policies = {"standard": STANDARD, "published": PUBLISHED}[augment]
+    return policies.get(dataset, policies["folder"])
 
 
-def affine(angle: Tensor, shift: Tensor, scale: Tensor, flip: Tensor) -> Tensor:
+def affine(angle: Tensor, shear: Tensor, scale: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
     """Matrices that take output to input positions, both from -1 to 1 across the image.
 
-    The image is mirrored, scaled and turned about its centre, then shifted, as torchvision's `hflip` and `affine` do.
+    The image is mirrored, turned about its centre, sheared, scaled, then shifted, as torchvision's `hflip` and `affine` do.
 
     Args:
         angle: clockwise, radians (N,).
-        shift: to the right and down, in image sides (N, 2).
+        shear: how far the vertical axis leans, radians (N,).
         scale: (N,).
+        shift: to the right and down, in image sides (N, 2).
         flip: whether to mirror (N,), bool.
 
     Returns:
         (N, 2, 3).
     """
-    cos, sin, mirror = torch.cos(angle) / scale, torch.sin(angle) / scale, torch.where(flip, -1.0, 1.0)
-    right, down = (2 * shift).unbind(1)  # the image spans 2
-    top = [mirror * cos, mirror * sin, -mirror * (cos * right + sin * down)]
-    return torch.stack([*top, -sin, cos, sin * right - cos * down], dim=1).view(-1, 2, 3)
+    cos, sin, slant, mirror = torch.cos(angle), torch.sin(angle), torch.tan(shear), torch.where(flip, -1.0, 1.0)
+    # The inverse of each change, in reverse order: out of the shift and the scale, the shear, the turn, the mirror.
+    top, bottom = (mirror * cos, mirror * (cos * slant + sin)), (-sin, cos - sin * slant)
+    linear = torch.stack([*top, *bottom], dim=1).view(-1, 2, 2) / scale[:, None, None]
+    return torch.cat([linear, -linear @ (2 * shift)[:, :, None]], dim=2)  # the image spans 2
 
 
 def random_matrices(policy: Policy, count: int, side: int, generator: Generator) -> Tensor:
@@ -63,16 +87,54 @@ def random_matrices(policy: Policy, count: int, side: int, generator: Generator)
 
     The `generator` is the CPU's, so every device gets the same.
     """
-
-    def uniform(*shape: int) -> Tensor:
-        return 2 * torch.rand(*shape, generator=generator) - 1
-
-    angle = torch.deg2rad(policy.degrees * uniform(count))
+    angle = torch.deg2rad(policy.degrees * _uniform(generator, count))
     pixels = round(policy.shift * side)
     shift = torch.randint(-pixels, pixels + 1, (count, 2), generator=generator) / side
-    scale = 1 + policy.scale * uniform(count)
-    flip = (uniform(count) < 0) & policy.flip
-    return affine(angle, shift, scale, flip)
+    scale = 1 + policy.scale * _uniform(generator, count)
+    flip = (_uniform(generator, count) < 0) & policy.flip
+    shear = torch.deg2rad(policy.shear * _uniform(generator, count))
+    return affine(angle, shear, scale, shift, flip)
+
+
+def _uniform(generator: Generator, *shape: int) -> Tensor:
+    """Random numbers from -1 to 1."""
+    return 2 * torch.rand(*shape, generator=generator) - 1
+
+
+def blends(brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tensor) -> Tensor:
+    """What `recolour` does to images, as numbers.
+
+    Each of the three changes replaces an image by a blend of itself and something else: black for brightness, its mean gray
+    for contrast, its own gray picture for saturation. A factor of 1 changes nothing, one of 0 leaves only the other.
+
+    Args:
+        brightness: factors (N,).
+        contrast: factors (N,).
+        saturation: factors (N,).
+        order: of the three, a permutation of 0, 1, 2 for each image (N, 3).
+
+    Returns:
+        (N, 3, 3): for each image and step the weights of itself, of its gray picture and of its mean gray.
+    """
+    nothing = torch.zeros_like(brightness)
+    weights = [(brightness, nothing, nothing), (contrast, nothing, 1 - contrast), (saturation, 1 - saturation, nothing)]
+    table = torch.stack([torch.stack(row, dim=1) for row in weights], dim=1)
+    return table.gather(1, order[:, :, None].expand(-1, -1, 3))
+
+
+def random_blends(policy: Policy, count: int, generator: Generator) -> Tensor:
+    """Random numbers for `recolour` (count, 3, 3) within a `policy`, in random order as torchvision's `ColorJitter`."""
+    factors = 1 + policy.colour * _uniform(generator, 3, count)
+    return blends(*factors, torch.rand(count, 3, generator=generator).argsort(1))
+
+
+def recolour(images: Tensor, steps: Tensor) -> Tensor:
+    """Change brightness, contrast and saturation of images (N, 3, H, W), from 0 to 255, by the `steps` of `blends`."""
+    for itself, gray, mean in (step.unbind(1) for step in steps[..., None, None, None].unbind(1)):
+        red, green, blue = images.split(1, dim=1)
+        picture = 0.2989 * red + 0.587 * green + 0.114 * blue
+        images = (itself * images + gray * picture + mean * picture.mean((2, 3), keepdim=True)).clamp(0, 255)
+    return images
 
 
 def warp(images: Tensor, matrices: Tensor | None, size: int) -> Tensor:
@@ -126,12 +188,24 @@ class Transform:
     cut: float = 0.0
 
     def draw(self, count: int, side: int, generator: Generator) -> list[Tensor]:
-        """What is random about `count` images of `side` pixels: matrices, if there is a policy; centres, if it cuts.
+        """What is random about `count` images of `side` pixels: matrices, if there is a policy; colours, if it changes them and
+        there are any; centres, if it cuts.
 
         They are the CPU's, like the `generator`.
         """
-        matrices = [random_matrices(self.policy, count, side, generator)] if self.policy else []
-        return matrices + ([torch.rand(count, 2, generator=generator)] if self.cut else [])
+        drawn = []
+        if self.policy:
+            drawn.append(random_matrices(self.policy, count, self.size if self.policy.resized else side, generator))
+        if self.recolours:
+            drawn.append(random_blends(self.policy, count, generator))
+        if self.cut:
+            drawn.append(torch.rand(count, 2, generator=generator))
+        return drawn
+
+    @property
+    def recolours(self) -> bool:
+        """Whether colours are changed: the policy says so, and the images have them."""
+        return self.policy is not None and self.policy.colour > 0 and len(self.mean) == 3
 
     def __call__(self, images: Tensor, drawn: Sequence[Tensor] = ()) -> Tensor:
         """Stored images (N, C, H, W), uint8, to (N, C, size, size), float32.
@@ -140,6 +214,8 @@ class Transform:
         """
         matrices = drawn[0] if drawn and self.policy else None
         x = warp(images.float(), matrices, self.size)  # a new tensor, which may be changed in place
+        if drawn and self.recolours:
+            x = recolour(x, drawn[1])
         scales = ((255 * torch.tensor(values)).tolist() for values in (self.mean, self.std))
         for channel, mean, std in zip(x.unbind(1), *scales, strict=True):
             channel.sub_(mean).div_(std)

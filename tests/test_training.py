@@ -481,7 +481,7 @@ def overfit(name: str, channels: int, size: int, epochs: int) -> tuple[float, in
     kept = digits.train[torch.arange(100)]
     images = Images(kept.images.expand(-1, channels, -1, -1).contiguous(), kept.labels)
     dataset = Dataset("digits", "Digits", digits.classes, images, images, "")
-    recipe = recipes.get("tuned", name, epochs=epochs, batch_size=16, augment=False)
+    recipe = recipes.get("tuned", name, epochs=epochs, batch_size=16, augment="none")
     with torch.random.fork_rng():
         job = Job(name, "digits", recipe, limit=64, input_size=size)
         trainer = Trainer(job, dataset, torch.device("cpu"), "fp32", Path())

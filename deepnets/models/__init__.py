@@ -33,7 +33,7 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
     "googlenet_improved": googlenet_improved,
 }
 EVALUATION_BATCH = 256
-SWITCHES = ("as_published", "aux", "batch_norm", "shortcuts", "stem_norm")  # options that are true or false
+SWITCHES = ("as_published", "aux", "batch_norm", "narrow_head", "shortcuts", "stem_norm")  # options that are true or false
 _IMAGENET_ONLY = ("50", "101", "152")  # 50 and 152 are 6n+2 too, and not what one would mean
 
 
@@ -49,7 +49,7 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
         name: one of `names()`, or `resnetD` with D = 6n+2.
         num_classes: number of logits.
         in_channels: channels of the images; the first convolution alone depends on it.
-        options: keywords of the network's class, such as `dropout` or `init`.
+        options: keywords of the network's class, such as `dropout` or `stem`.
 
     Raises:
         UserError: no such network, or an option it does not have.

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from .layers import AdaptivePool, LocalResponseNorm, Network, conv, initialise
+from .layers import AdaptivePool, LocalResponseNorm, Network, conv, he_initialise
 
 # Each convolution: width, kernel, stride, padding, groups, and what follows its ReLU (N: normalisation, P: 3x3 pool, stride 2).
 ONE_TOWER = (
@@ -40,17 +40,10 @@ class AlexNet(Network):
         in_channels: channels of the images, 1 or 3.
         as_published: two groups, local response normalisation, dropout after the linear layers instead of before them.
         dropout: probability of zeroing an input of the two hidden linear layers; as published, an output.
-        init: "field" or "he", see `initialise`.
     """
 
     def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        *,
-        as_published: bool = False,
-        dropout: float = 0.5,
-        init: str = "field",
+        self, num_classes: int = 10, in_channels: int = 3, *, as_published: bool = False, dropout: float = 0.5
     ) -> None:
         stages: dict[str, nn.Module] = {}
         channels = in_channels
@@ -69,13 +62,14 @@ class AlexNet(Network):
         super().__init__(
             stages, head=nn.Sequential(AdaptivePool("avg", 6), nn.Flatten(), *hidden), classifier=nn.Linear(4096, num_classes)
         )
-        initialise(self, init)
+        if as_published:
+            self.apply(he_initialise)
 
 
-def alexnet_2012(num_classes: int = 10, in_channels: int = 3, *, init: str = "he", **options: Any) -> AlexNet:
-    """The network as published (Krizhevsky et al. 2012, section 3). Options: `AlexNet`.
+def alexnet_2012(num_classes: int = 10, in_channels: int = 3, **options: Any) -> AlexNet:
+    """Build the network as published (Krizhevsky et al. 2012, section 3). Options: `AlexNet`.
 
     Its initialisation, normal with deviation 0.01 and biases of one (section 5), was made for 90 epochs of 1.2 million
     images; He's is used here.
     """
-    return AlexNet(num_classes, in_channels, as_published=True, init=init, **options)
+    return AlexNet(num_classes, in_channels, as_published=True, **options)

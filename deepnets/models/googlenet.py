@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .layers import AdaptivePool, LocalResponseNorm, Network, conv, initialise, stem_conv
+from .layers import AdaptivePool, LocalResponseNorm, Network, conv, he_initialise, stem_conv
 
 # Table 1: input, 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
 INCEPTION = {
@@ -82,12 +82,12 @@ class GoogLeNet(Network):
         num_classes: number of logits.
         in_channels: channels of the images, 1 or 3.
         as_published: true 5x5 windows, biases instead of batch norm, local response normalisation (with AlexNet's
-            constants: the paper gives none), 3x3 pools throughout.
+            constants: the paper gives none), 3x3 pools throughout; He's initialisation, since the paper gives none and
+            narrower ones leave 22 layers without batch norm at chance level.
         aux: build the two auxiliary heads; they count in the loss only, with weight 0.3.
         stem: "7x7", or "3x3" for the stack of three.
         stem_norm: batch norm between the convolutions of the stack.
         dropout: probability of zeroing a unit before the classifier; None for the form's own (0.4 published, else 0.2).
-        init: "field" or "he", see `initialise`.
     """
 
     def __init__(
@@ -100,12 +100,11 @@ class GoogLeNet(Network):
         stem: str = "7x7",
         stem_norm: bool = True,
         dropout: float | None = None,
-        init: str = "field",
     ) -> None:
         norm: dict[str, Any] = {} if as_published else {"bias": False, "batch_norm": True, "eps": 1e-3}
         large = 5 if as_published else 3
         stages: dict[str, nn.Module] = {
-            "conv1": stem_conv(stem, in_channels, stem_norm, **norm),
+            "conv1": stem_conv(stem, in_channels, stem_norm, **norm | ({"eps": 1e-5} if norm and stem == "3x3" else {})),
             "pool1": nn.MaxPool2d(3, 2, ceil_mode=True),
         }
         if as_published:
@@ -128,7 +127,12 @@ class GoogLeNet(Network):
         )
         heads = {name: AuxiliaryHead(width, num_classes, as_published, norm) for name, width in AUXILIARY.items() if aux}
         self.auxiliary = nn.ModuleDict(heads)
-        initialise(self, init, _field_init)
+        if as_published:
+            self.apply(he_initialise)
+        else:  # a new stem, and the layer of ten classes in place of a thousand, keep PyTorch's default (Skoularikis 2021)
+            parts = dict(self.stages.named_children()) | {"auxiliary": self.auxiliary}
+            for part in (module for name, module in parts.items() if stem == "7x7" or name != "conv1"):
+                part.apply(_torchvision_initialise)
 
     def weighted_logits(self, images: Tensor) -> list[tuple[float, Tensor]]:
         """The classifier's logits with weight 1, then each auxiliary head's with 0.3 (section 5)."""
@@ -137,22 +141,17 @@ class GoogLeNet(Network):
         return [(1.0, logits)] + [(AUXILIARY_WEIGHT, head(maps[name])) for name, head in self.auxiliary.items()]
 
 
-def _field_init(module: nn.Module) -> None:
-    """What torchvision does: normal with deviation 0.01 (truncated at 200 deviations, which has no effect)."""
+def _torchvision_initialise(module: nn.Module) -> None:
+    """Draw weights from a normal of deviation 0.01 (torchvision truncates it at 200 deviations, which has no effect)."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.normal_(module.weight, std=0.01)
 
 
-def googlenet_2014(
-    num_classes: int = 10, in_channels: int = 3, *, aux: bool = True, init: str = "he", **options: Any
-) -> GoogLeNet:
-    """The network as published, with its auxiliary heads. Options: `GoogLeNet`.
-
-    The paper gives no initialisation; He's is used: narrower ones leave 22 layers without batch norm at chance level.
-    """
-    return GoogLeNet(num_classes, in_channels, as_published=True, aux=aux, init=init, **options)
+def googlenet_2014(num_classes: int = 10, in_channels: int = 3, *, aux: bool = True, **options: Any) -> GoogLeNet:
+    """Build the network as published, with its auxiliary heads. Options: `GoogLeNet`."""
+    return GoogLeNet(num_classes, in_channels, as_published=True, aux=aux, **options)
 
 
 def googlenet_improved(num_classes: int = 10, in_channels: int = 3, *, stem: str = "3x3", **options: Any) -> GoogLeNet:
-    """GoogLeNet with three 3x3 convolutions for the 7x7. Options: `GoogLeNet`."""
+    """Build GoogLeNet with three 3x3 convolutions for the 7x7 (Skoularikis 2021). Options: `GoogLeNet`."""
     return GoogLeNet(num_classes, in_channels, stem=stem, **options)

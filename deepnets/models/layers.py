@@ -98,11 +98,12 @@ def conv(
 
 
 def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.Sequential:
-    """The first layers of ResNet18 and GoogLeNet: (N, in_channels, H, W) to (N, 64, H/2, W/2).
+    """Build the first layers of ResNet18 and GoogLeNet, which give 64 maps of about half the side.
 
     Args:
-        kind: "7x7", or "3x3" for a stack of three, the first with stride 2, which sees 11x11 pixels through two more
-            non-linearities (He et al. 2019, "Bag of Tricks", ResNet-C: there of 32, 32 and 64 channels, here of 64).
+        kind: "7x7", or "3x3" for the stack of three of the improved forms (Skoularikis 2021): the first with stride 2 and
+            padding 3, the others without padding, so that 64x64 pixels become maps of 34, 32 and 30. Together they see 11x11
+            pixels. He et al. 2019 ("Bag of Tricks", ResNet-C) have 32, 32 and 64 channels and padding 1.
         in_channels: channels of the images.
         stem_norm: batch norm between the convolutions of the stack, too; behind the last one it is as with the 7x7.
         norm: keywords of `conv` that say how the network normalises.
@@ -112,7 +113,11 @@ def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.S
     if kind != "3x3":
         raise ValueError(f"stem {kind!r}: use 7x7 or 3x3")
     inner = norm if stem_norm else {}
-    return nn.Sequential(conv(in_channels, 64, 3, stride=2, **inner), conv(64, 64, 3, **inner), conv(64, 64, 3, **norm))
+    return nn.Sequential(
+        conv(in_channels, 64, 3, stride=2, padding=3, **inner),
+        conv(64, 64, 3, padding=0, **inner),
+        conv(64, 64, 3, padding=0, **norm),
+    )
 
 
 class LocalResponseNorm(nn.Module):
@@ -158,22 +163,24 @@ def named_pool(spec: str) -> AdaptivePool:
     return AdaptivePool(match[1], int(match[2]))
 
 
-def initialise(network: nn.Module, init: str, field: Callable[[nn.Module], None] | None = None) -> None:
-    """Draw every convolution's and linear layer's weights anew, from torch's generator.
-
-    Args:
-        network: any.
-        init: "he": normal with variance 2 / fan-in, which keeps the variance of the signal through ReLU layers (He et al.
-            2015, eq. 10), biases normal with deviation 0.01 (theirs are zero). "field": what the implementations in common
-            use do.
-        field: initialises one module that way; None keeps PyTorch's defaults.
+def he_initialise(module: nn.Module) -> None:
+    """Draw a layer's weights from a normal of variance 2 / fan-in, which keeps the variance of the signal through ReLU layers;
+    biases are zero (He et al. 2015, eq. 10).
     """
-    if init not in ("he", "field"):
-        raise ValueError(f"init {init!r}: use he or field")
-    for module in network.modules():
-        if init == "field" and field is not None:
-            field(module)
-        elif init == "he" and isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.normal_(module.bias, std=0.01)
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def narrow_initialise(module: nn.Module) -> None:
+    """Draw convolutions as He over the fan-out, linear layers from a normal of deviation 0.01; biases are zero.
+
+    It is torchvision's initialisation of VGG, and that of the improved VGG16 and ResNet18 as published.
+    """
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
