@@ -101,10 +101,10 @@ def versions() -> dict[str, str]:
 def commit() -> str:
     """The commit of the checkout that this file is in, `-dirty` if it was changed.
 
-    In a copy without its history it is what `$DEEPNETS_COMMIT` says, or `unknown`.
+    Where a copy has no history, or not its own, `$DEEPNETS_COMMIT` says it; else it is `unknown`.
     """
     top = Path(__file__).resolve().parent.parent
-    if not (top / ".git").exists():
+    if not (top / ".git").exists() or "DEEPNETS_COMMIT" in os.environ:
         return os.environ.get("DEEPNETS_COMMIT", "unknown")
     command = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,14 +96,18 @@ class Run:
         """
         stored = self._arrays("test.npz")
         try:
-            found = {"labels": stored["labels"].astype(int), "predicted": stored["predicted"].astype(int)}
+            found = {"labels": stored["labels"].astype(int)}
             if "doubt_levels" in stored:  # runs of the earlier study
-                return found | {"probabilities": 1 - (stored["doubt_levels"] / 255) ** 2}
-            log_probabilities = -LOWEST * (stored["levels"] / 255) ** 2
-            found["log_probabilities"] = log_softmax(log_probabilities, axis=1)
-            found["probabilities"] = np.exp(found["log_probabilities"])
-            for name in CORRUPTIONS:
-                found[name] = np.unpackbits(stored[name], count=len(found["labels"])).astype(bool)
+                found |= {
+                    "predicted": stored["predicted"].astype(int),
+                    "probabilities": 1 - (stored["doubt_levels"] / 255) ** 2,
+                }
+            else:
+                found["log_probabilities"] = restored(stored["levels"])
+                found["predicted"] = found["log_probabilities"].argmax(1)
+                found["probabilities"] = np.exp(found["log_probabilities"])
+                for name in CORRUPTIONS:
+                    found[name] = np.unpackbits(stored[name], count=len(found["labels"])).astype(bool)
         except KeyError as error:
             raise UserError(f"{self.path / 'test.npz'} lacks {error}") from None
         if any(len(values) != self.info["test_total"] for values in found.values()):
@@ -169,12 +174,31 @@ def partial_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.partial")
 
 
+def levels(log_probabilities: np.ndarray) -> np.ndarray:
+    """Return log-probabilities (N, classes), in nats, as 256 levels, uint8: 0 for certain, 255 for -25 nats and below.
+
+    The root gives its finest levels to what is almost certain. A class that rounding would bring up to the most probable
+    one goes a level down, so that the prediction is kept.
+    """
+    found = np.round(255 * np.sqrt(np.clip(-log_probabilities / LOWEST, 0, 1))).astype(np.uint8)
+    every, predicted = np.arange(len(found)), log_probabilities.argmax(1)
+    found[every, predicted] = np.minimum(found[every, predicted], 254)
+    tied = found <= found[every, predicted][:, None]
+    tied[every, predicted] = False
+    return found + tied.astype(np.uint8)
+
+
+def restored(levels: np.ndarray) -> np.ndarray:
+    """Return the log-probabilities (N, classes), in nats, that `levels` keeps."""
+    return log_softmax(-LOWEST * (levels / 255) ** 2, axis=1)
+
+
 def write(
     folder: Path,
     info: dict[str, Any],
     history: list[dict[str, float]],
     labels: np.ndarray,
-    log_probabilities: np.ndarray,
+    levels: np.ndarray,
     right: dict[str, np.ndarray],
     views: dict[str, np.ndarray],
 ) -> None:
@@ -185,21 +209,16 @@ def write(
         info: contents of `run.json`.
         history: a row of `HISTORY` each epoch.
         labels: of the test images (N,).
-        log_probabilities: of the classes (N, classes), in nats.
+        levels: what `levels` makes of the classes' log-probabilities (N, classes).
         right: by the name of each corruption, whether the image so corrupted is predicted right (N,), bool.
         views: see `views.compute`.
     """
-    small = np.uint8 if log_probabilities.shape[1] <= 256 else np.uint16
-    # The root has its finest levels where a class is almost certain. 0 is -0 nats, 255 is -25: the mean over all test images
-    # of what rounding does to the label's log-probability is below 1e-4.
-    levels = np.round(255 * np.sqrt(np.clip(-log_probabilities / LOWEST, 0, 1)))
     pd.DataFrame(history, columns=list(HISTORY)).to_csv(folder / "history.csv", index=False, float_format="%.6g")
-    np.savez_compressed(
-        folder / "test.npz",
-        labels=labels.astype(small),
-        predicted=log_probabilities.argmax(1).astype(small),
-        levels=levels.astype(np.uint8),
-        **{name: np.packbits(right[name]) for name in CORRUPTIONS},
-    )
+    small = np.uint8 if levels.shape[1] <= 256 else np.uint16
+    arrays = {"labels": labels.astype(small), "levels": levels} | {name: np.packbits(right[name]) for name in CORRUPTIONS}
+    with zipfile.ZipFile(folder / "test.npz", "w", zipfile.ZIP_LZMA) as archive:  # a tenth smaller than NumPy's own
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array(file, values, allow_pickle=False)
     np.savez_compressed(folder / "views.npz", **views)  # type: ignore[arg-type]
     (folder / "run.json").write_text(json.dumps(info, indent=1) + "\n")

@@ -419,11 +419,12 @@ class Trainer:
         weights = {name: value.cpu().contiguous() for name, value in self.evaluated.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
         temperature = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
-        figures = metrics.summary(test_logits, labels.numpy(), temperature)
+        levels = runs.levels(log_softmax(test_logits, axis=1))
+        figures = metrics.summary(runs.restored(levels), labels.numpy(), temperature)  # those of the predictions that are kept
         right = self.right_when_corrupted(flip)
         robustness = {"images": len(labels), "clean": figures["test_correct"]} | {k: int(v.sum()) for k, v in right.items()}
         info = self.info() | figures | {"weights_sha256": runs.weights_sha256(folder), "robustness": robustness}
-        runs.write(folder, info, self.history, labels.numpy(), log_softmax(test_logits, axis=1), right, seen)
+        runs.write(folder, info, self.history, labels.numpy(), levels, right, seen)
 
     def right_when_corrupted(self, flip: bool) -> dict[str, np.ndarray]:
         """Whether each test image is predicted right under each corruption (N,), bool; `flip` as for the test set."""

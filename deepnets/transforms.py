@@ -124,8 +124,8 @@ def blends(brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tens
 
 def random_blends(policy: Policy, count: int, generator: Generator) -> Tensor:
     """Random numbers for `recolour` (count, 3, 3) within a `policy`, in random order as torchvision's `ColorJitter`."""
-    factors = 1 + policy.colour * _uniform(generator, 3, count)
-    return blends(*factors, torch.rand(count, 3, generator=generator).argsort(1))
+    brightness, contrast, saturation = 1 + policy.colour * _uniform(generator, 3, count)
+    return blends(brightness, contrast, saturation, torch.rand(count, 3, generator=generator).argsort(1))
 
 
 def recolour(images: Tensor, steps: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class Transform:
         drawn = []
         if self.policy:
             drawn.append(random_matrices(self.policy, count, self.size if self.policy.resized else side, generator))
-        if self.recolours:
+        if self.policy and self.recolours:
             drawn.append(random_blends(self.policy, count, generator))
         if self.cut:
             drawn.append(torch.rand(count, 2, generator=generator))
