@@ -7,12 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from deepnets import __version__, assets, catalogue, cli, data, latex, models, recipes, report, runs, training
+from deepnets import __version__, assets, catalogue, cli, latex, models, recipes, report, runs, training
 
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 
@@ -234,23 +232,6 @@ def test_runs_of_two_settings_make_no_report(run, tmp_path):
         shutil.copytree(tier / "seed0", tmp_path / "results" / other / "seed0")
     code, _, err = run("report", "results/full", "--tiers", "results", "--out", "p", "--readme", "page.md")
     assert (code, "cannot be shown together" in err) == (2, True)
-
-
-def test_a_finished_run_of_another_copy_of_cifar10_says_so(run, tmp_path, monkeypatch):
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
-    root = tmp_path / "nodata"
-    for number, image in enumerate(pixels):
-        folder = root / "cifar10" / ("train", "test")[number // 4 % 2] / "ab"[number % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f"{number}.png")
-    monkeypatch.setitem(data.VALIDATION, "cifar10", 2)
-    again = ["train", "resnet8", "--dataset", "cifar10", "--epochs", "1", "--size", "8"]
-    code, out, _ = run(*again)
-    assert (code, "is here now" in out) == (0, False)
-    (root / "cifar-10-batches-py").mkdir()
-    code, out, _ = run(*again)
-    assert code == 0
-    assert "warning: it saw CIFAR-10 (image folder), and CIFAR-10 is here now: choose another --out" in out
 
 
 NO_MEMORY = [

@@ -112,8 +112,8 @@ def test_every_network_is_built_in_seconds_and_gives_logits_and_features(name):
 @pytest.mark.parametrize("name", ["vgg16_improved", "resnet18_improved", "googlenet_improved"])
 def test_undoing_every_improvement_gives_the_original(name):
     undo = {
-        "vgg16_improved": {"batch_norm": False, "head_pool": "avg7", "init": "field"},
-        "resnet18_improved": {"stem": "7x7", "dropout": 0.0, "init": "field"},
+        "vgg16_improved": {"batch_norm": False, "head_pool": "avg7", "narrow_head": False},
+        "resnet18_improved": {"stem": "7x7", "dropout": 0.0, "narrow_head": False},
         "googlenet_improved": {"stem": "7x7"},
     }[name]
     with torch.random.fork_rng():
@@ -363,13 +363,14 @@ def test_the_improved_stem_is_three_3x3_convolutions_64_wide_with_norm_between()
         assert len([m for m in plain.modules() if isinstance(m, nn.BatchNorm2d)]) == 1
 
 
-@pytest.mark.parametrize("name", ["resnet18_improved", "vgg16_improved"])
+@pytest.mark.parametrize("name", ["alexnet_2012", "googlenet_2014"])
 def test_he_initialisation_has_hes_variance(name):
     torch.manual_seed(0)
     for module in models.create(name).modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.numel() > 30_000:
             fan_in = module.weight[0].numel()
             assert module.weight.var().item() == pytest.approx(2 / fan_in, rel=0.05)
+            assert module.bias is None or not module.bias.any()
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg11", "resnet18", "googlenet"])
@@ -378,7 +379,9 @@ def test_initial_weights_and_dropout_are_torchvisions(name):
     options = {"aux_logits": False, "init_weights": True} if name == "googlenet" else {}
     both = getattr(torchvision.models, name)(num_classes=10, **options), models.create(name)
     pairs = [[m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)] for network in both]
-    for theirs, ours in zip(*pairs, strict=True):
+    for number, (theirs, ours) in enumerate(zip(*pairs, strict=True), start=1):
+        if number == len(pairs[0]):  # the last layer, of ten classes, is a new one with PyTorch's default (Skoularikis 2021)
+            theirs.reset_parameters()
         assert ours.weight.std().item() == pytest.approx(theirs.weight.std().item(), rel=0.1)
         if theirs.bias is not None and theirs.bias.numel() >= 64:
             assert ours.bias.std().item() == pytest.approx(theirs.bias.std().item(), rel=0.4, abs=1e-8)
@@ -395,7 +398,7 @@ def test_what_makes_the_improved_networks_improved():
     pool = next(m for m in vgg.head.modules() if isinstance(m, AdaptivePool))
     torch.testing.assert_close(pool(maps), F.adaptive_max_pool2d(maps, 5))
     dropout = [[m.p for m in network.modules() if isinstance(m, nn.Dropout)] for network in (vgg, resnet, googlenet)]
-    assert dropout == [[0.5], [0.2], [0.2]]
+    assert dropout == [[0.5], [0.1], [0.2]]
 
 
 @pytest.mark.parametrize("name", ["vgg11", "googlenet_2014", "resnet20"])
@@ -422,7 +425,6 @@ def test_the_signal_survives_initialisation(name):
         ("vgg16", {"head_pool": "7"}, "avg7"),
         ("resnet18", {"stem": "5x5"}, "use 7x7 or 3x3"),
         ("googlenet", {"stem": "5x5"}, "use 7x7 or 3x3"),
-        ("alexnet", {"init": "magic"}, "use he or field"),
     ],
 )
 def test_a_wrong_network_is_named(name, options, says):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from deepnets import analysis, assets, data, figures, metrics, predict, report, runs, views
 from deepnets.errors import UserError
@@ -32,6 +32,22 @@ def trained(tmp_path_factory):
     return root
 
 
+@pytest.mark.parametrize("sharpness", [1.0, 4.0, 12.0])
+def test_levels_keep_the_figures_and_every_prediction(sharpness):
+    """From unsure to overconfident networks."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 10, 10_000)
+    logits = sharpness * (random.normal(size=(10_000, 10)) + 2 * np.eye(10)[labels])
+    logits[:50, :2] = logits[:50].max(1, keepdims=True) + np.array([0, 1e-9])  # nearly tied
+    kept = runs.restored(runs.levels(log_softmax(logits, axis=1)))
+    np.testing.assert_array_equal(kept.argmax(1), logits.argmax(1))
+    exact, again = (metrics.summary(values, labels, 1.5) for values in (logits, kept))
+    for figure, tolerance in {"test_nll": 1e-3, "test_brier": 2e-4, "test_nll_calibrated": 1e-3}.items():
+        assert again[figure] == pytest.approx(exact[figure], abs=tolerance), figure
+    for figure in ("test_ece", "test_ece_calibrated"):  # bins have edges
+        assert again[figure] == pytest.approx(exact[figure], abs=2e-3), figure
+
+
 def test_find_gives_every_finished_run(trained, tmp_path):
     found = runs.find(trained)
     assert [run.label for run in found] == ["resnet14-dropout=0.1", "resnet8"]
@@ -49,12 +65,14 @@ def test_the_table_holds_what_the_predictions_say(trained):
         assert (row["low"], row["high"]) == metrics.accuracy_interval(run.correct.sum(), len(run.correct))
         assert row["low"] < row["accuracy"] < row["high"]
         assert row["parameters"] == run.info["parameters"]
+        again = metrics.summary(run.test["log_probabilities"], run.test["labels"], run.info["temperature"])
+        assert {key: run.info[key] for key in again} == again
         logits = np.load(run.path / "logits.npy")
-        exact = torch.from_numpy(logits).double()
-        labels = torch.from_numpy(run.test["labels"]).long()
-        assert run.info["test_nll"] == pytest.approx(torch.nn.functional.cross_entropy(exact, labels).item())
-        np.testing.assert_allclose(run.test["probabilities"], exact.softmax(1), atol=0.004)
-        assert run.info["test_ece"] == metrics.summary(logits, run.test["labels"], 1.0)["test_ece"]
+        exact = metrics.summary(logits, run.test["labels"], run.info["temperature"])
+        assert again["test_correct"] == exact["test_correct"]
+        for figure in ("test_nll", "test_nll_calibrated", "test_brier"):
+            assert again[figure] == pytest.approx(exact[figure], abs=1e-3), figure
+        np.testing.assert_array_equal(run.test["predicted"], logits.argmax(1))
     assert list(table["accuracy"]) == sorted(table["accuracy"], reverse=True)
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from deepnets import data, models
 from deepnets.data import Dataset
 from deepnets.training import Trainer
-from deepnets.transforms import POLICIES, Transform
+from deepnets.transforms import STANDARD, Transform
 
 CPU = torch.device("cpu")
 
@@ -47,7 +47,7 @@ def watched(trainer, epochs):
 @pytest.mark.parametrize("clip", [0.5, 1e6])
 def test_an_epoch_is_that_of_the_textbook_loop(job, clip):
     """Smoothing, decay, Nesterov's momentum, and a bound on the gradient that binds at every step or at none."""
-    trainer = trainer_of(job, clip=clip, augment=False, epochs=1)
+    trainer = trainer_of(job, clip=clip, augment="none", epochs=1)
     network, recipe, step = copy.deepcopy(trainer.network).train(), trainer.recipe, trainer.train_step
     weights, others = ([p for p in network.parameters() if (p.ndim > 1) == several] for several in (True, False))
     groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others}]
@@ -82,13 +82,15 @@ def test_the_rate_of_every_step_is_the_schedules(job):
     assert trainer.history[-1]["learning_rate"] == rates[-1][0]
 
 
-@pytest.mark.parametrize(("augment", "cut"), [(False, 0.0), (True, 0.0), (False, 0.5), (True, 0.5)])
+@pytest.mark.parametrize(
+    ("augment", "cut"), [("none", 0.0), ("standard", 0.0), ("published", 0.0), ("none", 0.5), ("standard", 0.5)]
+)
 def test_the_network_sees_what_the_recipe_says(job, augment, cut):
     trainer = trainer_of(job, augment=augment, cutout=cut)
     indices, inputs, _ = watched(trainer, 1)
     seen, plain = torch.cat(inputs), trainer.transform(trainer.train_set[torch.cat(indices)].images)
     changed = (seen != plain).flatten(1).any(1).float().mean()
-    assert changed > 0.9 if augment or cut else changed == 0
+    assert changed > 0.9 if augment != "none" or cut else changed == 0
     assert (seen == 0).flatten(1).sum(1).min() >= (16 if cut else 0), "a quarter of the square's 8x8 pixels at least"
     assert cut or not (seen == 0).any()
 
@@ -96,7 +98,7 @@ def test_the_network_sees_what_the_recipe_says(job, augment, cut):
 @pytest.mark.parametrize("name", ["digits", "mnist", "cifar10", "folder:somewhere"])
 def test_images_are_changed_as_is_right_for_their_dataset(job, name):
     trainer = Trainer(job(dataset=name), named(name), CPU, "fp32", Path())
-    assert trainer.policy == trainer.transform.policy == POLICIES[name.partition(":")[0]]
+    assert trainer.policy == trainer.transform.policy == STANDARD[name.partition(":")[0]]
 
 
 def test_mean_and_deviation_are_of_the_training_images_alone(job):

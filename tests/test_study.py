@@ -81,21 +81,21 @@ recipes = ["tuned"]
 seeds = [0]
 [[grid]]
 networks = ["resnet18_improved"]
-variants = [{}, { stem = "7x7" }, { weight_decay = 0 }, { augment = false, dropout = 0.0 }]
-options = { init = "field" }
+variants = [{}, { stem = "7x7" }, { weight_decay = 0 }, { augment = "none", dropout = 0.0 }]
+options = { narrow_head = false }
 """
     )
     base, stem, decay, both = study.plan(path)
     assert [str(job.folder) for job in (base, stem, decay, both)] == [
-        "digits/resnet18_improved-init=field/tuned/seed0",
-        "digits/resnet18_improved-init=field-stem=7x7/tuned/seed0",
-        "digits/resnet18_improved-init=field/tuned-weight_decay=0.0/seed0",
-        "digits/resnet18_improved-dropout=0.0-init=field/tuned-augment=False/seed0",
+        "digits/resnet18_improved-narrow_head=False/tuned/seed0",
+        "digits/resnet18_improved-narrow_head=False-stem=7x7/tuned/seed0",
+        "digits/resnet18_improved-narrow_head=False/tuned-weight_decay=0.0/seed0",
+        "digits/resnet18_improved-dropout=0.0-narrow_head=False/tuned-augment=none/seed0",
     ]
     assert base.recipe == stem.recipe == recipes.get("tuned", "resnet18_improved")
     assert replace(decay.recipe, name="tuned", weight_decay=base.recipe.weight_decay) == base.recipe
-    assert both.options == {"init": "field", "dropout": 0.0}
-    assert not both.recipe.augment
+    assert both.options == {"narrow_head": False, "dropout": 0.0}
+    assert both.recipe.augment == "none"
 
 
 def test_a_tier_overrides_everything_and_keeps_to_a_folder_of_its_own(tmp_path):
@@ -301,7 +301,7 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
         (GRID.replace("dropout = 0.1", "dropout = nan"), "option dropout"),
         (GRID.replace("dropout = 0.1", "num_classes = 5"), "option num_classes"),
         (GRID.replace("options = { dropout = 0.1 }", "options = 3"), "options must be a table"),
-        (GRID.replace("seeds = [0, 1]", "seeds = [0]\noptions = 3\nvariants = [{ init = 'he' }]"), "options must be a table"),
+        (GRID.replace("seeds = [0, 1]", "seeds = [0]\noptions = 3\nvariants = [{ stem = '3x3' }]"), "options must be a table"),
         (GRID.replace('"resnet8"', "3"), "networks"),
         (GRID.replace("seeds = [0, 1]", 'seeds = ["0"]'), "seeds"),
         ("defaults = 3\n[[grid]]", "defaults only as"),

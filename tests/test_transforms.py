@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from deepnets.transforms import POLICIES, Policy, Transform, affine, cutout, random_matrices, warp
+from deepnets.transforms import STANDARD, Policy, Transform, affine, cutout, random_matrices, warp
 
 SIDE = 32
 
@@ -15,7 +15,11 @@ SIDE = 32
 def matrix(angle=0.0, shift=(0.0, 0.0), scale=1.0, flip=False, side=SIDE):
     """One matrix, from degrees and pixels, as torchvision counts them."""
     return affine(
-        torch.tensor([math.radians(angle)]), torch.tensor([shift]) / side, torch.tensor([scale]), torch.tensor([flip])
+        torch.tensor([math.radians(angle)]),
+        torch.zeros(1),
+        torch.tensor([scale]),
+        torch.tensor([shift]) / side,
+        torch.tensor([flip]),
     )
 
 
@@ -57,9 +61,9 @@ def test_a_shift_by_whole_pixels_commutes_with_the_resize(image):
     assert not ours[..., -3:, :].any()
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", STANDARD)
 def test_draws_stay_within_the_policy(name):
-    policy = POLICIES[name]
+    policy = STANDARD[name]
     matrices = random_matrices(policy, 2000, SIDE, torch.Generator().manual_seed(0))
     mirrored = torch.linalg.det(matrices[:, :, :2]) < 0
     assert 0.45 < mirrored.float().mean() < 0.55 if policy.flip else not mirrored.any()
@@ -78,7 +82,7 @@ def test_draws_stay_within_the_policy(name):
 
 @pytest.mark.parametrize("name", ["mnist", "digits"])
 def test_draws_reach_both_ends_and_do_not_depend_on_each_other(name):
-    policy = POLICIES[name]
+    policy = STANDARD[name]
     matrices = random_matrices(policy, 4000, 28, torch.Generator().manual_seed(0)).double()
     turn = torch.linalg.inv(matrices[:, :, :2])  # from input to output: the scale times a rotation
     degrees, scale = torch.rad2deg(torch.atan2(turn[:, 1, 0], turn[:, 0, 0])), torch.linalg.det(turn).sqrt()
@@ -90,14 +94,14 @@ def test_draws_reach_both_ends_and_do_not_depend_on_each_other(name):
 
 
 def test_mnist_is_never_mirrored_and_cifar_moves_by_up_to_four_pixels():
-    assert not POLICIES["mnist"].flip
-    assert not POLICIES["digits"].flip
-    assert POLICIES["cifar10"] == Policy(shift=4 / 32, flip=True)
+    assert not STANDARD["mnist"].flip
+    assert not STANDARD["digits"].flip
+    assert STANDARD["cifar10"] == Policy(shift=4 / 32, flip=True)
 
 
 def test_equal_generators_give_equal_batches_and_others_do_not():
     images = torch.randint(0, 256, (16, 3, SIDE, SIDE), dtype=torch.uint8)
-    transform = Transform(64, (0.5,) * 3, (0.25,) * 3, POLICIES["cifar10"], 0.5)
+    transform = Transform(64, (0.5,) * 3, (0.25,) * 3, STANDARD["cifar10"], 0.5)
 
     def changed(seed):
         return transform(images, transform.draw(16, SIDE, torch.Generator().manual_seed(seed)))
@@ -122,7 +126,7 @@ def test_only_what_a_transform_changes_is_drawn(policy, cut, drawn):
 
 def test_without_draws_images_are_resized_and_normalised_only():
     images = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
-    transform = Transform(28, (0.1307,), (0.3081,), POLICIES["mnist"], 0.5)
+    transform = Transform(28, (0.1307,), (0.3081,), STANDARD["mnist"], 0.5)
     expected = v2.Normalize([0.1307], [0.3081])(images / 255)
     torch.testing.assert_close(transform(images), expected)
     colour, mean, std = images[:3].reshape(1, 3, 28, 28), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
