@@ -42,7 +42,7 @@ test: .venv/ready  ## lint, types, tests, and every notebook on a few digits
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/python -m pytest
-	DEEPNETS_PROFILE=smoke OMP_NUM_THREADS=1 .venv/bin/python -m pytest --dist loadfile --nbval-lax --nbval-cell-timeout=300 notebooks
+	DEEPNETS_PROFILE=smoke OMP_NUM_THREADS=1 .venv/bin/python -m pytest --dist loadfile --nbval-lax --nbval-cell-timeout=1200 notebooks
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("deepnets needs Python 3.11 to 3.13" if not (3, 11) <= sys.version_info < (3, 14) else 0)'

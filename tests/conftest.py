@@ -1,6 +1,8 @@
-"""Tests are offline, and each worker keeps to one thread."""
+"""Tests are offline, keep to one thread each, and pass however slow or fast the machine is."""
 
+import itertools
 import socket
+import time
 
 import pytest
 import torch
@@ -22,6 +24,12 @@ def offline(monkeypatch, tmp_path):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setenv("MPLBACKEND", "agg")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Replaces the clock of deadlines by one that goes on by a second each time it is read."""
+    monkeypatch.setattr(time, "monotonic", map(float, itertools.count()).__next__)
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """The benchmark measures what it says: the same work in both loops, exact memory, shares that add up."""
 
+import itertools
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -85,6 +87,12 @@ def test_in_bf16_the_usual_loop_is_measured_in_both_precisions(monkeypatch):
     assert row["usual"] == pytest.approx(row["steps"] * 4 / 100)
     assert row["same_precision"]["usual"] == pytest.approx(row["steps"] * 4 / 10)
     assert row["ratio"] == pytest.approx(10 * row["same_precision"]["ratio"])
+
+
+def test_a_measurement_whose_time_is_over_at_once_measures_something(monkeypatch):
+    monkeypatch.setattr(time, "perf_counter", map(float, itertools.count(step=10)).__next__)
+    assert bench.matrix_products(CPU, torch.float32) == pytest.approx(2 * 256**3 / 1e9 / 10)
+    assert bench._rate(CPU, 1, lambda: None) == pytest.approx(1 / 20)
 
 
 def test_memory_is_what_one_would_count_by_hand():

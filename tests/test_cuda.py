@@ -1,6 +1,6 @@
 """On a GPU a training is as repeatable as on a processor, recorded steps are those that were recorded; skipped without one."""
 
-import time
+import math
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ def test_a_training_repeats_bit_for_bit_however_often_it_stops(job, tmp_path, na
     whole = fit(settings, tmp_path / "a", **HOW)
     for _ in range(5):
         with pytest.raises(OutOfTime):
-            fit(settings, tmp_path / "b", deadline=time.monotonic(), **HOW)
+            fit(settings, tmp_path / "b", deadline=-math.inf, **HOW)
     same(whole, fit(settings, tmp_path / "b", **HOW))
 
 

@@ -1,6 +1,9 @@
 """Committed notebooks are what the committed library makes of the committed runs; `make test` executes them besides."""
 
 import ast
+import shutil
+import subprocess
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -49,6 +52,25 @@ def test_pictures_say_what_they_show(path):
     pictures = [output for cell in code(path) for output in cell.outputs if "image/png" in output.get("data", {})]
     assert pictures
     assert all(picture.metadata["image/png"]["alt"] for picture in pictures)
+
+
+AN_HOUR_EACH = """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report):
+    report.duration = 3600.0
+"""
+
+
+def test_times_are_printed_and_fail_nothing(tmp_path):
+    shutil.copy(NOTEBOOKS[0].parent / "conftest.py", tmp_path)
+    (tmp_path / "test_slow.py").write_text("def test():\n    pass")
+    (tmp_path / "hour.py").write_text(AN_HOUR_EACH)
+    command = [sys.executable, "-m", "pytest", "-p", "hour", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "test_slow.py: 10800 s" in done.stdout.splitlines(), "setting up, running, tearing down"
 
 
 def test_defines_nothing(path):

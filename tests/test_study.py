@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 import torch
 
 from deepnets import checkpoint, recipes, study
-from deepnets.environment import cores, working_folder
+from deepnets.environment import working_folder
 from deepnets.errors import UserError
 from deepnets.runs import Run
 
@@ -51,6 +53,23 @@ def file(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text(GRID)
     return path
+
+
+@contextmanager
+def started(path):
+    """`deepnets study` in two processes of a group of its own, of which nothing stays."""
+    command = [sys.executable, "-m", "deepnets", "study", path]
+    command += ["--jobs", "2", "--out", path.parent / "out"]
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, **how) as process:
+        end = threading.Timer(1200, os.killpg, (process.pid, signal.SIGKILL))  # whatever hangs
+        end.start()
+        try:
+            yield process
+        finally:
+            end.cancel()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_grid_crosses_its_axes_a_seed_of_everything_first(file):
@@ -143,7 +162,7 @@ def test_a_study_continues_where_its_budget_ended_and_repeats_nothing(file, tmp_
     out = tmp_path / "out"
     finished, missing = study.execute(jobs[:2], out, verbose=False)
     assert (len(finished), missing) == (2, [])
-    finished, missing = study.execute(jobs, out, budget=0.01, verbose=False)
+    finished, missing = study.execute(jobs, out, budget=0, verbose=False)
     assert len(finished) == 2
     assert [line.partition(":")[0] for line in missing] == [str(job.folder) for job in jobs[2:]]
     assert all("not started (" in line for line in missing)
@@ -154,18 +173,18 @@ def test_a_study_continues_where_its_budget_ended_and_repeats_nothing(file, tmp_
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_run_that_does_not_end_in_time_is_stopped_at_a_checkpoint(file, tmp_path):
+def test_a_run_that_does_not_end_in_time_is_stopped_at_a_checkpoint(file, tmp_path, clock):
     jobs = study.plan(file)[:1]
-    finished, missing = study.execute(jobs, tmp_path / "out", budget=0.05, verbose=False)
+    finished, missing = study.execute(jobs, tmp_path / "out", budget=9, verbose=False)
     assert finished == []
     assert "stopped at a checkpoint" in missing[0]
     assert list((tmp_path / "out").rglob("checkpoint.pt"))
     assert len(study.execute(jobs, tmp_path / "out", verbose=False)[0]) == 1
 
 
-def test_what_was_begun_is_not_called_not_started(file, tmp_path):
+def test_what_was_begun_is_not_called_not_started(file, tmp_path, clock):
     jobs = study.plan(file)[:1]
-    study.execute(jobs, tmp_path / "out", budget=0.05, verbose=False)
+    study.execute(jobs, tmp_path / "out", budget=9, verbose=False)
     _, missing = study.execute(jobs, tmp_path / "out", budget=-1, verbose=False)
     assert missing == [f"{jobs[0].folder}: not continued (0 s left)"]
 
@@ -191,15 +210,16 @@ learning_rate = 1e6
     assert "not finite" in missing[0]
 
 
-def test_runs_side_by_side_are_those_made_one_after_another(file, tmp_path, capsys):
+def test_runs_side_by_side_are_those_made_one_after_another(file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(study, "cores", lambda: 2)  # so each has one thread, as this process has
     jobs = study.plan(file)[:3]
-    single, _ = study.execute(jobs, tmp_path / "single", verbose=False)
-    finished, missing = study.execute(jobs, tmp_path / "parallel", parallel=2)
+    single, _ = study.execute(jobs, tmp_path / "single", verbose=False, precision="fp32")
+    finished, missing = study.execute(jobs, tmp_path / "parallel", parallel=2, precision="fp32")
     assert (len(finished), missing) == (3, [])
     for run in single:
         other = Run.load(tmp_path / "parallel" / run.path.relative_to(tmp_path / "single"))
-        assert other.history["train_loss"].to_list() == pytest.approx(run.history["train_loss"].to_list(), rel=1e-3)
-        assert other.info["threads"] == max(1, cores() // 2)
+        assert other.history.drop(columns="seconds").equals(run.history.drop(columns="seconds"))
+        assert other.info["threads"] == run.info["threads"] == 1
     assert "all may be by" in capsys.readouterr().out
 
 
@@ -214,27 +234,23 @@ def test_runs_side_by_side_stop_at_checkpoints_when_asked(file, tmp_path, jobs):
     """Whoever stops a study by signalling all its processes, as `timeout` and batch systems do, loses nothing."""
     path = tmp_path / "long.toml"
     networks = '["resnet8"]' if jobs == 1 else '["resnet8", "resnet14"]'
-    grid = file.read_text().replace("epochs = 2", "epochs = 500").replace('["resnet8", "resnet14"]', networks)
+    grid = file.read_text().replace("epochs = 2", "epochs = 10_000").replace('["resnet8", "resnet14"]', networks)
     path.write_text(grid[: grid.index("[grid.resnet14]")].replace("[0, 1]", "[0]").replace('"plain", "tuned"', '"plain"'))
-    command = [sys.executable, "-m", "deepnets", "study", str(path), "--jobs", "2", "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    end = time.monotonic() + 90
-    while len(list((tmp_path / "out").rglob("checkpoint.pt"))) < jobs:
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    time.sleep(0.5)
-    stopped = time.time()
-    os.killpg(process.pid, signal.SIGTERM)
-    _, error = process.communicate(timeout=60)
+    with started(path) as process:
+        while len(list((tmp_path / "out").rglob("checkpoint.pt"))) < jobs:
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, error = process.communicate()
     assert process.returncode == 143
     assert "Traceback" not in error
     partial = list((tmp_path / "out").rglob("*.partial"))
     assert len(partial) == jobs
     for work in partial:
-        assert (work / "checkpoint.pt").stat().st_mtime >= stopped, "each saved where it was when it was asked to stop"
         with working_folder(work.with_suffix("")):  # nobody holds it any more
-            assert checkpoint.load(work / "checkpoint.pt")["progress"]["epoch"] < 500
+            progress = checkpoint.load(work / "checkpoint.pt")["progress"]
+        assert progress["epoch"] < 10_000
+        assert progress["step"], "saved where it was asked to stop, not at the end of an epoch"
 
 
 def test_an_error_in_one_process_ends_the_others_and_is_told(file, tmp_path):
@@ -259,13 +275,12 @@ def test_too_little_memory_in_one_process_is_told_in_one_line(file, tmp_path, mo
         raise ours.recv()
 
 
-def test_ctrl_c_while_processes_start_is_quiet(file, tmp_path):
-    command = [sys.executable, "-m", "deepnets", "study", str(file), "--jobs", "2", "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    assert "seed0" in process.stdout.readline()
-    time.sleep(0.3)
-    os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+def test_ctrl_c_while_processes_start_is_quiet(file):
+    with started(file) as process:
+        for number in (1, 2):  # between the two lines it starts the first process
+            assert process.stdout.readline().startswith(f"[{number}/9]")
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate()
     assert (process.returncode, error) == (130, "\ninterrupted; the same command continues\n")
 
 

@@ -2,12 +2,12 @@
 
 import io
 import json
+import math
 import multiprocessing
 import os
 import pickle
 import random
 import signal
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from deepnets.training import Diverged, Job, Trainer, fit
 from deepnets.transforms import Transform
 
 QUIET = {"verbose": False, "device": "cpu", "precision": "fp32"}
+AT_ONCE = {"deadline": -math.inf}  # stop after a step
 
 
 def same(first, second):
@@ -217,7 +218,7 @@ def test_a_divergence_leaves_nothing_that_blocks_a_lower_rate(job, tmp_path, mon
 
 def test_a_divergence_that_meets_ctrl_c_is_told(job, tmp_path, monkeypatch, capsys):
     def explode(self, index):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         raise self.diverged("loss")
 
     monkeypatch.setattr(Trainer, "train_step", explode)
@@ -262,25 +263,17 @@ def test_a_chance_level_plateau_is_named(job, tmp_path):
 
 def test_the_deadline_stops_at_a_checkpoint_that_continues_bit_for_bit(job, tmp_path):
     whole = fit(job(), tmp_path / "a", **QUIET)
-    stops = 0
-    while True:
-        try:
-            run = fit(job(), tmp_path / "b", deadline=time.monotonic(), **QUIET)
-            break
-        except OutOfTime:
-            stops += 1
-            if stops == 6:
-                run = fit(job(), tmp_path / "b", **QUIET)
-                break
-    assert stops == 6
-    same(whole, run)
+    for _ in range(6):
+        with pytest.raises(OutOfTime):
+            fit(job(), tmp_path / "b", **AT_ONCE, **QUIET)
+    same(whole, fit(job(), tmp_path / "b", **QUIET))
 
 
 def test_a_run_names_every_commit_that_trained_a_part_of_it(job, tmp_path, monkeypatch):
     for commit in ("first", "second", "first"):
         monkeypatch.setattr(environment, "commit", lambda commit=commit: commit)
         with pytest.raises(OutOfTime):
-            fit(job(), tmp_path, deadline=time.monotonic(), **QUIET)
+            fit(job(), tmp_path, **AT_ONCE, **QUIET)
     run = fit(job(), tmp_path, **QUIET)
     assert run.info["commit"] == "first"
     assert [by["commit"] for by in run.info["made_by"]] == ["second", "first"]
@@ -294,7 +287,7 @@ def test_a_run_that_another_torch_began_says_so(job, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(environment, "versions", lambda: now | {"torch": "1.0"})
         with pytest.raises(OutOfTime):
-            fit(job(), tmp_path, deadline=time.monotonic(), **QUIET)
+            fit(job(), tmp_path, **AT_ONCE, **QUIET)
     run = fit(job(), tmp_path, **QUIET)
     assert run.info["versions"] == now
     assert run.info["warnings"] == ["begun with torch 1.0"]
@@ -305,7 +298,7 @@ def test_a_training_is_continued_by_as_many_threads_as_began_it(job, tmp_path):
     try:
         torch.set_num_threads(3)
         with pytest.raises(OutOfTime):
-            fit(job(), tmp_path, deadline=time.monotonic(), **QUIET)
+            fit(job(), tmp_path, **AT_ONCE, **QUIET)
         torch.set_num_threads(1)
         assert fit(job(), tmp_path, **QUIET).info["threads"] == 3
         assert torch.get_num_threads() == 1
@@ -313,31 +306,7 @@ def test_a_training_is_continued_by_as_many_threads_as_began_it(job, tmp_path):
         torch.set_num_threads(before)
 
 
-def _child(settings, out, started):
-    """Train in a process of its own; every step writes a checkpoint."""
-    torch.set_num_threads(1)
-    started.set()
-    fit(settings, out, checkpoint_seconds=0, **QUIET)
-
-
-def _start(settings, out):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deepnets.training", "sklearn.datasets", "torchvision.datasets"])
-    started = context.Event()
-    process = context.Process(target=_child, args=(settings, out, started), daemon=True)
-    process.start()
-    started.wait(60)
-    return process
-
-
-def _wait_for(path):
-    end = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not appear"
-        time.sleep(0.05)
-
-
-def test_a_checkpoint_that_would_take_long_waits_for_longer_epochs(job, tmp_path, monkeypatch):
+def test_a_checkpoint_that_would_take_long_waits_for_longer_epochs(job, tmp_path, monkeypatch, clock):
     saved = []
     monkeypatch.setattr(Trainer, "save", lambda trainer: saved.append(trainer.epoch))
     for parameters, expected in ((10**12, []), (0, [1, 2])):
@@ -347,56 +316,84 @@ def test_a_checkpoint_that_would_take_long_waits_for_longer_epochs(job, tmp_path
         assert saved == expected
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_end_at_a_checkpoint(job, tmp_path, signum):
-    settings = job(epochs=400)
-    process = _start(settings, tmp_path)
-    path = runs.partial_folder(tmp_path / settings.folder) / "checkpoint.pt"
-    _wait_for(path)
-    os.kill(process.pid, signum)
-    process.join(60)
-    assert process.exitcode == (143 if signum == signal.SIGTERM else 1)  # Python's exit code for KeyboardInterrupt here
-    state = checkpoint.load(path)
-    assert state["progress"]["step"] + state["progress"]["epoch"] > 0
+STOPS = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+
+
+@pytest.mark.parametrize(("number", "stop"), STOPS)
+def test_ctrl_c_and_sigterm_end_at_a_checkpoint(job, tmp_path, monkeypatch, number, stop):
+    step = Trainer.train_step
+    with monkeypatch.context() as patch:
+
+        def asked(*given):
+            step(*given)
+            signal.raise_signal(number)
+
+        patch.setattr(Trainer, "train_step", asked)
+        with pytest.raises(stop) as error:
+            fit(job(), tmp_path / "a", **QUIET)
+    assert getattr(error.value, "code", 143) == 143
+    work = runs.partial_folder(tmp_path / "a" / job().folder)
+    progress = checkpoint.load(work / "checkpoint.pt")["progress"]
+    assert (progress["epoch"], progress["step"]) == (0, 1)
+    same(fit(job(), tmp_path / "b", **QUIET), fit(job(), tmp_path / "a", **QUIET))
+
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["deepnets.training", "sklearn.datasets", "torchvision.datasets"])
+
+
+def _fit_until_killed(settings, out, count, in_save):
+    """Train with a checkpoint after every step until SIGKILL comes: before the step or evaluation of
+    that `count`, or in the first save after it, when half of it is on the disk.
+    """
+    torch.set_num_threads(1)
+    left = count
+
+    def watched(function):
+        def watch(*given):
+            nonlocal left
+            left -= function is not sync
+            if left == 0 and in_save == (function is sync):
+                if in_save:
+                    os.ftruncate(given[0], os.fstat(given[0]).st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*given)
+
+        return watch
+
+    sync = os.fsync
+    for owner, name in ((Trainer, "train_step"), (Trainer, "evaluate"), (os, "fsync")):
+        setattr(owner, name, watched(getattr(owner, name)))
+    fit(settings, out, checkpoint_seconds=0, **QUIET)
 
 
 def test_twenty_kills_change_nothing(job, tmp_path):
     """SIGKILL at random moments, every third one during a save; dropout and augmentation are on."""
     settings = job(model="resnet18_improved", recipe="best", epochs=4, limit=80, batch_size=10)
     whole = fit(settings, tmp_path / "whole", **QUIET)
-    chance = random.Random(0)
-    kills = in_save = 0
-    work = runs.partial_folder(tmp_path / "killed" / settings.folder)
-    while kills < 20:
-        process = _start(settings, tmp_path / "killed")
-        wait = chance.uniform(0.3, 1.5)
-        aim_at_save = kills % 3 == 0
-        end = time.monotonic() + wait
-        while process.is_alive():
-            saving = (work / "checkpoint.pt.part").exists()
-            if time.monotonic() > end and (saving or not aim_at_save):
-                break
-            time.sleep(0.0005)
-        assert process.is_alive(), "finished before it was killed often enough"
-        process.kill()
-        process.join()
-        kills += 1
-        in_save += saving
-    assert in_save >= 3
+    work, chance = runs.partial_folder(tmp_path / "killed" / settings.folder), random.Random(0)
+    for number in range(20):  # which do 20 of the 32 steps and 4 evaluations
+        count, in_save = chance.randint(1, 3), number % 3 == 0
+        arguments = settings, tmp_path / "killed", count, in_save
+        process = PROCESSES.Process(target=_fit_until_killed, args=arguments, daemon=True)
+        process.start()
+        process.join(1200)
+        assert process.exitcode == -signal.SIGKILL
+        assert (work / "checkpoint.pt.part").exists() or not in_save
     same(whole, fit(settings, tmp_path / "killed", **QUIET))
     assert {p.name for p in (tmp_path / "killed").rglob("*.*")} == {p.name for p in (tmp_path / "whole").rglob("*.*")}
 
 
-def test_two_processes_do_not_train_the_same_run(job, tmp_path):
-    settings = job(epochs=400)
-    process = _start(settings, tmp_path)
-    lock = runs.partial_folder(tmp_path / settings.folder) / "lock"
-    _wait_for(lock)
-    time.sleep(0.2)
-    with pytest.raises(UserError, match="another process"):
-        fit(settings, tmp_path, **QUIET)
-    process.kill()
-    process.join()
+def test_two_processes_do_not_train_the_same_run(job, tmp_path, monkeypatch):
+    step = Trainer.train_step
+
+    def meanwhile(*given):
+        with PROCESSES.Pool(1) as other, pytest.raises(UserError, match="another process"):
+            other.apply_async(fit, (job(epochs=1), tmp_path), QUIET).get(1200)
+        step(*given)
+
+    monkeypatch.setattr(Trainer, "train_step", meanwhile)
+    assert fit(job(epochs=1, batch_size=60), tmp_path, **QUIET).info["epochs"] == 1
 
 
 # --- checkpoints that are not what they seem
@@ -420,7 +417,7 @@ def _pickled_attack():
 def stopped(job, tmp_path):
     """A job with a checkpoint, and the checkpoint's path."""
     with pytest.raises(OutOfTime):
-        fit(job(), tmp_path, deadline=time.monotonic(), **QUIET)
+        fit(job(), tmp_path, **AT_ONCE, **QUIET)
     return job(), runs.partial_folder(tmp_path / job().folder) / "checkpoint.pt"
 
 
