@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import math
 import os
 import platform
 import re
@@ -10,8 +11,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,32 @@ from . import __version__
 from .errors import UserError
 from .runs import partial_folder
 
+WORTH_IT = 1.2  # how many times as fast bf16 must be to be chosen
+
 
 def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.device, str]:
-    """The device to train on, and `fp32` or `bf16`, for the words of the command line.
+    """Chooses the device to train on, and `fp32` or `bf16`, by the words of the command line.
+
+    A precision of `auto` is bf16 where the hardware multiplies it faster: a GPU says so, a processor is measured.
 
     Raises:
         UserError: no such device or precision, or not on this machine.
+    """
+    target = named_device(device)
+    if precision not in ("auto", "fp32", "bf16"):
+        raise UserError(f"no precision is called {precision!r}; choose from auto, fp32, bf16")
+    if precision == "auto":
+        on_gpu = target.type == "cuda"
+        faster = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else bf16_speedup() >= WORTH_IT
+        precision = "bf16" if faster else "fp32"
+    return target, precision
+
+
+def named_device(device: str) -> torch.device:
+    """Finds the device that the command line calls `device`.
+
+    Raises:
+        UserError: no such device, or not on this machine.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -36,11 +58,7 @@ def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.devic
         raise UserError(f"no device is called {device!r}; choose from auto, cpu, cuda, cuda:N")
     if device != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
         raise UserError(f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
-    if precision not in ("auto", "fp32", "bf16"):
-        raise UserError(f"no precision is called {precision!r}; choose from auto, fp32, bf16")
-    if precision == "auto":
-        precision = "bf16" if _multiplies_bf16(device) else "fp32"
-    return torch.device(device), precision
+    return torch.device(device)
 
 
 def set_up(device: torch.device) -> None:
@@ -52,16 +70,40 @@ def set_up(device: torch.device) -> None:
     torch.set_float32_matmul_precision("highest" if device.type == "cpu" else "high")
 
 
-def _multiplies_bf16(device: str) -> bool:
-    """Whether the hardware has bf16 products; emulated ones are many times slower than fp32."""
-    if device != "cpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(_cpu().get("avx512_bf16") or _cpu().get("amx_bf16"))
+@cache
+def bf16_speedup() -> float:
+    """Measures how many times as fast as fp32 this processor multiplies bf16, once a process.
+
+    Its flags do not tell: with `avx512_bf16` and no AMX one kind multiplies bf16 four times as fast, another half as fast.
+    """
+    fp32, bf16 = product_seconds()
+    return round(fp32 / bf16, 2)
 
 
-def _cpu() -> Mapping[str, Any]:
-    """The processor's capabilities; nothing before torch 2.12, which had no way to ask."""
-    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+def product_seconds(budget: float = 0.05) -> tuple[float, float]:
+    """Times a matrix product of a convolution's shape (256 pixels, 3x3 windows of 128 channels, 128 outputs).
+
+    One thread and the best of many turns, because other processes may be busy.
+
+    Args:
+        budget: seconds, after which no further turn begins; one that emulates bf16 takes a tenth of a second.
+
+    Returns:
+        Seconds in fp32 and in bf16.
+    """
+    windows, weights = torch.ones(256, 1152), torch.ones(1152, 128)
+    pairs = {kind: (windows.to(kind), weights.to(kind)) for kind in (torch.float32, torch.bfloat16)}
+    best = dict.fromkeys(pairs, math.inf)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    end = time.perf_counter() + budget
+    while math.inf in best.values() or time.perf_counter() < end:
+        for kind, pair in pairs.items():
+            start = time.perf_counter()
+            torch.mm(*pair)
+            best[kind] = min(best[kind], time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    return best[torch.float32], best[torch.bfloat16]
 
 
 def keep_memory(keep: bool) -> None:
@@ -89,7 +131,9 @@ def device_name(device: torch.device) -> str:
     """The device as its maker calls it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return _cpu().get("cpu_name") or platform.processor() or platform.machine()
+    # torch before 2.12 had no way to ask
+    cpu = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return cpu.get("cpu_name") or platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:

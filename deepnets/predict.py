@@ -42,7 +42,7 @@ def evaluate(run: Run, *, device: str = "auto", precision: str = "auto") -> np.n
     Args:
         run: with weights; its dataset must be on this machine.
         device: see `training.fit`.
-        precision: `fp32`, `bf16`, or `auto` for the run's own, if this machine multiplies it.
+        precision: `fp32`, `bf16`, or `auto` for the run's own, if this machine multiplies it faster than fp32.
 
     Raises:
         UserError: no weights, no dataset, or another copy of it than the one that the run saw.

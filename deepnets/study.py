@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 
 from . import data, models, recipes
-from .environment import OutOfTime, cores, device_name, hardware, interruptions
+from .environment import OutOfTime, cores, device_name, interruptions, named_device
 from .errors import UserError, lack_of_memory_told
 from .runs import Run, labelled, partial_folder
 from .training import Diverged, Job, fit
@@ -141,7 +141,7 @@ def execute(
     if not 1 <= parallel <= 64:
         raise UserError(f"jobs {parallel}: must be from 1 to 64")
     out, deadline = Path(out), time.monotonic() + budget
-    device = device_name(hardware(how.get("device", "auto"))[0])
+    device = device_name(named_device(how.get("device", "auto")))
     progress = Progress(jobs, out, deadline, parallel, device)
     for job in jobs:
         if (out / job.folder).is_dir():

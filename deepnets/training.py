@@ -109,7 +109,7 @@ def fit(
         out: folder of runs; the run goes to `job.folder` below it.
         download: fetch the dataset if it is missing.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the hardware multiplies it natively.
+        precision: `fp32`, `bf16` (autocast), or `auto`: the checkpoint's, or bf16 where the hardware multiplies it faster.
         deadline: on the clock of `time.monotonic`; a checkpoint is written when it passes.
         checkpoint_seconds: largest time between two checkpoints; there is one at an epoch's end besides, unless saving would
             take more than a twentieth of the time since the last.
@@ -137,7 +137,8 @@ def fit(
         end.callback(torch.set_num_threads, torch.get_num_threads())  # a training that is continued sets its own
         trainer = Trainer(job, dataset, target, kind, work)
         trainer.interruption, trainer.checkpoint_seconds, trainer.verbose = interruption, checkpoint_seconds, verbose
-        trainer.resume()
+        trainer.bf16_speedup = environment.bf16_speedup() if precision == "auto" and target.type == "cpu" else None
+        trainer.resume(any_precision=precision == "auto")
         try:
             trainer.train()
         except Diverged as error:
@@ -185,6 +186,7 @@ class Trainer:
         self.device, self.precision, self.checkpoint = device, precision, work / "checkpoint.pt"
         self.interruption: Callable[[], BaseException | None] = lambda: None
         self.checkpoint_seconds, self.verbose = math.inf, False
+        self.bf16_speedup: float | None = None  # measured, if the precision was chosen by it
 
         train, validation, self.split_sha256 = dataset.split(job.seed, job.limit)
         channels = train.images.shape[1]
@@ -377,7 +379,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "evaluated": self.evaluated.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": {"epoch": self.epoch, "step": self.step, "sums": sums, "history": self.history},
+            "progress": {"sums": sums} | {k: getattr(self, k) for k in ("epoch", "step", "history", "bf16_speedup")},
             "made_by": self.made_by,
             "threads": torch.get_num_threads(),
         }
@@ -390,11 +392,16 @@ class Trainer:
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - start
 
-    def resume(self) -> None:
-        """Continue from the checkpoint, if there is one. Raises UserError if it is damaged or another training's."""
+    def resume(self, any_precision: bool = False) -> None:
+        """Continue from the checkpoint, if there is one; in its precision, if any will do.
+
+        Raises:
+            UserError: it is damaged or another training's.
+        """
         if not self.checkpoint.exists():
             return
         state = checkpoint.load(self.checkpoint)
+        self.precision = state["identity"]["precision"] if any_precision else self.precision
         _check_same(self.checkpoint, state["identity"], self.identity())
         self.network.load_state_dict(state["network"])
         self.evaluated.load_state_dict(state["evaluated"])
@@ -456,6 +463,7 @@ class Trainer:
             "images_per_second": len(self.train_set) * self.recipe.epochs / seconds,
             "device": environment.device_name(self.device),  # in place of the identity's
             "device_type": self.device.type,
+            "bf16_speedup": self.bf16_speedup,
             "threads": torch.get_num_threads(),
             **self.made_by[-1],
             "made_by": self.made_by,

@@ -123,7 +123,10 @@ def blends(brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tens
 
 
 def random_blends(policy: Policy, count: int, generator: Generator) -> Tensor:
-    """Random numbers for `recolour` (count, 3, 3) within a `policy`, in random order as torchvision's `ColorJitter`."""
+    """Draw what `recolour` takes, (count, 3, 3), within a `policy` from a CPU's `generator`.
+
+    The order is random, as in torchvision's `ColorJitter`.
+    """
     brightness, contrast, saturation = 1 + policy.colour * _uniform(generator, 3, count)
     return blends(brightness, contrast, saturation, torch.rand(count, 3, generator=generator).argsort(1))
 

@@ -283,8 +283,6 @@ def test_what_is_said_of_the_recipes():
         f"on the true class and {100 * recipe.label_smoothing / classes:.0f} % on each other",
     ):
         assert said in page
-    rates = [recipe.rate(done) / recipe.learning_rate for done in (0.49, 0.51, 0.74, 0.76)]
-    assert rates == pytest.approx([1, 0.1, 0.1, 0.01])
 
 
 def test_what_is_said_of_shortcuts():
@@ -442,7 +440,7 @@ def test_what_is_said_of_single_changes():
         f"(of ResNet18, its improved form and the improved GoogLeNet) end up to {max(moved):.1f} points from where they were"
         in TEXT
     )
-    assert f"by {min(moved):.1f} to {max(moved):.1f} points either way" in (ROOT / "studies" / "README.md").read_text()
+    assert f"by {min(moved):.1f} to {max(moved):.1f} points either way" in (ROOT / "studies" / "LOG.md").read_text()
     table = analysis.changes(held).query("seeds > 1").set_index(["network", "effect"])
     other = ("resnet18", "He's initialisation")
     stem = ("googlenet_improved", "3x3 stem")  # its original was not trained again
@@ -540,9 +538,11 @@ def test_committed_predictions_give_the_committed_figures(path):
     assert run.correct.sum() == run.info["test_correct"]
     assert len(run.correct) == run.info["test_total"]
     assert len(run.history) == run.info["epochs"]
-    assert run.info["parameters"] == models.count_parameters(
-        models.blueprint(run.info["model"], len(run.info["classes"]), run.info["in_channels"], **run.info["options"])
-    )
+    if "init" not in run.info["options"]:  # which only the earlier study's networks had
+        shape = len(run.info["classes"]), run.info["in_channels"]
+        assert run.info["parameters"] == models.count_parameters(
+            models.blueprint(run.info["model"], *shape, **run.info["options"])
+        )
 
 
 def test_what_is_said_of_compression():

@@ -43,7 +43,13 @@ def test_a_run_holds_what_the_contract_says_and_agrees_with_itself(job, tmp_path
     files = {path.name for path in run.path.iterdir()}
     assert files == {"run.json", "history.csv", "test.npz", "views.npz", "logits.npy", "model.safetensors"}
     assert not list(tmp_path.rglob("*.partial"))
-    assert set(run.info) == {*runs.INFO, "weights_sha256", "device_type", "made_by"}  # what runs of before have not
+    assert set(run.info) == {
+        *runs.INFO,
+        "weights_sha256",
+        "device_type",
+        "bf16_speedup",
+        "made_by",
+    }  # what runs of before have not
     assert list(run.history.columns) == list(runs.HISTORY)
     assert run.info["test_total"] == 360 == len(run.test["labels"])
     assert run.correct.sum() == run.info["test_correct"]
@@ -306,6 +312,88 @@ def test_a_training_is_continued_by_as_many_threads_as_began_it(job, tmp_path):
         torch.set_num_threads(before)
 
 
+@pytest.fixture
+def measure(monkeypatch):
+    """Has a new process's products take so many seconds, in fp32 and in bf16."""
+
+    def inject(fp32, bf16):
+        environment.bf16_speedup.cache_clear()
+        monkeypatch.setattr(environment, "product_seconds", lambda: (fp32, bf16))
+
+    yield inject
+    environment.bf16_speedup.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "chosen"), [(1.0, 2.0, "fp32"), (1.1, 1.0, "fp32"), (1.2, 1.0, "bf16"), (4.2, 1.0, "bf16")]
+)
+def test_a_processor_computes_in_bf16_if_its_products_are_faster(measure, fp32, bf16, chosen):
+    measure(fp32, bf16)
+    assert environment.hardware("cpu") == (torch.device("cpu"), chosen)
+    assert environment.hardware("cpu", "fp32")[1] == "fp32"
+    assert environment.hardware("cpu", "bf16")[1] == "bf16"
+
+
+def test_products_are_timed_once_a_process_on_one_thread(monkeypatch):
+    clock, timed, product = iter(range(1000)), [], torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b: (timed.append((a.dtype, torch.get_num_threads())), product(a, b)))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock) + 9 * len(timed))  # a product takes 9 + 1 seconds
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert environment.product_seconds(budget=25) == (10, 10)
+        assert timed == [(torch.float32, 1), (torch.bfloat16, 1)] * 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    environment.bf16_speedup.cache_clear()
+    assert environment.bf16_speedup() == environment.bf16_speedup() == 1
+    assert len(timed) == 2 * 2 + 2
+    environment.bf16_speedup.cache_clear()
+
+
+def test_a_run_says_what_chose_its_precision(job, tmp_path, measure):
+    measure(1.9, 1.0)
+    auto = QUIET | {"precision": "auto"}
+    chosen = fit(job(epochs=1), tmp_path / "auto", **auto).info
+    assert (chosen["precision"], chosen["bf16_speedup"]) == ("bf16", 1.9)
+    asked = fit(job(epochs=1), tmp_path / "asked", **QUIET).info
+    assert (asked["precision"], asked["bf16_speedup"]) == ("fp32", None)
+
+
+@pytest.mark.parametrize(("first", "then", "kept"), [(0.5, 2.0, "fp32"), (2.0, 0.5, "bf16")])
+def test_a_training_is_continued_in_the_precision_that_began_it(job, tmp_path, measure, first, then, kept):
+    auto = QUIET | {"precision": "auto"}
+    other = QUIET | {"precision": "bf16" if kept == "fp32" else "fp32"}
+    measure(first, 1.0)
+    whole = fit(job(), tmp_path / "whole", **auto)
+    with pytest.raises(OutOfTime):
+        fit(job(), tmp_path / "parts", deadline=-math.inf, **auto)
+    measure(then, 1.0)
+    with pytest.raises(UserError, match=r"another training.s .precision"):
+        fit(job(), tmp_path / "parts", **other)
+    run = fit(job(), tmp_path / "parts", **auto)
+    assert (run.info["precision"], run.info["bf16_speedup"]) == (kept, first)
+    same(whole, run)
+
+
+def _child(settings, out, started):
+    """Train in a process of its own; every step writes a checkpoint."""
+    torch.set_num_threads(1)
+    started.set()
+    fit(settings, out, checkpoint_seconds=0, **QUIET)
+
+
+def _start(settings, out):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deepnets.training", "sklearn.datasets", "torchvision.datasets"])
+    started = context.Event()
+    process = context.Process(target=_child, args=(settings, out, started), daemon=True)
+    process.start()
+    started.wait(60)
+    return process
+
+
 def test_a_checkpoint_that_would_take_long_waits_for_longer_epochs(job, tmp_path, monkeypatch, clock):
     saved = []
     monkeypatch.setattr(Trainer, "save", lambda trainer: saved.append(trainer.epoch))
@@ -478,7 +566,8 @@ def overfit(name: str, channels: int, size: int, epochs: int) -> tuple[float, in
     kept = digits.train[torch.arange(100)]
     images = Images(kept.images.expand(-1, channels, -1, -1).contiguous(), kept.labels)
     dataset = Dataset("digits", "Digits", digits.classes, images, images, "")
-    recipe = recipes.get("tuned", name, epochs=epochs, batch_size=16, augment="none")
+    rate = min(0.1, recipes.get("tuned", name).learning_rate)  # three times that suits batches of 128, not of 16
+    recipe = recipes.get("tuned", name, learning_rate=rate, epochs=epochs, batch_size=16, augment="none")
     with torch.random.fork_rng():
         job = Job(name, "digits", recipe, limit=64, input_size=size)
         trainer = Trainer(job, dataset, torch.device("cpu"), "fp32", Path())
