@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import signal
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
