@@ -222,10 +222,21 @@ def test_a_convolution_by_matrix_product_is_pytorchs(sides, kernel, padding, str
         return
     ours, theirs = layer(maps), F.conv2d(maps, layer.weight, layer.bias, stride, padding)
     by_product = "Convolution" not in type(ours.grad_fn).__name__
-    assert by_product == (kernel**2 * ours[0, 0].numel() <= 64)
+    assert by_product == (kernel > 1 and kernel**2 * ours[0, 0].numel() <= 64)
     torch.testing.assert_close(ours, theirs)
     inputs, seed = [maps, layer.weight, layer.bias], torch.randn_like(theirs)
     torch.testing.assert_close(torch.autograd.grad(ours, inputs, seed), torch.autograd.grad(theirs, inputs, seed))
+
+
+def test_a_1x1_convolution_is_a_matrix_product_in_bf16_alone():
+    layer, maps = Conv2d(16, 8, 1), torch.randn(2, 16, 4, 4)
+    expected = F.conv2d(maps, layer.weight, layer.bias)
+    for on in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            found = layer(maps)
+        assert ("Convolution" in type(found.grad_fn).__name__) == (not on)
+        assert found.dtype == (torch.bfloat16 if on else torch.float32)
+        torch.testing.assert_close(found.float(), expected, atol=0.02 if on else 1e-5, rtol=0.02 if on else 1e-5)
 
 
 @pytest.mark.parametrize("kind", ["avg", "max"])

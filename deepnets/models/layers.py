@@ -50,14 +50,15 @@ class Conv2d(nn.Conv2d):
 
     The last maps of a network have 2x2 pixels and hundreds of channels. There the libraries' convolutions, above all the
     gradient of their weights, reach a fraction of the speed of a matrix product over the gathered windows; on larger maps
-    gathering costs more than it gains. The values are the same up to rounding.
+    gathering costs more than it gains, as it does for 1x1 windows in fp32. The values are the same up to rounding.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
         (kernel, _), (stride, _), pad = self.kernel_size, self.stride, int(self.padding[0])  # both axes alike
         height, width = ((side + 2 * pad - kernel) // stride + 1 for side in maps.shape[2:])
         copies = kernel**2 * height * width  # numbers gathered from each channel of an image
-        if maps.device.type != "cpu" or self.groups > 1 or copies > 64 or min(height, width) < 1:
+        fp32_pixels = kernel == 1 and not torch.is_autocast_enabled("cpu")
+        if maps.device.type != "cpu" or self.groups > 1 or copies > 64 or min(height, width) < 1 or fp32_pixels:
             return super().forward(maps)
         padded = F.pad(maps.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
         steps = range(kernel)
