@@ -435,7 +435,7 @@ class Trainer:
         right = self.right_when_corrupted(flip)
         robustness = {"images": len(labels), "clean": figures["test_correct"]} | {k: int(v.sum()) for k, v in right.items()}
         info = self.info() | figures | {"weights_sha256": runs.weights_sha256(folder), "robustness": robustness}
-        info["warnings"] += [] if self.stuck else metrics.guesses(figures["test_correct"], labels.numpy(), self.dataset.classes)
+        info["warnings"] += metrics.guesses(int(figures["test_correct"]), labels.numpy(), self.dataset.classes)
         if data.is_folder(self.job.dataset):
             info["dataset_folder"] = data.folder_from(self.job.dataset, folder)
         runs.write(folder, info, self.history, labels.numpy(), levels, right, seen)
@@ -448,18 +448,14 @@ class Trainer:
             right[name] = (torch.cat([logits.argmax(1).cpu() for logits in parts]) == test.labels).numpy()
         return right
 
-    @property
-    def stuck(self) -> bool:
-        """Whether the loss never left that of guessing."""
-        return abs(min(row["train_loss"] for row in self.history) - math.log(len(self.dataset.classes))) < PLATEAU
-
     def info(self) -> dict[str, Any]:
         """What `run.json` says beside the test's figures."""
         seconds = sum(row["seconds"] for row in self.history)
         others = {by["versions"]["torch"] for by in self.made_by} - {self.made_by[-1]["versions"]["torch"]}
-        classes = len(self.dataset.classes)
-        plateau = f"chance-level plateau: the loss stayed at ln {classes} = {math.log(classes):.4f}"
-        warnings = [plateau] * self.stuck + [f"begun with torch {other}" for other in sorted(others)]
+        chance = math.log(len(self.dataset.classes))
+        stuck = abs(min(row["train_loss"] for row in self.history) - chance) < PLATEAU
+        plateau = f"chance-level plateau: the loss stayed at ln {len(self.dataset.classes)} = {chance:.4f}"
+        warnings = [plateau] * stuck + [f"begun with torch {other}" for other in sorted(others)]
         warnings += [self.dataset.left_out] if self.dataset.left_out else []
         return self.identity() | {
             "dataset_title": self.dataset.title,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from deepnets import __version__, assets, catalogue, cli, latex, models, recipes, report, runs, training
+from deepnets import __version__, assets, catalogue, cli, data, latex, models, recipes, report, runs, training
 
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 

