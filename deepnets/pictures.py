@@ -1,12 +1,13 @@
 """The gate in front of Pillow: regular files, named formats, sizes that fit memory, and one line for whatever is wrong."""
 
+import ctypes
 import logging
 import os
 import stat
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,8 @@ FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "TGA", "TIFF", "WEBP",
 )  # fmt: skip
 LARGEST = 89_478_485  # pixels that Pillow takes without a warning; decoding takes up to 14 bytes for each
+MUCH = 2**22  # pixels whose memory is given back at once
+STRIP = 256  # rows
 ORIENTATION = 0x0112  # the one EXIF tag that is looked at
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -124,6 +127,9 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
                 raise Image.DecompressionBombError
             with _pixels.taken(count):
                 yield picture
+                picture.close()  # its pixels are freed now, and not when Python looks for cycles
+                if count > MUCH:
+                    _trim()
     except UserError:
         raise
     except FileNotFoundError:
@@ -137,6 +143,12 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
     except Exception:  # a damaged picture fails in dozens of ways
         known = ", ".join(name.lower() for name in formats())
         raise UserError(f"{file} is not a readable image ({known}); replace or remove it") from None
+
+
+def _trim() -> None:
+    """Give freed memory back to the system; glibc keeps what Pillow frees, for each thread. Others do it by themselves."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -163,6 +175,15 @@ def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
     if deep and transparent is not None:  # of 16 bits, the pixels of 8
         picture.info["transparency"] = tuple(value >> 8 for value in transparent)
     if picture.has_transparency_data:
-        colours = picture if picture.mode == "RGBA" else picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), colours)
+        return _on_white(picture)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """A transparent picture in RGB, strip by strip: whole, it would be in memory four times."""
+    result = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, STRIP):
+        box = (0, top, picture.width, min(top + STRIP, picture.height))
+        part = picture.crop(box).convert("RGBA")
+        result.paste(Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert("RGB"), box)
+    return result

@@ -88,6 +88,21 @@ def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path, tag):
         np.testing.assert_array_equal(data.read_image(tmp_path / "p.png"), ImageOps.exif_transpose(stored))
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "L", "RGB"])
+def test_what_is_transparent_lies_on_white_as_pillow_does_it(tmp_path, mode, monkeypatch):
+    """Strip by strip as at once."""
+    monkeypatch.setattr(pictures, "STRIP", 3)
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 4), np.uint8)
+    image = Image.fromarray(pixels).convert("RGB" if mode in ("P", "L", "RGB") else "RGBA").convert(mode)
+    extra = {"P": {"transparency": 3}, "L": {"transparency": 7}, "RGB": {"transparency": (1, 2, 3)}}.get(mode, {})
+    image.save(tmp_path / "p.tif" if mode == "PA" else tmp_path / "p.png", **extra)
+    file = next(tmp_path.iterdir())
+    with Image.open(file) as stored:
+        colours = stored.convert("RGBA")
+    expected = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
+    np.testing.assert_array_equal(data.read_image(file), expected)
+
+
 def test_damaged_exif_is_no_reason_to_refuse_a_picture(tmp_path):
     buffer = io.BytesIO()
     Image.new("RGB", (6, 4), (1, 2, 3)).save(buffer, "PNG")
