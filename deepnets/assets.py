@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -81,10 +82,13 @@ def overview(sets: list[Dataset]) -> Figure:
 def write_runs(runs: list[Run], out: Path) -> list[Path]:
     """Learning curves and confusion matrices of runs, a picture of each for every dataset, as PNG in `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths: list[Path] = []
+    stems: set[str] = set()
     for tier, title in sorted({(run.info["tier"], run.info["dataset_title"]) for run in runs}):
         group = [run for run in runs if (run.info["tier"], run.info["dataset_title"]) == (tier, title)]
         stem = re.sub(r"\W+", "-", f"{tier} {title}".lower()).strip("-")
+        stem = next(s for n in count(1) if (s := f"{stem}-{n}" if n > 1 else stem) not in stems)  # "my photos", "my-photos"
+        stems.add(stem)
         for name, draw in (("curves", figures.curves), ("confusion", figures.confusions)):
             paths.append(out / f"{stem}-{name}.png")
             figures.save(draw(group), paths[-1])

@@ -1,6 +1,7 @@
 """The command line: `deepnets`, which is also `python -m deepnets`."""
 
 import argparse
+import io
 import json
 import math
 import os
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="test a run's stored weights again, and hold it against what the run says")
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
+    evaluate.add_argument("--dataset", help="folder:PATH, if the run's folder of pictures has been moved")
 
     report = commands.add_parser("report", help="what is made from runs: pictures, tables of Markdown files, a paper's numbers")
     report.set_defaults(command=_report)
@@ -167,20 +169,28 @@ def _compare(args: argparse.Namespace) -> None:
         print(report.comparison_text(found))
 
 
-def _predict(args: argparse.Namespace) -> None:
+def _predict(args: argparse.Namespace) -> int:
     from . import predict, runs
 
-    for file, classes, done in predict.classify(runs.Run.load(args.run), args.images):
-        print(f"{file}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in classes))
+    classify, code = predict.classifier(runs.Run.load(args.run)), 0
+    for file in args.images:
+        try:
+            classes, done = classify(file)
+        except UserError as error:  # of this picture; the others are answered
+            print(f"deepnets: {error}", file=sys.stderr, flush=True)
+            code = 2
+            continue
+        print(f"{file}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in classes), flush=True)
         for what in done:
             print(f"  {what}")
+    return code
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     from . import predict, runs
 
     run = runs.Run.load(args.run)
-    predicted = predict.evaluate(run, device=args.device, precision=args.precision)
+    predicted = predict.evaluate(run, dataset=args.dataset, device=args.device, precision=args.precision)
     share, same = (predicted == run.test["labels"]).mean(), (predicted == run.test["predicted"]).sum()
     print(f"{run.path}: {100 * share:.2f} % of {len(predicted)} test images; the run says {100 * run.accuracy:.2f} %")
     print(f"  {same} of {len(predicted)} predictions are those of the run")
@@ -252,6 +262,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0; 1 for a study that is not finished, a run whose weights do not confirm it, or
     output that nobody reads on; 2 for a mistake; 130 for Ctrl-C. SIGTERM stops a training with 143.
     """
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal has no letters for must not end a training
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(arguments)
         with lack_of_memory_told():

@@ -3,24 +3,22 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
-from torch import Tensor
-from tqdm import tqdm
 
+from . import folders
 from .errors import UserError
+from .images import Images, stratified
+from .images import statistics as statistics
+from .pictures import read_image as read_image
 
 VALIDATION = {"mnist": 10_000, "cifar10": 5_000}  # images; a tenth of the training images elsewhere
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -39,22 +37,11 @@ CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog
 
 
 @dataclass(frozen=True)
-class Images:
-    """Images (N, C, H, W), uint8, and their labels (N,), int64."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: Tensor | np.ndarray) -> "Images":
-        return Images(self.images[index], self.labels[index])
-
-
-@dataclass(frozen=True)
 class Dataset:
-    """A dataset: its name, the title to print with results, class names, training and test images, hash of all of them."""
+    """A dataset: its name, the title to print with results, class names, training and test images, hash of all of them.
+
+    A folder may come with `validation` images, and with a line for what is `left_out` of it.
+    """
 
     name: str
     title: str
@@ -62,9 +49,13 @@ class Dataset:
     train: Images
     test: Images
     sha256: str
+    validation: Images | None = None
+    left_out: str = ""
 
     def split(self, seed: int, limit: int | None = None) -> tuple[Images, Images, str]:
         """Draw the validation images from the training images, both with the classes' proportions.
+
+        Where the dataset has validation images, these are taken, all of them, whatever the seed.
 
         Args:
             seed: decides the draw.
@@ -81,20 +72,14 @@ class Dataset:
         if limit is not None:
             size = min(size, max(limit // 5, len(self.classes)))
         what = self.name if limit is None else f"--limit {limit}: {self.name}"
-        train, validation = _stratified(self.train.labels, limit, size, seed, what)
+        if self.validation is None:
+            train, validation = stratified(self.train.labels, limit, size, seed, what, self.classes)
+        else:
+            train, validation = np.arange(len(self.train)), np.arange(len(self.validation))
+            if limit is not None:
+                train, _ = stratified(self.train.labels, limit, len(self.classes), seed, what, self.classes)
         digest = hashlib.sha256(train.astype("<i8").tobytes() + validation.astype("<i8").tobytes())
-        return self.train[train], self.train[validation], digest.hexdigest()
-
-
-def _stratified(labels: Tensor, first: int | None, second: int, seed: int, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of `first` (None: of all other) and of `second` images, both with the classes' proportions."""
-    sizes = {"train_size": first, "test_size": second}
-    try:
-        chosen, others = train_test_split(np.arange(len(labels)), **sizes, stratify=labels, random_state=seed)
-    except ValueError:
-        sought = f"{first or 'the rest'} and {second} with all {len(labels.unique())} classes in both"
-        raise UserError(f"{what}: {len(labels)} images do not split into {sought}") from None
-    return chosen, others
+        return self.train.part(train), (self.validation or self.train).part(validation), digest.hexdigest()
 
 
 Parts = tuple[str, tuple[str, ...], Images, Images]  # title, classes, training and test images
@@ -102,7 +87,7 @@ Parts = tuple[str, tuple[str, ...], Images, Images]  # title, classes, training 
 
 def check_name(name: str) -> None:
     """Raise UserError unless `load` knows the name."""
-    if name not in ("digits", "mnist", "cifar10") and not re.fullmatch("folder:.+", name):
+    if name not in ("digits", "mnist", "cifar10") and not re.fullmatch("(?s)folder:[^\\0]+", name):
         raise UserError(f"no dataset is called {name!r}; choose from digits, mnist, cifar10, folder:PATH")
 
 
@@ -125,6 +110,7 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
     """
     check_name(name)
     root = root or default_root()
+    validation, left_out = None, ""
     if name == "digits":
         title, classes, train, test = _digits()
     elif name == "mnist":
@@ -132,27 +118,40 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
     elif name == "cifar10":
         title, classes, train, test = _cifar10(root, download)
     else:
-        title, classes, train, test = _folder(folder_path(name), root, size)
+        folder = folders.load(folder_path(name), root, size)
+        title, classes, train, test = folder.title, folder.classes, folder.train, folder.test
+        validation, left_out = folder.validation, folder.left_out
     digest = hashlib.sha256(repr(classes).encode())
-    for part in (train, test):
+    for part in filter(None, (train, test, validation)):
         digest.update(repr(tuple(part.images.shape)).encode())
-        digest.update(part.images.numpy().tobytes())
-        digest.update(part.labels.numpy().tobytes())
-    return Dataset(name, title, classes, train, test, digest.hexdigest())
+        for images in part.images.split(1024):  # they may be larger than memory
+            digest.update(images.contiguous().numpy().data)
+        digest.update(part.labels.numpy().data)
+    return Dataset(name, title, classes, train, test, digest.hexdigest(), validation, left_out)
+
+
+def is_folder(name: str) -> bool:
+    """Whether it is the name of a folder."""
+    return name.startswith("folder:")
+
+
+def folder_title(name: str) -> str:
+    """The name of the folder of a dataset called `folder:PATH`, however the path is written."""
+    return folders.title(folder_path(name))
+
+
+def folder_from(name: str, start: Path) -> str:
+    """The way from `start` to that folder, which holds when both are moved together; on another Windows drive there is none."""
+    folder = folder_path(name).resolve()
+    try:
+        return os.path.relpath(folder, start.resolve())
+    except ValueError:
+        return str(folder)
 
 
 def folder_path(name: str) -> Path:
     """The PATH of a dataset called `folder:PATH`."""
     return Path(os.path.expanduser(name.removeprefix("folder:")))  # pathlib's raises where there is no such home
-
-
-def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of images (N, C, H, W), uint8, on the scale 0 to 1."""
-    counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in images.unbind(1)]).double()
-    shares, levels = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / 255
-    mean = shares @ levels
-    std = (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt()
-    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def _digits() -> Parts:
@@ -163,7 +162,7 @@ def _digits() -> Parts:
     bunch = load_digits()
     images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
-    train, test = _stratified(labels, None, 360, 0, "digits")
+    train, test = stratified(labels, None, 360, 0, "digits", "0123456789")
     everything = Images(images, labels)
     return "Digits", tuple("0123456789"), everything[train], everything[test]
 
@@ -235,121 +234,3 @@ def _fetch(title: str, source: Callable[..., object], root: Path, download: bool
             with suppress(OSError):  # something has come after all, or it was not made
                 path.rmdir()
         raise UserError(f"{title} could not be downloaded to {root}: {str(error).splitlines()[0]}") from None
-
-
-def _folder(path: Path, root: Path, size: int) -> Parts:
-    """Images by class: PATH/{train,test}/CLASS/* or PATH/CLASS/*, of which a fixed fifth becomes the test set."""
-    if not path.is_dir():
-        raise UserError(f"{path} is not a folder")
-    parts = [path / "train", path / "test"] if all((path / p).is_dir() for p in ("train", "test")) else [path]
-    files = {part: _list_classes(part) for part in parts}
-    classes = tuple(files[parts[0]])
-    for part, listing in files.items():
-        if tuple(listing) != classes:
-            odd = sorted(set(listing) ^ set(classes))[0]
-            raise UserError(f"{part}: class {odd!r} is in only one of train and test")
-    flat = [(label, file) for part in parts for label, name in enumerate(classes) for file in files[part][name]]
-    labels = torch.tensor([label for label, _ in flat])
-    everything = Images(_decode_cached([file for _, file in flat], path, root, size), labels)
-    if len(parts) == 2:
-        count = sum(map(len, files[parts[0]].values()))
-        train, test = np.split(np.arange(len(flat)), [count])
-    else:
-        train, test = _stratified(labels, None, len(flat) // 5, 0, str(path))
-        if missing := sorted(set(range(len(classes))) - set(labels[test].tolist())):
-            rare = f"none of the images of class {classes[missing[0]]!r} falls into the fifth for testing"
-            raise UserError(f"{path}: {rare}: add some, or make {path / 'train'} and {path / 'test'}")
-    return path.resolve().name, classes, everything[train], everything[test]
-
-
-def _list_classes(folder: Path) -> dict[str, list[Path]]:
-    listing = {}
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.name.startswith("."):
-            listing[entry.name] = sorted(f for f in entry.iterdir() if _is_image(f))
-            if not listing[entry.name]:
-                raise UserError(f"{entry} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    if len(listing) < 2:
-        raise UserError(f"{folder} needs a folder of images for each class, at least two; it has {len(listing)}")
-    return listing
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")  # a Mac's archives have ._X beside X
-
-
-def _decode_cached(files: list[Path], path: Path, root: Path, size: int) -> Tensor:
-    """Decode once; the copy under `root`/cache serves until a file's name, size or time changes."""
-    listing = [(str(f.relative_to(path)), (stat := f.stat()).st_size, stat.st_mtime_ns) for f in files]
-    fingerprint = hashlib.sha256(repr(listing).encode()).hexdigest()
-    key = hashlib.sha256(f"{path.resolve()} {size}".encode()).hexdigest()[:16]
-    cache = root / "cache" / f"{key}.npz"
-    # There may be none yet, or a damaged one, which fails in a dozen ways: decode.
-    with suppress(Exception), cache.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        if str(stored["fingerprint"]) == fingerprint:
-            return torch.from_numpy(stored["images"])
-    images = _decode(files, size)
-    part = cache.with_name(f"{key}.{os.getpid()}.npz")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, images=images, fingerprint=np.array(fingerprint))
-        part.replace(cache)
-    except OSError:
-        pass  # a root that cannot be written costs the next load its time, nothing else
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-    return torch.from_numpy(images)
-
-
-def _decode(files: list[Path], size: int) -> np.ndarray:
-    """Pictures to (N, C, H, W), uint8: as they are if all are squares of one side up to `size`, else cropped and scaled to it.
-
-    C is 1 if no picture has colour.
-    """
-    with ThreadPoolExecutor() as pool:
-        shapes = set(pool.map(_image_size, files))
-        (width, height), *others = shapes
-        side = width if not others and width == height <= size else size
-        pixels = pool.map(lambda file: read_image(file, side), files)
-        images = np.stack(list(tqdm(pixels, "decoding", len(files), unit=" images", leave=False, disable=None)))
-    images = images.transpose(0, 3, 1, 2)
-    gray = all((images[:, 0] == images[:, i]).all() for i in (1, 2))
-    return np.ascontiguousarray(images[:, :1] if gray else images)
-
-
-def _image_size(file: Path) -> tuple[int, int]:
-    with _opened(file) as picture:
-        return picture.size
-
-
-def read_image(file: Path, side: int | None = None) -> np.ndarray:
-    """A picture as (H, W, 3), uint8, upright, on white where it is transparent; cropped and scaled to `side` if given.
-
-    Raises:
-        UserError: the file is no picture, or one whose brightness has no known range.
-    """
-    with _opened(file) as picture:
-        upright = ImageOps.exif_transpose(picture)
-        if upright.has_transparency_data:
-            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
-        if upright.mode.startswith("I;16") or (upright.mode == "I" and picture.format == "PPM"):
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))  # of 16 bits; PIL would clip, not scale
-        if upright.mode in ("I", "F"):
-            raise UserError(f"{file} has 32 bits a pixel, of which nothing says what is white; save it with 8 or 16")
-        upright = upright.convert("RGB")
-        if side is not None and upright.size != (side, side):
-            upright = ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS)
-        return np.asarray(upright)
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
-    """A picture; whatever is wrong with its file, found now or when its pixels are read, is a UserError."""
-    try:
-        with Image.open(file) as picture:
-            yield picture
-    except FileNotFoundError:
-        raise UserError(f"{file} does not exist") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise UserError(f"{file} is not a readable image; replace or remove it") from None

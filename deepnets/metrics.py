@@ -104,3 +104,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
     return adjusted.tolist()
+
+
+def guesses(correct: int, labels: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """A warning if so many `correct` answers may be had without looking at the images (exact binomial test, p > 0.05).
+
+    Args:
+        correct: how many.
+        labels: of the images (N,).
+        classes: their names.
+    """
+    counts = np.bincount(labels)
+    share = counts.max() / len(labels)
+    if binomtest(correct, len(labels), share, alternative="greater").pvalue < 0.05:
+        return []
+    name = classes[int(counts.argmax())]
+    return [f"not better than guessing: always saying {name!r}, the most frequent class, is right for {100 * share:.2f} %"]

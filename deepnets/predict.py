@@ -1,5 +1,6 @@
 """A trained network at work again: on the test set it was measured by, and on a person's own pictures."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from . import data, models, transforms
-from .data import read_image
+from . import data, digit, models, transforms
 from .environment import hardware, set_up
 from .errors import UserError
 from .models import Network
+from .pictures import read_image
 from .runs import Run, weights_sha256
 from .transforms import Transform
 
@@ -36,11 +37,12 @@ def load_network(run: Run) -> Network:
     return network.eval()
 
 
-def evaluate(run: Run, *, device: str = "auto", precision: str = "auto") -> np.ndarray:
+def evaluate(run: Run, *, dataset: str | None = None, device: str = "auto", precision: str = "auto") -> np.ndarray:
     """What a run's network says of the test images, computed anew: predicted classes (N,).
 
     Args:
         run: with weights; its dataset must be on this machine.
+        dataset: the name of the dataset here, if its folder was moved away from the run.
         device: see `training.fit`.
         precision: `fp32`, `bf16`, or `auto` for the run's own, if this machine multiplies it faster than fp32.
 
@@ -48,13 +50,26 @@ def evaluate(run: Run, *, device: str = "auto", precision: str = "auto") -> np.n
         UserError: no weights, no dataset, or another copy of it than the one that the run saw.
     """
     info = run.info
-    dataset = data.load(info["dataset"], size=info["input_size"])
-    if dataset.sha256 != info["data_sha256"]:
-        raise UserError(f"{dataset.title} is another copy than the one that {run.path} saw")
+    loaded = data.load(dataset or _dataset(run), size=info["input_size"])
+    if loaded.sha256 != info["data_sha256"]:
+        raise UserError(f"{loaded.title} is another copy than the one that {run.path} saw")
     target, able = hardware(device, precision)
     set_up(target)
     kind = "fp32" if precision == "auto" and info["precision"] == "fp32" else able
-    return _logits(run, load_network(run), dataset.test.images, target, kind).argmax(1).cpu().numpy()
+    return _logits(run, load_network(run), loaded.test.images, target, kind).argmax(1).cpu().numpy()
+
+
+def _dataset(run: Run) -> str:
+    """The name of a run's dataset; of a folder the path from here."""
+    name, way = run.info["dataset"], run.info.get("dataset_folder")
+    if not data.is_folder(name) or not way:
+        return name
+    folder = run.path.resolve() / way
+    if not folder.is_dir():
+        if data.folder_path(name).is_dir():
+            return name
+        raise UserError(f"the pictures of {run.path} are no longer in {data.folder_path(name)}: say --dataset folder:PATH")
+    return f"folder:{folder}"
 
 
 def _logits(run: Run, network: Network, images: torch.Tensor, device: torch.device, precision: str) -> torch.Tensor:
@@ -95,48 +110,54 @@ def _digit(file: Path, side: int, share: float) -> tuple[Image.Image, list[str]]
 
     As in MNIST its centre of mass is in the middle, unless it would stand over the edge so.
     """
-    values = np.asarray(Image.fromarray(read_image(file)).convert("L")).astype(float)
-    paper = np.median(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]))
-    inverted = bool(paper > 127)
-    ink = ((paper - values) if inverted else (values - paper)).clip(0)
-    rows, columns = np.nonzero(ink > max(ink.max() / 4, 16))
-    if not len(rows):
+    values = np.asarray(Image.fromarray(read_image(file, most=digit.MOST)).convert("L")).astype(float)
+    found = digit.find(values)
+    if found is None:
         raise UserError(f"{file}: no digit stands out from the background")
-    digit = Image.fromarray((255 / ink.max() * ink).astype(np.uint8))
-    digit = digit.crop((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
-    scale = round(share * side) / max(digit.size)
-    size = max(1, round(scale * digit.width)), max(1, round(scale * digit.height))  # a thin 1 keeps its stroke
-    digit = digit.resize(size, Image.Resampling.BOX if max(size) < 16 else Image.Resampling.LANCZOS)
-    mass = np.asarray(digit, float)
-    if not mass.any():  # specks, of which nothing is left at this size
+    ink = Image.fromarray(np.round(255 * found.ink).astype(np.uint8))
+    scale = round(share * side) / max(ink.size)
+    size = max(1, round(scale * ink.width)), max(1, round(scale * ink.height))  # a thin 1 keeps its stroke
+    ink = ink.resize(size, Image.Resampling.BOX if max(size) < 16 else Image.Resampling.LANCZOS)
+    mass = np.asarray(ink, float)
+    if not mass.any():  # of which nothing is left at this size
         raise UserError(f"{file}: no digit stands out from the background")
-    across, down = (np.average(np.arange(n) + 0.5, weights=mass.sum(axis)) for axis, n in enumerate(digit.size))
-    left, top = (min(max(round(side / 2 - c), 0), side - n) for c, n in zip((across, down), digit.size, strict=True))
+    across, down = (np.average(np.arange(n) + 0.5, weights=mass.sum(axis)) for axis, n in enumerate(ink.size))
+    left, top = (min(max(round(side / 2 - c), 0), side - n) for c, n in zip((across, down), ink.size, strict=True))
     square = Image.new("L", (side, side))
-    square.paste(digit, (left, top))
-    return square, ["light background: inverted"] * inverted + [f"digit cut out and centred in {side}x{side}"]
+    square.paste(ink, (left, top))
+    done = ["light background: inverted"] * found.dark + [f"digit cut out and centred in {side}x{side}"]
+    return square, done + [f"doubtful: {doubt}" for doubt in found.doubts()]
 
 
-def classify(run: Run, files: list[Path], top: int = 3) -> list[tuple[Path, list[tuple[str, float]], list[str]]]:
-    """The most likely classes of pictures of any size, with probabilities after the run's temperature.
+Answer = tuple[list[tuple[str, float]], list[str]]
+
+
+def classifier(run: Run, top: int = 3) -> Callable[[Path], Answer]:
+    """A function that says of a picture of any size what it shows.
 
     Args:
         run: with weights.
-        files: pictures.
         top: how many classes.
 
     Returns:
-        For each file: its path, pairs of class and probability, and what was done to the picture.
+        A function of a file's path. It returns pairs of class and probability, after the run's temperature, and what was done
+        to the picture; it raises UserError if that is no picture.
 
     Raises:
-        UserError: no weights, or a file that is no picture.
+        UserError: no weights.
     """
-    info = run.info
-    network = load_network(run)
-    results = []
-    for file in files:
+    info, network = run.info, load_network(run)
+
+    def classify(file: Path) -> Answer:
         pixels, done = prepare(file, run)
         probabilities = (_logits(run, network, pixels, torch.device("cpu"), "fp32")[0] / info["temperature"]).softmax(0)
         best = probabilities.argsort(descending=True)[:top].tolist()
-        results.append((file, [(info["classes"][i], probabilities[i].item()) for i in best], done))
-    return results
+        return [(info["classes"][i], probabilities[i].item()) for i in best], done
+
+    return classify
+
+
+def classify(run: Run, files: list[Path], top: int = 3) -> list[tuple[Path, list[tuple[str, float]], list[str]]]:
+    """For each of the `files` its path and what `classifier` gives for `run` and `top`; the first bad one is a UserError."""
+    answer = classifier(run, top)
+    return [(file, *answer(file)) for file in files]

@@ -25,7 +25,6 @@ from torch.random import fork_rng
 from tqdm import tqdm
 
 from . import checkpoint, corruptions, data, environment, metrics, models, runs, transforms, views
-from .data import Images
 from .environment import OutOfTime, complete, hardware, interruptions, tidy, working_folder
 from .errors import UserError
 from .recipes import Recipe
@@ -83,7 +82,7 @@ class Job:
     def folder(self) -> Path:
         """Where the run belongs below the root of results, which has a folder for each tier."""
         name = self.dataset
-        dataset = f"folder-{data.folder_path(name).resolve().name}" if name.startswith("folder:") else name
+        dataset = f"folder-{data.folder_title(name)}" if data.is_folder(name) else name
         return Path(self.tier, dataset, runs.labelled(self.model, self.options), self.recipe.name, f"seed{self.seed}")
 
     def settings(self) -> dict[str, Any]:
@@ -124,13 +123,15 @@ def fit(
     if folder.is_dir():
         run = Run.load(folder)
         ours = job.settings() | ({} if precision == "auto" else {"precision": kind})
-        if job.dataset.startswith("folder:"):  # one's own images may have changed since
+        if data.is_folder(job.dataset):  # one's own images may have changed since
             ours["data_sha256"] = data.load(job.dataset, size=job.input_size).sha256
         _check_same(folder, run.info, ours)
         tidy(folder)
         return run
     models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
     dataset = data.load(job.dataset, download=download, size=job.input_size)
+    if dataset.left_out and verbose:
+        print(f"  {dataset.left_out}", flush=True)
     environment.set_up(target)
     gpus = [target] if target.type == "cuda" else []
     with working_folder(folder) as work, interruptions(deadline) as interruption, fork_rng(gpus), ExitStack() as end:
@@ -159,6 +160,8 @@ def fit(
 def _check_same(where: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
     """Raise UserError unless what lies at `where` was made with our settings."""
     for key, value in ours.items():
+        if key == "dataset" and data.is_folder(value) and data.is_folder(str(theirs.get(key))):
+            continue  # a path can be written in many ways, and a folder moved: the hash of its pictures tells
         if theirs.get(key) != value:
             if isinstance(value, dict) and isinstance(theirs.get(key), dict):
                 _check_same(where, theirs[key], value)  # names the one field
@@ -202,8 +205,8 @@ class Trainer:
             raise UserError(f"{dataset.name}: all training images are blank, or one channel is: store in gray or without it")
         augment = None if self.recipe.augment == "none" else transforms.policy(dataset.name, self.recipe.augment)
         self.transform = Transform(job.input_size, mean, std, augment, self.recipe.cutout)
-        # A dataset of small images fits the device whole; a batch is an index into it.
-        self.train_set, self.validation_set = (Images(p.images.to(device), p.labels.to(device)) for p in (train, validation))
+        # A dataset of small images fits the device whole; a batch is an index into it. Of a larger one batches are read.
+        self.train_set, self.validation_set = train.to(device), validation.to(device)
         self.batches = math.ceil(len(train) / self.recipe.batch_size)
 
         torch.manual_seed(_seed(job.seed, INITIALISE))
@@ -212,7 +215,8 @@ class Trainer:
         # What is evaluated: a running average of the network, if the recipe says so, or the network itself.
         self.evaluated = copy.deepcopy(self.network) if self.recipe.average else self.network
         self.optimizer = _optimizer(self.network, self.recipe)
-        self.recorded = Recorded(self.network) if device.type == "cuda" else None
+        resident = isinstance(self.train_set.images, Tensor)
+        self.recorded = Recorded(self.network) if device.type == "cuda" and resident else None
 
         self.epoch, self.step = 0, 0
         self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}  # of the epoch under way
@@ -431,23 +435,28 @@ class Trainer:
         right = self.right_when_corrupted(flip)
         robustness = {"images": len(labels), "clean": figures["test_correct"]} | {k: int(v.sum()) for k, v in right.items()}
         info = self.info() | figures | {"weights_sha256": runs.weights_sha256(folder), "robustness": robustness}
+        info["warnings"] += metrics.guesses(int(figures["test_correct"]), labels.numpy(), self.dataset.classes)
+        if data.is_folder(self.job.dataset):
+            info["dataset_folder"] = data.folder_from(self.job.dataset, folder)
         runs.write(folder, info, self.history, labels.numpy(), levels, right, seen)
 
     def right_when_corrupted(self, flip: bool) -> dict[str, np.ndarray]:
         """Whether each test image is predicted right under each corruption (N,), bool; `flip` as for the test set."""
         test, right = self.dataset.test, {}
         for name in corruptions.NAMES:
-            _, logits = self.evaluate(corruptions.corrupt(test.images, name), flip)
-            right[name] = (logits.cpu().argmax(1) == test.labels).numpy()
+            parts = (self.evaluate(part, flip)[1] for part in corruptions.parts(test.images, name))
+            right[name] = (torch.cat([logits.argmax(1).cpu() for logits in parts]) == test.labels).numpy()
         return right
 
     def info(self) -> dict[str, Any]:
         """What `run.json` says beside the test's figures."""
         seconds = sum(row["seconds"] for row in self.history)
+        others = {by["versions"]["torch"] for by in self.made_by} - {self.made_by[-1]["versions"]["torch"]}
         chance = math.log(len(self.dataset.classes))
         stuck = abs(min(row["train_loss"] for row in self.history) - chance) < PLATEAU
-        others = {by["versions"]["torch"] for by in self.made_by} - {self.made_by[-1]["versions"]["torch"]}
         plateau = f"chance-level plateau: the loss stayed at ln {len(self.dataset.classes)} = {chance:.4f}"
+        warnings = [plateau] * stuck + [f"begun with torch {other}" for other in sorted(others)]
+        warnings += [self.dataset.left_out] if self.dataset.left_out else []
         return self.identity() | {
             "dataset_title": self.dataset.title,
             "classes": list(self.dataset.classes),
@@ -467,7 +476,7 @@ class Trainer:
             "threads": torch.get_num_threads(),
             **self.made_by[-1],
             "made_by": self.made_by,
-            "warnings": [plateau] * stuck + [f"begun with torch {other}" for other in sorted(others)],
+            "warnings": warnings,
         }
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from deepnets import __version__, assets, catalogue, cli, latex, models, recipes, report, runs, training
+from deepnets import __version__, assets, catalogue, cli, data, latex, models, recipes, report, runs, training
 
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 
@@ -279,3 +280,37 @@ def test_a_study_that_is_not_finished_says_so_with_exit_code_1(run, tmp_path, cl
     code, out, _ = run("study", "s.toml", "--budget", "9s", "--out", "runs")
     assert code == 1
     assert "stopped at a checkpoint" in out
+
+
+def test_a_picture_that_cannot_be_read_does_not_silence_the_others(run, tmp_path):
+    assert run(*TRAIN)[0] == 0
+    Image.fromarray(data.load("digits").test.images[0, 0].numpy()).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    code, out, err = run("predict", "runs/digits/resnet8/tuned/seed0", "bad.png", "none.png", "good.png")
+    assert code == 2
+    assert out.startswith("good.png: ")
+    assert [line.split()[1] for line in err.splitlines()] == ["bad.png", "none.png"]
+
+
+def test_a_name_that_the_terminal_cannot_show_is_no_reason_to_fail(run, tmp_path):
+    assert run(*TRAIN)[0] == 0
+    file = tmp_path / os.fsdecode(b"caf\xe9 \xe2\x82\xac.png")
+    Image.fromarray(data.load("digits").test.images[0, 0].numpy()).save(file)
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        command = [sys.executable, "-m", "deepnets", "predict", "runs/digits/resnet8/tuned/seed0", file, "none"]
+        done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding})
+        assert b"caf\\udce9" in done.stdout
+        assert done.returncode == 2, "for the one that is not there"
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_datasets_of_like_names_have_pictures_of_their_own(run):
+    assert run(*TRAIN)[0] == 0
+    source = Path("runs/digits")
+    for title in ("my photos", "my-photos", "My photos 2", "my photos-2"):
+        shutil.copytree(source, Path("all", title))
+        for file in Path("all", title).rglob("run.json"):
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"dataset_title": title}))
+    out = run("report", "all", "--out", "pictures")[1].split("\n")
+    made = [line for line in out if line.endswith(".png")]
+    assert len(made) == len({name.lower() for name in made}) == 8

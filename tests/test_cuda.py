@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_training import same
 
-from deepnets import data, models
+from deepnets import data, images, models
 from deepnets.environment import OutOfTime, hardware, set_up
 from deepnets.training import Trainer, fit
 
@@ -43,6 +43,16 @@ def test_recorded_steps_are_the_steps(job, name):
         assert [size for size in sorted(recordings) if recordings[size]] == ([15, 16] if recorded else [])
         states.append(trainer.network.state_dict() | {"sum": trainer.sums["loss"]})
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+def test_images_that_do_not_fit_the_gpu_train_as_those_that_do(job, tmp_path, monkeypatch):
+    settings, runs = job("resnet8", "best", limit=300, input_size=32, epochs=2), []
+    for large, free in ((images.LARGE, 2**40), (0, 2**40), (0, 0)):  # copied; rows that fit; rows that do not
+        monkeypatch.setattr(images, "LARGE", large)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_, free=free: (free, free))
+        runs.append(fit(settings, tmp_path / str(len(runs)), **HOW))
+    same(runs[0], runs[1])
+    assert runs[2].accuracy == pytest.approx(runs[0].accuracy, abs=0.03)  # its steps are not recorded
 
 
 @pytest.mark.parametrize("name", models.names())

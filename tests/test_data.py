@@ -7,29 +7,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torchvision import datasets
 
 from deepnets import data
 from deepnets.data import Dataset, Images
 from deepnets.errors import UserError
-from deepnets.training import fit
-
-
-def picture(path, colour, side=12, height=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.full((height or side, side, 3), colour, np.uint8)
-    pixels[0, 0] = 255 - pixels[0, 0]
-    Image.fromarray(pixels).save(path)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Two classes of twenty 12x12 pictures."""
-    for number in range(20):
-        picture(tmp_path / "pets" / "cat" / f"{number:02}.png", (200, number, 0))
-        picture(tmp_path / "pets" / "dog" / f"{number:02}.png", (0, number, 200))
-    return tmp_path / "pets"
 
 
 def test_digits_are_scikit_learns_and_the_test_set_is_fixed():
@@ -79,141 +61,6 @@ def test_statistics_are_numpys():
     pixels = images.numpy() / 255
     assert mean == pytest.approx(pixels.mean((0, 2, 3)))
     assert std == pytest.approx(pixels.std((0, 2, 3)))
-
-
-# --- a folder of images
-
-
-def test_a_folder_is_read_once_and_again_when_it_changed(folder, tmp_path, monkeypatch):
-    root = tmp_path / "root"
-    first = data.load(f"folder:{folder}", root)
-    assert first.classes == ("cat", "dog")
-    assert (len(first.train), len(first.test)) == (32, 8)
-    assert first.train.images.shape[1:] == (3, 12, 12)
-    assert first.test.labels.bincount().tolist() == [4, 4]
-    red = first.train.images[first.train.labels == 0][:, 0].float().mean()
-    assert red > 190
-
-    decoded = []
-    decode = data._decode
-    monkeypatch.setattr(data, "_decode", lambda *a: (decoded.append(1), decode(*a))[1])
-    assert data.load(f"folder:{folder}", root).sha256 == first.sha256
-    assert not decoded
-    picture(folder / "cat" / "00.png", (1, 2, 3))
-    os.utime(folder / "cat" / "00.png", ns=(1, 1))
-    assert data.load(f"folder:{folder}", root).sha256 != first.sha256
-    assert decoded
-    for cache in (root / "cache").iterdir():
-        cache.write_bytes(b"damaged")
-    data.load(f"folder:{folder}", root)
-    assert len(decoded) == 2
-
-    def full(file, **arrays):
-        file.write_bytes(b"half")
-        raise OSError("no space left")
-
-    for cache in (root / "cache").iterdir():
-        cache.write_bytes(b"damaged")
-    before = sorted((root / "cache").iterdir())
-    monkeypatch.setattr(np, "savez", full)
-    data.load(f"folder:{folder}", root)
-    assert sorted((root / "cache").iterdir()) == before, "nothing is left of what could not be written"
-
-
-def test_a_finished_run_is_not_passed_off_as_one_of_pictures_that_changed(folder, job, tmp_path, monkeypatch):
-    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
-    one = job(dataset=f"folder:{folder}", limit=None, epochs=1, input_size=12)
-    assert fit(one, tmp_path / "runs", verbose=False).path == fit(one, tmp_path / "runs", verbose=False).path
-    picture(folder / "cat" / "new.png", (1, 2, 3))
-    with pytest.raises(UserError, match="data_sha256"):
-        fit(one, tmp_path / "runs", verbose=False)
-
-
-def test_train_and_test_folders_gray_pictures_and_other_sizes(tmp_path):
-    for part, count in (("train", 6), ("test", 3)):
-        for name, level in (("a", 10), ("b", 240)):
-            for number in range(count):
-                picture(tmp_path / "set" / part / name / f"{number}.png", (level,) * 3, 100 + number, 80)
-    dataset = data.load(f"folder:{tmp_path / 'set'}", tmp_path / "root", size=32)
-    assert (len(dataset.train), len(dataset.test)) == (12, 6)
-    assert dataset.train.images.shape[1:] == (1, 32, 32)
-
-
-def test_a_root_that_cannot_be_written_is_no_obstacle(folder, tmp_path):
-    (tmp_path / "file").write_text("")
-    assert len(data.load(f"folder:{folder}", tmp_path / "file").train) == 32
-
-
-@pytest.mark.parametrize("form", ["transparent", "palette", "gray16", "pgm16", "rotated"])
-def test_pictures_of_every_form_become_rgb(tmp_path, form):
-    path = tmp_path / "picture.png"
-    if form == "transparent":
-        Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(path)
-        assert data.read_image(path).min() == 255
-    elif form == "palette":
-        Image.new("RGB", (4, 4), (9, 9, 9)).convert("P").save(path)
-        assert data.read_image(path).shape == (4, 4, 3)
-    elif form == "gray16":
-        Image.fromarray(np.full((4, 4), 51200, np.uint16)).save(path)
-        assert data.read_image(path).max() == 200
-    elif form == "pgm16":
-        (tmp_path / "picture.pgm").write_bytes(b"P5 2 1 65535 " + np.array([51200, 256], ">u2").tobytes())
-        assert data.read_image(tmp_path / "picture.pgm")[0, :, 0].tolist() == [200, 1]
-    else:
-        image = Image.new("RGB", (6, 4))
-        exif = image.getexif()
-        exif[0x0112] = 6
-        image.save(tmp_path / "picture.jpg", exif=exif)
-        assert data.read_image(tmp_path / "picture.jpg").shape == (6, 4, 3)
-
-
-@pytest.mark.parametrize("kind", [np.float32, np.int32])
-def test_brightness_of_no_known_range_is_refused(tmp_path, kind):
-    Image.fromarray(np.ones((4, 4), kind)).save(tmp_path / "picture.tiff")
-    with pytest.raises(UserError, match=r"picture\.tiff has 32 bits a pixel"):
-        data.read_image(tmp_path / "picture.tiff")
-
-
-def test_a_broken_folder_is_named(folder, tmp_path):
-    root = tmp_path / "root"
-
-    def refused(path, says):
-        with pytest.raises(UserError, match=says) as error:
-            data.load(f"folder:{path}", root)
-        assert "\n" not in str(error.value)
-
-    refused(tmp_path / "nowhere", "is not a folder")
-    (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "at least two; it has 0")
-    picture(tmp_path / "one" / "cat" / "1.png", 5)
-    refused(tmp_path / "one", "at least two; it has 1")
-    (tmp_path / "one" / "dog").mkdir()
-    refused(tmp_path / "one", "dog holds no images")
-    picture(tmp_path / "one" / "dog" / "1.png", 5)
-    refused(tmp_path / "one", "do not split")
-    (folder / "cat" / "07.png").write_bytes(b"no picture")
-    refused(folder, r"07\.png is not a readable image")
-    picture(folder / "cat" / "07.png", 90, 40)
-    whole = (folder / "cat" / "07.png").read_bytes()
-    (folder / "cat" / "07.png").write_bytes(whole[: len(whole) // 2])
-    refused(folder, r"07\.png is")
-    picture(tmp_path / "odd" / "train" / "cat" / "1.png", 5)
-    picture(tmp_path / "odd" / "train" / "dog" / "1.png", 5)
-    picture(tmp_path / "odd" / "test" / "cat" / "1.png", 5)
-    picture(tmp_path / "odd" / "test" / "cow" / "1.png", 5)
-    refused(tmp_path / "odd", "'cow' is in only one")
-
-
-def test_hidden_files_are_no_images(folder, tmp_path):
-    (folder / "cat" / "._00.png").write_bytes(b"what a Mac leaves beside a picture")
-    assert len(data.load(f"folder:{folder}", tmp_path / "root").train) == 32
-
-
-def test_a_class_that_testing_would_not_see_is_named(folder, tmp_path):
-    for number in range(2):
-        picture(folder / "ant" / f"{number}.png", number)
-    with pytest.raises(UserError, match="none of the images of class 'ant'"):
-        data.load(f"folder:{folder}", tmp_path / "root")
 
 
 # --- files that are missing or damaged

@@ -1,0 +1,113 @@
+"""A digit on paper is found whatever the light, the paper and what else lies there: real digits on made-up photographs."""
+
+from pathlib import Path
+
+import numpy as np
+import photos
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from deepnets import data, digit, predict, runs
+from deepnets.errors import UserError
+
+PER_KIND = 20
+
+
+@pytest.fixture(scope="session")
+def reader():
+    """ResNet20, trained on 20,000 images of MNIST for five epochs: 99.46 % of the test images."""
+    run = runs.Run.load(Path(__file__).parent / "mnist_resnet20")
+    return run, predict.load_network(run)
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    try:
+        return data.load("mnist").test
+    except UserError as error:
+        if "is not in" not in str(error):
+            raise
+        pytest.skip(f"no real data: {error}")
+
+
+def right(reader, mnist, kind, tmp_path):
+    """Which of the photographs of a kind are read right."""
+    run, network = reader
+    first = PER_KIND * photos.KINDS.index(kind)
+    prepared = []
+    for number in range(first, first + PER_KIND):
+        values = photos.photo(mnist.images[number, 0].numpy(), kind, np.random.default_rng(number))
+        Image.fromarray(values).save(tmp_path / "photo.png")
+        prepared.append(predict.prepare(tmp_path / "photo.png", run)[0])
+    logits = predict._logits(run, network, torch.cat(prepared), torch.device("cpu"), "fp32")
+    return (logits.argmax(1) == mnist.labels[first : first + PER_KIND]).numpy()
+
+
+def test_nine_in_ten_of_200_photographs_are_read_right(reader, mnist, tmp_path):
+    shares = {kind: right(reader, mnist, kind, tmp_path).mean() for kind in photos.KINDS}
+    assert PER_KIND * len(shares) == 200
+    assert np.mean(list(shares.values())) >= 0.95, shares
+    assert min(shares.values()) >= 0.8, shares
+
+
+def seven(paper, ink=40.0, side=400):
+    drawn = Image.new("L", (side, side))
+    ImageDraw.Draw(drawn).line([(150, 110), (250, 110), (190, 290)], fill=255, width=22, joint="curve")
+    share = np.asarray(drawn, float) / 255
+    return paper * (1 - share) + ink * share
+
+
+def ink(values):
+    """What is found, on a square of 40 pixels."""
+    return np.asarray(Image.fromarray(digit.find(values).ink.astype(np.float32)).resize((40, 40), Image.Resampling.BOX))
+
+
+Y, X = np.mgrid[:400, :400] / 400
+PLAIN = seven(225.0)
+
+
+@pytest.mark.parametrize("dark", [True, False], ids=["pen", "chalk"])
+@pytest.mark.parametrize(
+    "paper",
+    [
+        225 - 140 * Y,
+        225 - 100 * (X + Y) / 2,
+        225 - 110 * (X > 0.5),
+        225 - 200 * ((Y < 0.1) | (X < 0.05)),
+        225 - 60 * (400 * Y % 33 < 2),
+    ],
+    ids=["slope", "corner", "edge of a shadow", "dark table", "ruled"],
+)
+def test_the_same_digit_is_found_on_any_paper(paper, dark):
+    changed = seven(paper, ink=15.0)
+    assert np.abs(ink(changed if dark else 255 - changed) - ink(PLAIN)).mean() < 0.08
+
+
+def test_a_sheet_on_a_dark_table_is_not_the_digit():
+    values = np.full((600, 600), 20.0)
+    values[100:500, 100:500] = PLAIN
+    found = digit.find(values)
+    assert found.dark
+    assert found.ink.shape[0] < 220
+
+
+def test_dust_is_no_ink():
+    values = PLAIN.copy()
+    values[20:24, 30:34] = values[380:384, 200:204] = 0
+    np.testing.assert_allclose(ink(values), ink(PLAIN), atol=0.02)
+
+
+def test_what_is_doubtful_is_said():
+    assert digit.find(PLAIN).doubts() == []
+    two = np.minimum(np.roll(PLAIN, -90, 1), np.roll(PLAIN, 90, 1))
+    assert any("more on the picture" in said for said in digit.find(two - 60 * Y).doubts())
+    cut = np.roll(PLAIN - 60 * Y, -115, 0)[:250]
+    assert any("edge" in said for said in digit.find(cut).doubts())
+
+
+@pytest.mark.parametrize(
+    "values", [np.full((50, 70), 200.0), np.full((1, 1), 3.0), 200 - 90 * Y], ids=["blank", "a pixel", "light alone"]
+)
+def test_nothing_is_found_where_nothing_is(values):
+    assert digit.find(values) is None
