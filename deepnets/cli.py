@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("file", metavar="FILE", type=Path)
     study.add_argument("--tier", help="the file's tier, full or small say (default: its first)")
     study.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time (default %(default)s)")
+    study.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, whose workers train instead")
     study.add_argument("--budget", type=_seconds, default=math.inf, help="time to use: 90s, 9m, 2h")
 
     for command in (train, study):
@@ -144,7 +145,7 @@ def _study(args: argparse.Namespace) -> int:
     from . import study
 
     _, missing = study.execute(
-        study.plan(args.file, args.tier), args.out, budget=args.budget, parallel=args.jobs,
+        study.plan(args.file, args.tier), args.out, budget=args.budget, parallel=args.jobs, scheduler=args.scheduler,
         download=args.download, device=args.device, precision=args.precision,
     )  # fmt: skip
     for line in missing:

@@ -1,7 +1,7 @@
 """What a training needs from the machine: a device, a folder of its own, notice of signals; and what a run says of it."""
 
 import ctypes
-import fcntl
+import errno
 import math
 import os
 import platform
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
 
 from . import __version__
 from .errors import UserError
 from .runs import partial_folder
 
 WORTH_IT = 1.2  # how many times as fast bf16 must be to be chosen
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # Lustre's default, NFS without its lock daemon
 
 
 def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.device, str]:
@@ -158,17 +161,21 @@ def commit() -> str:
 
 
 class OutOfTime(Exception):
-    """The deadline passed; a checkpoint was written."""
+    """The time was up, or whoever asked for the training needs it no more; a checkpoint was written."""
+
+
+class Busy(UserError):
+    """Another process trains this run."""
 
 
 @contextmanager
-def interruptions(deadline: float) -> Iterator[Callable[[], BaseException | None]]:
+def interruptions(over: Callable[[], bool]) -> Iterator[Callable[[], BaseException | None]]:
     """Collect SIGINT and SIGTERM instead of letting them tear a step; a second one acts as it always does.
 
     Off the main thread, where Python allows no handlers, signals act as they always do.
 
     Args:
-        deadline: on the clock of `time.monotonic`.
+        over: whether the time is up; it is asked between any two steps.
 
     Yields:
         A function that gives what to raise at the next good moment: KeyboardInterrupt, SystemExit(143), OutOfTime, or None.
@@ -184,40 +191,70 @@ def interruptions(deadline: float) -> Iterator[Callable[[], BaseException | None
         for number in (signal.SIGINT, signal.SIGTERM):
             previous[number] = signal.signal(number, note)
     try:
-        yield lambda: caught[0] if caught else OutOfTime() if time.monotonic() > deadline else None
+        yield lambda: caught[0] if caught else OutOfTime() if over() else None
     finally:
         for changed, handler in previous.items():
             signal.signal(changed, handler)
 
 
 @contextmanager
-def working_folder(folder: Path) -> Iterator[Path]:
+def deaf() -> Iterator[None]:
+    """Have the threads and processes that are started meanwhile hear neither SIGINT nor SIGTERM; Windows has no such thing."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
     """Where a run lives until it is finished, held by one process at a time; it is removed unless it holds a checkpoint.
 
+    Args:
+        folder: of the finished run.
+        patience: seconds to wait for a process that holds it.
+
     Raises:
-        UserError: it cannot be written, or another process holds it.
+        Busy: another process holds it, or has just finished the run.
+        UserError: it cannot be written.
     """
     work = partial_folder(folder)
     made = [path for path in (work, *work.parents) if not path.exists()]
     try:
         work.mkdir(parents=True, exist_ok=True)
-        lock = (work / "lock").open("w")
+        lock = _lock(work, patience)
+    except Timeout as held:
+        advice = f", or was when its machine stopped: then delete {held.lock_file}" * held.lock_file.endswith("soft")
+        raise Busy(f"{work} is being trained by another process{advice}") from None
     except OSError as error:
+        if folder.exists():
+            raise Busy(f"{folder} was finished by another process just now; repeat the command") from None
         _remove_empty(made)
         raise UserError(f"{work} cannot be written: {error.strerror}; choose another --out") from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{work} is being trained by another process") from None
-        try:
             if folder.exists() or not (work / "lock").exists():
-                raise UserError(f"{folder} was finished by another process just now; repeat the command")
+                raise Busy(f"{folder} was finished by another process just now; repeat the command")
             yield work
         finally:
             if work.exists() and not (work / "checkpoint.pt").exists():
                 shutil.rmtree(work)
                 _remove_empty(made[1:])
+
+
+def _lock(work: Path, patience: float) -> AcquireReturnProxy:
+    """A lock on this folder, held; where the file system has none it is a file that says who holds it."""
+    with warnings.catch_warnings(action="ignore"):  # of a file system without locks
+        try:
+            return FileLock(work / "lock").acquire(patience)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, Timeout) or getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
+                raise
+            return SoftFileLock(work / "lock.soft").acquire(patience)
 
 
 def complete(work: Path, folder: Path) -> None:
@@ -236,7 +273,7 @@ def _sync(path: Path) -> None:
 
 def tidy(folder: Path) -> None:
     """Remove from a finished run what only the training needed."""
-    for name in ("checkpoint.pt", "checkpoint.pt.part", "lock"):
+    for name in ("checkpoint.pt", "checkpoint.pt.part", "lock", "lock.soft"):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -98,6 +98,8 @@ def fit(
     device: str = "auto",
     precision: str = "auto",
     deadline: float = math.inf,
+    stop: Callable[[], bool] = lambda: False,
+    patience: float = 0,
     checkpoint_seconds: float = 180.0,
     verbose: bool = True,
 ) -> Run:
@@ -110,13 +112,16 @@ def fit(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` (autocast), or `auto`: the checkpoint's, or bf16 where the hardware multiplies it faster.
         deadline: on the clock of `time.monotonic`; a checkpoint is written when it passes.
+        stop: asked between any two steps; a checkpoint is written when it says yes.
+        patience: seconds to wait for another process that trains the same run.
         checkpoint_seconds: largest time between two checkpoints; there is one at an epoch's end besides, unless saving would
             take more than a twentieth of the time since the last.
         verbose: print a line an epoch, and a bar within it on a terminal.
 
     Raises:
         UserError: the job, the data or the folder will not do, or the loss is no longer finite.
-        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by the deadline, Ctrl-C, SIGTERM; the same call continues.
+        Busy: another process trains this run.
+        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by deadline or `stop`, Ctrl-C, SIGTERM; the same call continues.
     """
     folder = Path(out) / job.folder
     target, kind = hardware(device, precision)
@@ -134,7 +139,11 @@ def fit(
         print(f"  {dataset.left_out}", flush=True)
     environment.set_up(target)
     gpus = [target] if target.type == "cuda" else []
-    with working_folder(folder) as work, interruptions(deadline) as interruption, fork_rng(gpus), ExitStack() as end:
+
+    def over() -> bool:
+        return time.monotonic() > deadline or stop()
+
+    with working_folder(folder, patience) as work, interruptions(over) as interruption, fork_rng(gpus), ExitStack() as end:
         end.callback(torch.set_num_threads, torch.get_num_threads())  # a training that is continued sets its own
         trainer = Trainer(job, dataset, target, kind, work)
         trainer.interruption, trainer.checkpoint_seconds, trainer.verbose = interruption, checkpoint_seconds, verbose
@@ -144,16 +153,16 @@ def fit(
             trainer.train()
         except Diverged as error:
             trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
-            if (stop := interruption()) and not isinstance(stop, OutOfTime):
+            if (asked := interruption()) and not isinstance(asked, OutOfTime):
                 print(f"  {error}", flush=True)
-                raise stop from None
+                raise asked from None
             raise
         trainer.finish(work)
         complete(work, folder)
-        stop = interruption()
+        asked = interruption()
     tidy(folder)
-    if stop and not isinstance(stop, OutOfTime):
-        raise stop
+    if asked and not isinstance(asked, OutOfTime):
+        raise asked
     return Run.load(folder)
 
 

@@ -18,7 +18,7 @@ def offline(monkeypatch, tmp_path):
     connect = socket.socket.connect
 
     def refuse(self, address):
-        if self.family != socket.AF_UNIX:
+        if self.family != socket.AF_UNIX and address[0] != "127.0.0.1":
             raise OSError("tests do not use the network")
         connect(self, address)
 

@@ -1,25 +1,16 @@
 """Study files, their order, and what a budget does."""
 
-import multiprocessing
+import math
 import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 import tomllib
-from contextlib import contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
-import torch
 
-from deepnets import checkpoint, recipes, study
+from deepnets import dispatch, recipes, study
 from deepnets.environment import working_folder
 from deepnets.errors import UserError
-from deepnets.runs import Run
 
 STUDIES = Path(__file__).parent.parent / "studies"
 GRID = """
@@ -53,23 +44,6 @@ def file(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text(GRID)
     return path
-
-
-@contextmanager
-def started(path):
-    """`deepnets study` in two processes of a group of its own, of which nothing stays."""
-    command = [sys.executable, "-m", "deepnets", "study", path]
-    command += ["--jobs", "2", "--out", path.parent / "out"]
-    how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen(command, **how) as process:
-        end = threading.Timer(1200, os.killpg, (process.pid, signal.SIGKILL))  # whatever hangs
-        end.start()
-        try:
-            yield process
-        finally:
-            end.cancel()
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_grid_crosses_its_axes_a_seed_of_everything_first(file):
@@ -189,6 +163,20 @@ def test_what_was_begun_is_not_called_not_started(file, tmp_path, clock):
     assert missing == [f"{jobs[0].folder}: not continued (0 s left)"]
 
 
+def test_thousands_of_runs_are_planned(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(GRID.split("[grid.resnet14]")[0].replace("[0, 1]", str(list(range(1500)))))
+    jobs = study.plan(path)
+    assert len({job.folder for job in jobs}) == len(jobs) == 6000
+
+
+def test_a_study_is_a_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(UserError, match="is not a file"):
+            study.plan(path)
+
+
 def test_one_divergence_does_not_stop_the_others(tmp_path):
     path = tmp_path / "study.toml"
     path.write_text(
@@ -210,86 +198,28 @@ learning_rate = 1e6
     assert "not finite" in missing[0]
 
 
-def test_runs_side_by_side_are_those_made_one_after_another(file, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(study, "cores", lambda: 2)  # so each has one thread, as this process has
-    jobs = study.plan(file)[:3]
-    single, _ = study.execute(jobs, tmp_path / "single", verbose=False, precision="fp32")
-    finished, missing = study.execute(jobs, tmp_path / "parallel", parallel=2, precision="fp32")
-    assert (len(finished), missing) == (3, [])
-    for run in single:
-        other = Run.load(tmp_path / "parallel" / run.path.relative_to(tmp_path / "single"))
-        assert other.history.drop(columns="seconds").equals(run.history.drop(columns="seconds"))
-        assert other.info["threads"] == run.info["threads"] == 1
-    assert "all may be by" in capsys.readouterr().out
-
-
-def test_a_study_goes_on_when_all_its_processes_end_at_once(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "wait", lambda sentinels, timeout: [one for one in sentinels if wait([one])])
-    finished, missing = study.execute(study.plan(file)[:3], tmp_path / "out", parallel=2)
-    assert (len(finished), missing) == (3, [])
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_runs_side_by_side_stop_at_checkpoints_when_asked(file, tmp_path, jobs):
-    """Whoever stops a study by signalling all its processes, as `timeout` and batch systems do, loses nothing."""
-    path = tmp_path / "long.toml"
-    networks = '["resnet8"]' if jobs == 1 else '["resnet8", "resnet14"]'
-    grid = file.read_text().replace("epochs = 2", "epochs = 10_000").replace('["resnet8", "resnet14"]', networks)
-    path.write_text(grid[: grid.index("[grid.resnet14]")].replace("[0, 1]", "[0]").replace('"plain", "tuned"', '"plain"'))
-    with started(path) as process:
-        while len(list((tmp_path / "out").rglob("checkpoint.pt"))) < jobs:
-            assert process.poll() is None
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGTERM)
-        _, error = process.communicate()
-    assert process.returncode == 143
-    assert "Traceback" not in error
-    partial = list((tmp_path / "out").rglob("*.partial"))
-    assert len(partial) == jobs
-    for work in partial:
-        with working_folder(work.with_suffix("")):  # nobody holds it any more
-            progress = checkpoint.load(work / "checkpoint.pt")["progress"]
-        assert progress["epoch"] < 10_000
-        assert progress["step"], "saved where it was asked to stop, not at the end of an epoch"
-
-
-def test_an_error_in_one_process_ends_the_others_and_is_told(file, tmp_path):
+def test_a_run_that_another_process_trains_does_not_stop_the_others(file, tmp_path):
     jobs = study.plan(file)[:2]
-    blocked = tmp_path / "out" / jobs[0].folder.parent
-    blocked.parent.mkdir(parents=True)
-    blocked.write_text("in the way")
-    with pytest.raises(UserError, match="cannot be written"):
-        study.execute([jobs[0], replace(jobs[1], recipe=replace(jobs[1].recipe, epochs=5000))], tmp_path / "out", parallel=2)
-
-
-def test_too_little_memory_in_one_process_is_told_in_one_line(file, tmp_path, monkeypatch):
-    def fail(*args):
-        raise MemoryError
-
-    monkeypatch.setattr(study, "_train", fail)
-    monkeypatch.setattr(signal, "signal", lambda *args: None)  # it would have this process hear no Ctrl-C
-    ours, theirs = multiprocessing.Pipe(duplex=False)
-    job = study.plan(file)[0]
-    study._work(theirs, torch.get_num_threads(), job, tmp_path, {})
-    with pytest.raises(UserError, match=r"digits/resnet8/plain/seed0: out of memory; take"):
-        raise ours.recv()
-
-
-def test_ctrl_c_while_processes_start_is_quiet(file):
-    with started(file) as process:
-        for number in (1, 2):  # between the two lines it starts the first process
-            assert process.stdout.readline().startswith(f"[{number}/9]")
-        os.killpg(process.pid, signal.SIGINT)
-        _, error = process.communicate()
-    assert (process.returncode, error) == (130, "\ninterrupted; the same command continues\n")
+    with working_folder(tmp_path / "out" / jobs[0].folder):
+        finished, missing = study.execute(jobs, tmp_path / "out", verbose=False, patience=0)
+    assert [run.info["model"] for run in finished] == [jobs[1].model]
+    assert [line.endswith("seed0.partial is being trained by another process") for line in missing] == [True]
 
 
 def test_expected_time_grows_with_the_work(file, tmp_path):
     jobs = study.plan(file)
-    finished, _ = study.execute(jobs[:1], tmp_path / "out", verbose=False)
-    assert study.expect_seconds(jobs[0], []) == 0
-    assert study.expect_seconds(jobs[0], finished) == pytest.approx(1.2 * finished[0].info["train_seconds"])
-    assert study.expect_seconds(jobs[1], finished) > 1.5 * study.expect_seconds(jobs[0], finished)
+    (run,), _ = study.execute(jobs[:1], tmp_path / "out", verbose=False)
+    progress = dispatch.Progress(jobs, tmp_path, math.inf, 1, "cpu")
+    assert progress.expected_seconds(jobs[0]) == 0
+    progress.note(jobs[0], run, "")
+    assert progress.expected_seconds(jobs[0]) == pytest.approx(1.2 * run.info["train_seconds"])
+    assert progress.expected_seconds(jobs[1]) > 1.5 * progress.expected_seconds(jobs[0])
+    slower = run.info | {"train_seconds": 3 * run.info["train_seconds"]}
+    for info in (slower, run.info):  # the slowest counts
+        progress.note(jobs[0], replace(run, info=info), "")
+    assert progress.expected_seconds(jobs[0]) == pytest.approx(3.6 * run.info["train_seconds"])
+    progress.note(jobs[0], replace(run, info=run.info | {"train_seconds": 1e9, "device": "another"}), "")
+    assert progress.expected_seconds(jobs[0]) < 1e6
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A training is a function of its job: not of interruptions, other random numbers, evaluations or earlier failures."""
 
+import errno
+import fcntl
 import io
 import json
 import math
@@ -483,6 +485,18 @@ def test_two_processes_do_not_train_the_same_run(job, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "train_step", meanwhile)
     assert fit(job(epochs=1, batch_size=60), tmp_path, **QUIET).info["epochs"] == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_the_file_system_has_no_locks_a_file_is_one(job, tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with environment.working_folder(tmp_path / job().folder), pytest.raises(UserError, match="by another process"):
+        fit(job(), tmp_path, **QUIET)
+    run = fit(job(), tmp_path, **QUIET)
+    assert not [path for path in run.path.iterdir() if "lock" in path.name]
 
 
 # --- checkpoints that are not what they seem

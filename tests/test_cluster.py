@@ -1,0 +1,210 @@
+"""Studies in several processes: they train what one trains, and nothing that dies or is asked to stop loses anything."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from types import SimpleNamespace
+
+import cloudpickle
+import numpy as np
+import pytest
+import torch
+from distributed import Client, Status
+
+import deepnets
+from deepnets import checkpoint, cluster, study
+from deepnets.environment import cores, working_folder
+from deepnets.errors import UserError
+from deepnets.training import Trainer
+
+CLUSTER = """
+from distributed import LocalCluster
+with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None, silence_logs=50) as cluster:
+    print(cluster.scheduler_address, flush=True)
+    input()
+"""
+STUDY = """
+[[grid]]
+networks = ["resnet8", "resnet14"]
+datasets = ["digits"]
+recipes = ["tuned"]
+seeds = [0]
+epochs = 10_000
+batch_size = 16
+limit = 60
+input_size = 16
+"""
+
+
+@contextmanager
+def process(*command, **options):
+    """A process in a group of its own, of which nothing stays."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | {"text": True}
+    with subprocess.Popen([sys.executable, *command], start_new_session=True, **pipes, **options) as started:
+        end = threading.Timer(600, os.killpg, (started.pid, signal.SIGKILL))  # whatever hangs
+        end.start()
+        try:
+            yield started
+        finally:
+            end.cancel()
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of a scheduler with two workers, in processes of their own; the last test that asks for it kills it."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import this file
+    with process("-c", CLUSTER) as started:
+        yield started.stdout.readline().strip()
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    (tmp_path / "short.toml").write_text(STUDY.replace("10_000", "2").replace("[0]", "[0, 1]"))
+    return study.plan(tmp_path / "short.toml")[:3]
+
+
+def kill_at_the_first_checkpoint(parent):
+    """In a worker: have it, or its `parent`, die as by SIGKILL when it has saved a training for the first time."""
+    save = Trainer.save
+
+    def save_and_die(self):
+        save(self)
+        os.kill(os.getppid() if parent else os.getpid(), signal.SIGKILL)
+
+    Trainer.save = save_and_die
+
+
+def same(run, other):
+    for name in ("model.safetensors", "logits.npy"):
+        assert (run.path / name).read_bytes() == (other.path / name).read_bytes()
+    assert run.history.drop(columns="seconds").equals(other.history.drop(columns="seconds"))
+    for name in ("test.npz", "views.npz"):
+        with np.load(run.path / name) as ours, np.load(other.path / name) as theirs:
+            assert {key: ours[key].tobytes() for key in ours} == {key: theirs[key].tobytes() for key in theirs}
+    measured = {"train_seconds", "images_per_second"}
+    assert {k: v for k, v in run.info.items() if k not in measured} == {
+        k: v for k, v in other.info.items() if k not in measured
+    }
+
+
+@pytest.fixture
+def alone(jobs, tmp_path):
+    """The runs of one process, with as many threads as each of two has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores() // 2))
+    yield study.execute(jobs, tmp_path / "alone", verbose=False, precision="fp32")[0]
+    torch.set_num_threads(before)
+
+
+@pytest.mark.xdist_group("cluster")
+def test_workers_at_an_address_of_which_one_dies_train_what_one_process_trains(jobs, alone, address, tmp_path, capsys):
+    with Client(address, set_as_default=False) as client:
+        before = client.run(os.getpid)
+        client.run(kill_at_the_first_checkpoint, parent=False, workers=[min(before)])
+    how = {"scheduler": address, "checkpoint_seconds": 0, "precision": "fp32"}
+    finished, missing = study.execute(jobs, tmp_path / "out", **how)
+    assert missing == []
+    with Client(address, set_as_default=False) as client:
+        assert len(set(client.run(os.getpid).values()) & set(before.values())) == 1
+    for run in alone:
+        same(run, next(other for other in finished if other.path.parts[-4:] == run.path.parts[-4:]))
+    assert address in capsys.readouterr().out
+    assert not list((tmp_path / "out").glob(".study-*"))
+
+    blocked = tmp_path / "blocked" / jobs[0].folder.parent
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("in the way")
+    endless = replace(jobs[1], recipe=replace(jobs[1].recipe, epochs=10_000))
+    with pytest.raises(UserError, match="cannot be written"):  # and the other one is stopped
+        study.execute([jobs[0], endless], tmp_path / "blocked", scheduler=address)
+
+
+@pytest.mark.xdist_group("cluster")
+def test_a_study_whose_scheduler_died_goes_on_with_the_next_call(jobs, alone, address, tmp_path):
+    with Client(address, set_as_default=False) as client:
+        client.run(kill_at_the_first_checkpoint, parent=True)
+    how = {"checkpoint_seconds": 0, "precision": "fp32"}
+    with pytest.raises(UserError, match="scheduler is gone"):
+        study.execute(jobs, tmp_path / "out", scheduler=address, **how)
+    assert list((tmp_path / "out").rglob("checkpoint.pt"))
+    torch.set_num_threads(max(1, cores() // 2))
+    for run, other in zip(alone, study.execute(jobs, tmp_path / "out", verbose=False, **how)[0], strict=True):
+        same(run, other)
+
+
+@pytest.fixture
+def started(tmp_path):
+    """`deepnets study --jobs 2` of two trainings that do not end."""
+    (tmp_path / "study.toml").write_text(STUDY)
+    command = ["study", tmp_path / "study.toml", "--jobs", "2", "--out", tmp_path / "out", "--precision", "fp32"]
+    with process("-m", "deepnets", *command) as running:
+        yield running
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_all_trainings_stop_at_a_checkpoint(started, tmp_path, number):
+    """A terminal and a batch system signal all processes of a group; SIGKILL is for the parent alone."""
+    found = []
+    while len(found) < 2:
+        assert started.poll() is None
+        time.sleep(0.02)
+        found = list((tmp_path / "out").rglob("checkpoint.pt"))
+    before = time.time()
+    (os.kill if number == signal.SIGKILL else os.killpg)(started.pid, number)
+    _, error = started.communicate()  # until no process has the pipes any more
+    assert started.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    assert "Traceback" not in error
+    for path in found:
+        assert path.stat().st_mtime >= before
+        with working_folder(path.parent.with_suffix("")):  # nobody holds it any more
+            assert 0 < checkpoint.load(path)["progress"]["epoch"] < 10_000
+
+
+def test_ctrl_c_while_processes_start_is_quiet(started, tmp_path):
+    while not (children := subprocess.run(["pgrep", "-P", str(started.pid)], stdout=subprocess.PIPE).stdout.split()):
+        time.sleep(0.02)
+    os.killpg(started.pid, signal.SIGINT)
+    _, error = started.communicate()
+    assert children
+    assert (started.returncode, error) == (130, "\ninterrupted; the same command continues\n")
+
+
+def test_a_worker_that_cannot_train_says_why(jobs, tmp_path, monkeypatch):
+    worker = SimpleNamespace(address="tcp://there:1", state=SimpleNamespace(nthreads=4))
+    monkeypatch.setattr(cluster, "get_worker", lambda: worker)
+    with pytest.raises(UserError, match="4 threads: start workers with --nthreads 1"):
+        cluster._work(jobs[0], tmp_path, {}, tmp_path, 1, "stop")
+    worker.state.nthreads = 1
+    with pytest.raises(UserError, match="does not see"):
+        cluster._work(jobs[0], tmp_path, {}, tmp_path / "marker", 1, "stop")
+
+    def fail(*_):
+        raise MemoryError
+
+    worker.status, worker.get_current_task, worker.state.tasks = Status.running, lambda: "task", {"task": None}
+    for name in ("get_client", "Event"):
+        monkeypatch.setattr(cluster, name, lambda *_: SimpleNamespace(wait=lambda: None))
+    monkeypatch.setattr(cluster, "train", fail)
+    with pytest.raises(UserError, match=r"digits/resnet8/tuned/seed0: out of memory; take"):
+        cluster._work(jobs[0], tmp_path, {}, tmp_path, 10_000, "stop")
+
+
+def test_where_nobody_answers_or_dask_is_not_there_is_one_line(jobs, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="no Dask scheduler answers at nowhere://1"):
+        study.execute(jobs, tmp_path / "out", scheduler="nowhere://1")
+    with pytest.raises(UserError, match="a --scheduler counts"):
+        study.execute(jobs, tmp_path / "out", scheduler="nowhere://1", parallel=2)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "deepnets.cluster")
+    monkeypatch.delattr(deepnets, "cluster")
+    with pytest.raises(UserError, match="need Dask; pip install"):
+        study.execute(jobs, tmp_path / "out", parallel=2)
+    assert study.execute(jobs[:1], tmp_path / "out", verbose=False)[1] == []
