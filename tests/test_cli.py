@@ -184,8 +184,8 @@ def test_what_is_made_of_a_checkouts_results_is_made_by_one_word(run, monkeypatc
     monkeypatch.setattr(report, "filled", lambda pages, blocks: asked.extend(map(str, pages)) or {})
     for name in ("runs_table", "study_table", "overview_table", "reported_table", "bench_table"):
         monkeypatch.setattr(report, name, lambda *found: "")
-    for name in ("write_runs", "write_study"):
-        monkeypatch.setattr(assets, name, lambda found, out, *more: asked.append(str(out)) or [])
+    for name in ("of_runs", "of_study"):
+        monkeypatch.setattr(assets, name, lambda found, out, *more: asked.append(str(out)) or {})
     monkeypatch.setattr(cli, "_bench_block", lambda path: asked.append(str(path)))
     assert run("report", "--out", "pictures")[0] == 0
     assert asked == ["results", "pictures"]
