@@ -1,7 +1,6 @@
 """What a training needs from the machine: a device, a folder of its own, notice of signals; and what a run says of it."""
 
 import ctypes
-import fcntl
 import math
 import os
 import platform
@@ -23,6 +22,11 @@ import torch
 from . import __version__, disk
 from .errors import UserError
 from .runs import partial_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 WORTH_IT = 1.2  # how many times as fast bf16 must be to be chosen
 
@@ -212,7 +216,8 @@ def working_folder(folder: Path) -> Iterator[Path]:
         raise UserError(f"{work} cannot be written: {error.strerror}; choose another --out") from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"{work} is being trained by another process") from None
         try:

@@ -445,6 +445,8 @@ class Trainer:
                 and all(alike(row, dict.fromkeys(runs.HISTORY, 0.0)) for row in history)
                 and all(alike([by["commit"], *by["versions"].values()], [""] * (1 + len(by["versions"]))) for by in made_by)
                 and all("torch" in by["versions"] for by in made_by)
+                and isinstance(made_by, list)
+                and len(made_by) > 0
                 and progress["epoch"] == len(history) <= self.recipe.epochs
                 and 0 <= progress["step"] <= self.batches
                 and 1 <= state["threads"] <= 4096
