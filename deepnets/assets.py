@@ -16,18 +16,13 @@ from .runs import Run
 DATASETS = ("digits", "mnist", "cifar10")
 
 
-def write_study(small: list[Run], out: Path, full: list[Run]) -> list[Path]:
-    """Write the pictures of the networks, the images, and a study's runs as PNG to `out`; returns their paths.
+def of_study(small: list[Run], out: Path, full: list[Run]) -> dict[Path, bytes]:
+    """Draw the pictures of the networks, the images, and a study's runs as PNG, by their paths in the folder `out`.
 
     The names of pictures of the runs on all images, `full`, begin with that, those of the `small` tier with nothing. Pictures
     of images need these; where a dataset is missing, what shows it is left as it is.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, figure in _pictures(small, full):
-        written.append(out / f"{name}.png")
-        figures.save(figure, written[-1], dpi=110)
-    return written
+    return {out / f"{name}.png": figures.encoded(figure, dpi=110) for name, figure in _pictures(small, full)}
 
 
 def _pictures(small: Sequence[Run], full: Sequence[Run]) -> Iterator[tuple[str, Figure]]:
@@ -41,7 +36,7 @@ def _pictures(small: Sequence[Run], full: Sequence[Run]) -> Iterator[tuple[str, 
     for prefix, part in (("", small), ("full-", full)):
         for dataset in dict.fromkeys(run.info["dataset"] for run in part):
             group = [run for run in part if run.info["dataset"] == dataset]
-            yield from ((f"{prefix}{dataset}-{name}", figure) for name, figure in _of_dataset(group, sets.get(dataset)))
+            yield from ((f"{prefix}{_stem(dataset)}-{name}", figure) for name, figure in _of_dataset(group, sets.get(dataset)))
 
 
 def _of_dataset(runs: list[Run], images: Dataset | None) -> Iterator[tuple[str, Figure]]:
@@ -79,17 +74,20 @@ def overview(sets: list[Dataset]) -> Figure:
     return figures.pictures(rows, names=names)
 
 
-def write_runs(runs: list[Run], out: Path) -> list[Path]:
-    """Learning curves and confusion matrices of runs, a picture of each for every dataset, as PNG in `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
+def of_runs(runs: list[Run], out: Path) -> dict[Path, bytes]:
+    """Learning curves and confusion matrices of runs, a picture of each for every dataset, as PNG, by their paths in `out`."""
+    drawn: dict[Path, bytes] = {}
     stems: set[str] = set()
     for tier, title in sorted({(run.info["tier"], run.info["dataset_title"]) for run in runs}):
         group = [run for run in runs if (run.info["tier"], run.info["dataset_title"]) == (tier, title)]
-        stem = re.sub(r"\W+", "-", f"{tier} {title}".lower()).strip("-")
+        stem = _stem(f"{tier} {title}")
         stem = next(s for n in count(1) if (s := f"{stem}-{n}" if n > 1 else stem) not in stems)  # "my photos", "my-photos"
         stems.add(stem)
         for name, draw in (("curves", figures.curves), ("confusion", figures.confusions)):
-            paths.append(out / f"{stem}-{name}.png")
-            figures.save(draw(group), paths[-1])
-    return paths
+            drawn[out / f"{stem}-{name}.png"] = figures.encoded(draw(group))
+    return drawn
+
+
+def _stem(text: str) -> str:
+    """A text as a part of a file's name."""
+    return re.sub(r"\W+", "-", text.lower()).strip("-")

@@ -11,13 +11,13 @@ FILE = SOURCES / "counts.json"
 
 def entries() -> list[dict[str, Any]]:
     """A dict a network: its `name`, `parameters` and `macs` (multiply-adds of one image) at 10 classes, RGB, 64x64."""
-    stored = json.loads(FILE.read_text())
+    stored = json.loads(FILE.read_text(encoding="utf-8"))
     return stored["networks"] if stored["sources"] == _digest() else _count()
 
 
 def write() -> None:
     """Count anew and write the file."""
-    FILE.write_text(json.dumps({"sources": _digest(), "networks": _count()}, indent=1) + "\n")
+    FILE.write_text(json.dumps({"sources": _digest(), "networks": _count()}, indent=1) + "\n", encoding="utf-8")
 
 
 def _count() -> list[dict[str, Any]]:

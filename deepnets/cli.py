@@ -199,7 +199,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from . import analysis, assets, catalogue, report, runs
+    from . import analysis, assets, catalogue, disk, report, runs
 
     if not any((args.dir, args.out, args.tiers, args.readme, args.bench, args.paper)):
         for line in CHECKOUT:
@@ -233,17 +233,15 @@ def _report(args: argparse.Namespace) -> None:
         if args.bench:
             blocks["bench"] = _bench_block(args.bench)
         pages = report.filled(args.readme, blocks)  # a mistake in a file is found before anything is written
-    written = assets.write_runs(found, out) + (assets.write_study(small, out, full) if args.tiers else [])
-    for page, text in pages.items():
-        page.write_text(text)
-    print(*written, *pages, sep="\n")
+    pictures = assets.of_runs(found, out) | (assets.of_study(small, out, full) if args.tiers else {})
+    print(*disk.write_all(pictures | {page: text.encode(errors="backslashreplace") for page, text in pages.items()}), sep="\n")
 
 
 def _bench_block(path: Path) -> str:
-    from . import report
+    from . import disk, report
 
     try:
-        return report.bench_table(json.loads(path.read_text()))
+        return report.bench_table(disk.read_json(path))
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{path} is not what 'deepnets bench --json' prints") from None
 
@@ -263,6 +261,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0; 1 for a study that is not finished, a run whose weights do not confirm it, or
     output that nobody reads on; 2 for a mistake; 130 for Ctrl-C. SIGTERM stops a training with 143.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, open till the end
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal has no letters for must not end a training
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -270,17 +271,26 @@ def main(arguments: list[str] | None = None) -> int:
         args = _parser().parse_args(arguments)
         with lack_of_memory_told():
             code = args.command(args) or 0
-        sys.stdout.flush()  # a closed pipe shows here, and not after the end
+        sys.stdout.flush()  # a closed pipe or a full disk shows here, and not after the end
         return code
     except UserError as error:
         print(f"deepnets: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush would complain
+        _give_up_output()
         return 1
     except OSError as error:
         print(f"deepnets: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        _give_up_output()
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues", file=sys.stderr)
         return 130
+
+
+def _give_up_output() -> None:
+    """Let what cannot be written go nowhere, or Python's last flush would complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
 
-from . import __version__
+from . import __version__, disk
 from .errors import UserError
 from .runs import partial_folder
 
@@ -170,7 +170,9 @@ class Busy(UserError):
 
 @contextmanager
 def interruptions(over: Callable[[], bool]) -> Iterator[Callable[[], BaseException | None]]:
-    """Collect SIGINT and SIGTERM instead of letting them tear a step; a second one acts as it always does.
+    """Collect SIGINT, SIGTERM and SIGHUP instead of letting them tear a step; a second one acts as it always does.
+
+    SIGHUP, which Windows lacks, says that the terminal was closed; `nohup` has it ignored, and so it stays.
 
     Off the main thread, where Python allows no handlers, signals act as they always do.
 
@@ -188,7 +190,10 @@ def interruptions(over: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
         signal.signal(number, previous[number])
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             previous[number] = signal.signal(number, note)
     try:
         yield lambda: caught[0] if caught else OutOfTime() if over() else None
@@ -258,23 +263,17 @@ def _lock(work: Path, patience: float) -> AcquireReturnProxy:
 
 
 def complete(work: Path, folder: Path) -> None:
-    """Give a finished run its place; what is in it is on the disk before, so that a power cut takes nothing back."""
-    for path in (*work.iterdir(), work):
-        _sync(path)
+    """Give a finished run its place; `disk` has written it, so that a power cut takes nothing back."""
+    disk.sync_folder(work)
     work.rename(folder)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
+    disk.sync_folder(folder.parent)
 
 
 def tidy(folder: Path) -> None:
-    """Remove from a finished run what only the training needed."""
+    """Remove from a finished run what only the training needed, where that can be: a finished run may be read-only."""
     for name in ("checkpoint.pt", "checkpoint.pt.part", "lock", "lock.soft"):
-        (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _remove_empty(folders: list[Path]) -> None:

@@ -10,19 +10,22 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from cycler import cycler
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
-from . import metrics
+from . import disk, metrics
 from .runs import CORRUPTIONS, Run
 
 TRAIN, VALIDATION = sns.color_palette("colorblind", 2)
 SECOND, WRONG = sns.color_palette("colorblind", 4)[2:]
-STYLE: dict[Any, Any] = {
+# Whatever a person's matplotlibrc says, the pictures are the same; and a class called $x$ is no formula.
+DEFAULTS = {name: value for name, value in rcParamsDefault.items() if not name.startswith("backend")}
+STYLE: dict[Any, Any] = DEFAULTS | {
+    "text.parse_math": False,
     "font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.3,
     "lines.linewidth": 1.4, "pdf.fonttype": 42, "axes.prop_cycle": cycler(color=sns.color_palette("colorblind")),
 }  # fmt: skip
@@ -41,18 +44,26 @@ def colours(networks: Sequence[str]) -> list[Any]:
 
 
 def save(figure: Figure, file: Path | BinaryIO, dpi: int = 150) -> None:
-    """Write a `figure` at `dpi` dots an inch to a `file`, as its suffix says or as PNG: no date, hence the same bytes."""
-    kind = file.suffix[1:] if isinstance(file, Path) else "png"
+    """Write a `figure` at `dpi` dots an inch to a `file`, as its suffix says or as PNG."""
+    content = encoded(figure, dpi, file.suffix[1:] if isinstance(file, Path) else "png")
+    if isinstance(file, Path):
+        disk.write(file, content)
+    else:
+        file.write(content)
+
+
+def encoded(figure: Figure, dpi: int = 150, kind: str = "png") -> bytes:
+    """The content of a file of that `kind` that shows a `figure` at `dpi` dots an inch: no date, hence the same bytes."""
+    drawn, smaller = io.BytesIO(), io.BytesIO()
     with rc_context(STYLE):
-        if kind != "png":
-            figure.savefig(file, format=kind, dpi=dpi, metadata={"CreationDate": None})
-            return
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png", dpi=dpi)
+        figure.savefig(drawn, format=kind, dpi=dpi, metadata=None if kind == "png" else {"CreationDate": None})
+    if kind != "png":
+        return drawn.getvalue()
     picture = Image.open(drawn).convert("RGB")
     if not any(ax.images for ax in figure.axes):  # lines and letters do with few colours, at a third of the size
         picture = picture.quantize(256, dither=Image.Dither.NONE)
-    picture.save(file, "PNG", optimize=True)
+    picture.save(smaller, "PNG", optimize=True)
+    return smaller.getvalue()
 
 
 def log_scale(ax: Axes, subs: Sequence[float] = (1, 2, 5)) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import analysis, figures, metrics, paper_figures
+from . import analysis, disk, figures, metrics, paper_figures
 from .analysis import NETWORKS, PLAIN, TUNED
 from .errors import UserError
 from .paper_figures import of_networks
@@ -33,21 +33,18 @@ def write(
         UserError: the runs are of several tiers or settings, or of no dataset that the paper speaks of.
     """
     runs, small = _alike(runs), _alike(small)
-    out.mkdir(parents=True, exist_ok=True)
     found = numbers(runs) | {f"small/{key}": value for key, value in numbers(small).items()}
     found |= {f"models/{name}/macs": f"{form(name)['macs'] / 1e6:,.1f}" for name in FORMS}
     found |= _outside_tiers(control, compression)
     macros = "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in sorted(found.items()))
     texts = {"numbers": macros} | {name: table(runs) for name, table in TABLES.items()}
     texts |= {name: table(small) for name, table in TABLES_OF_SMALL.items()}
-    paths = []
-    for name, text in texts.items():
-        paths.append(out / f"{name}.tex")
-        paths[-1].write_text(f"% made by 'deepnets report --paper', do not edit\n{text}")
-    for name, draw in paper_figures.FIGURES.items():
-        paths.append(out / f"{name}.pdf")
-        figures.save(draw(runs), paths[-1])
-    return paths
+    head = "% made by 'deepnets report --paper', do not edit\n"
+    files = {out / f"{name}.tex": f"{head}{text}".encode() for name, text in texts.items()}
+    pictures = paper_figures.FIGURES
+    return disk.write_all(
+        files | {out / f"{name}.pdf": figures.encoded(draw(runs), kind="pdf") for name, draw in pictures.items()}
+    )
 
 
 def _outside_tiers(control: Sequence[Run], compression: Sequence[Run]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from . import data, digit, models, transforms
+from . import checkpoint, data, digit, models, transforms
 from .environment import hardware, set_up
 from .errors import UserError
 from .models import Network
@@ -32,9 +32,29 @@ def load_network(run: Run) -> Network:
         raise UserError(f"{run.path} has no weights (model.safetensors); train it again with another --out")
     if weights_sha256(run.path) != info.get("weights_sha256"):
         raise UserError(f"{path} is damaged, or another network's: its hash is not the one in run.json")
-    network = models.create(info["model"], len(info["classes"]), info["in_channels"], **info["options"])
-    network.load_state_dict(load_file(path))
+    shape = (len(info["classes"]), info["in_channels"])
+    blueprint = models.blueprint(info["model"], *shape, **info["options"])
+    models.multiply_adds(blueprint, info["input_size"], info["in_channels"])  # raises UserError if the images are too small
+    weights = _weights(path, blueprint.state_dict())
+    network = models.create(info["model"], *shape, **info["options"])
+    network.load_state_dict(weights)
     return network.eval()
+
+
+def _weights(path: Path, wanted: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those of a file, if they have the names, shapes and types of what is `wanted`, and are finite; else raises UserError."""
+    strange = UserError(
+        f"{path} does not hold the weights of the network that run.json names; train it again with another --out"
+    )
+    if path.stat().st_size > sum(values.nbytes for values in wanted.values()) + (1 << 24):
+        raise strange
+    try:
+        found = load_file(path)
+    except Exception:  # no safetensors at all
+        raise strange from None
+    if not checkpoint.alike(found, wanted) or not all(values.isfinite().all() for values in found.values()):
+        raise strange
+    return found
 
 
 def evaluate(run: Run, *, dataset: str | None = None, device: str = "auto", precision: str = "auto") -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from . import analysis
+from . import analysis, disk
 from .errors import UserError
 from .runs import CORRUPTIONS, Run, short_title
 
@@ -333,7 +333,7 @@ def filled(paths: list[Path], blocks: dict[str, str]) -> dict[Path, str]:
         UserError: no file has such comments, or one is no text.
     """
     try:
-        texts = {path: path.read_text() for path in paths}
+        texts = {path: disk.read(path, 1 << 26).decode().replace("\r\n", "\n") for path in paths}
     except UnicodeDecodeError:
         raise UserError(f"one of {', '.join(map(str, paths))} is no text") from None
     for name, block in blocks.items():

@@ -1,8 +1,11 @@
 """A run: what one training leaves on disk. Analysis reads runs and nothing else; no dataset and no GPU is needed."""
 
 import hashlib
+import io
 import json
+import reprlib
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,18 +15,71 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
 
+from . import disk
 from .errors import UserError
 
-INFO = (
-    "tier", "model", "options", "dataset", "dataset_title", "data_sha256", "split_sha256", "classes", "recipe", "seed",
-    "epochs", "train_images", "validation_images", "limit", "input_size", "in_channels", "image_side", "mean", "std",
-    "parameters", "macs", "test_correct", "test_total", "test_nll", "test_brier", "test_ece", "temperature",
-    "test_nll_calibrated", "test_ece_calibrated", "robustness",
-    "train_seconds", "images_per_second", "device", "precision", "threads", "versions", "commit", "warnings",
-)  # fmt: skip
 CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
+LARGEST = 1 << 28  # bytes of a run's predictions
 LOWEST = 25.0  # nats: a log-probability below -25 is stored as -25
+# Type and shape of the arrays in `views.npz`; -1 stands for the test images, 0 for any number.
+VIEWS: dict[str, tuple[Any, ...]] = {
+    "pca_levels": ("u", -1, 2), "pca_range": ("f", 2, 2), "pca_share": ("f", 2), "filters_levels": ("u", 0, 0, 0, 0),
+    "filters_range": ("f", 2), "cam_levels": ("u", 0, 0, 0), "cam_range": ("f", 2), "cam_stage": ("U",),
+}  # fmt: skip
 HISTORY = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+
+def _whole(low: int, high: int) -> Rule:
+    return f"a whole number from {low:,} to {high:,}", lambda value: type(value) is int and low <= value <= high
+
+
+def _number(low: float, high: float) -> Rule:
+    return f"a number from {low:g} to {high:g}", lambda value: type(value) in (int, float) and low <= value <= high
+
+
+def _list(what: str, rule: Rule, low: int = 0, high: int = 65_536) -> Rule:
+    return f"a list of {what}", lambda value: isinstance(value, list) and low <= len(value) <= high and all(map(rule[1], value))
+
+
+def _table(what: str, rules: dict[str, Rule], others: Rule | None = None) -> Rule:
+    """A table with the keys of `rules`; what it has besides is as `others` say, and else anything."""
+
+    def fits(value: Any) -> bool:
+        if not isinstance(value, dict) or rules.keys() - value.keys():
+            return False
+        rest = [value[key] for key in value.keys() - rules.keys()] if others else []
+        return all(rules[key][1](value[key]) for key in rules) and all(others[1](item) for item in rest if others)
+
+    return f"a table of {what}", fits
+
+
+TEXT: Rule = "a text", lambda value: isinstance(value, str)
+PLAIN: Rule = "plain", lambda value: isinstance(value, str | bool) or _number(-1e6, 1e6)[1](value)
+MANY = 10_000_000  # images
+SECONDS = _number(0, 1e12)
+NATS = _number(0, 1e6)
+SHARE = _number(0, 1)
+COUNT = _whole(0, 10**15)
+# What `run.json` says, and what of it can be true.
+INFO: dict[str, Rule] = {
+    "tier": TEXT, "model": TEXT, "options": _table("options", {}, PLAIN), "dataset": TEXT, "dataset_title": TEXT,
+    "data_sha256": TEXT, "split_sha256": TEXT, "classes": _list("two classes or more", TEXT, 2),
+    "recipe": _table(
+        "a recipe's fields", {"name": TEXT, "learning_rate": _number(0, 1e6), "batch_size": _whole(1, MANY), "flip_test": PLAIN}
+    ),
+    "seed": _whole(0, 2**32 - 1), "epochs": _whole(1, 1_000_000), "train_images": _whole(1, MANY),
+    "validation_images": _whole(1, MANY), "limit": ("a whole number or null", lambda v: v is None or _whole(1, MANY)[1](v)),
+    "input_size": _whole(8, 1024), "in_channels": _whole(1, 4), "image_side": _whole(1, 16_384),
+    "mean": _list("shares, one a channel", SHARE, 1, 4), "std": _list("shares, one a channel", _number(1e-9, 1), 1, 4),
+    "parameters": COUNT, "macs": COUNT, "test_correct": _whole(0, MANY), "test_total": _whole(1, MANY),
+    "test_nll": NATS, "test_brier": _number(0, 2), "test_ece": SHARE, "temperature": _number(0.01, 100),
+    "test_nll_calibrated": NATS, "test_ece_calibrated": SHARE,
+    "robustness": _table("counts of images", {name: _whole(0, MANY) for name in ("images", "clean", *CORRUPTIONS)}),
+    "train_seconds": SECONDS, "images_per_second": SECONDS, "device": TEXT, "precision": TEXT, "threads": _whole(1, 65_536),
+    "versions": _table("versions", {}, TEXT), "commit": TEXT, "warnings": _list("texts", TEXT),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,17 +102,22 @@ class Run:
             UserError: the folder is no run, or a damaged one.
         """
         path = Path(path)
-        try:
-            info = json.loads((path / "run.json").read_text())
-        except OSError:
-            raise UserError(f"{path} is not a run: it has no run.json") from None
-        except ValueError:
-            raise UserError(f"{path / 'run.json'} is damaged: it is not JSON") from None
-        missing = [key for key in INFO if not isinstance(info, dict) or key not in info]
-        if missing:
-            raise UserError(f"{path / 'run.json'} is not a run's: {missing[0]!r} is missing")
-        if not isinstance(info["recipe"], dict):
-            raise UserError(f"{path / 'run.json'} is not a run's: its recipe is no table")
+        file = path / "run.json"
+        if not file.is_file():
+            raise UserError(f"{path} is not a run: it has no run.json")
+        info = disk.read_json(file)
+        if not isinstance(info, dict):
+            raise UserError(f"{file} is not a run's: it holds no table")
+        for key, (what, fits) in INFO.items():
+            if key not in info:
+                raise UserError(f"{file} is not a run's: {key!r} is missing")
+            if not fits(info[key]):
+                raise UserError(f"{file} is not a run's: {key} is {reprlib.repr(info[key])}, not {what}")
+        tested, right = info["robustness"]["images"], (info["robustness"][name] for name in ("clean", *CORRUPTIONS))
+        if info["test_correct"] > info["test_total"] or not 1 <= tested <= info["test_total"] or max(right) > tested:
+            raise UserError(f"{file} is not a run's: more images are right than there are")
+        if not len(info["mean"]) == len(info["std"]) == info["in_channels"]:
+            raise UserError(f"{file} is not a run's: mean and std are not of {info['in_channels']} channels")
         return cls(path, info)
 
     @property
@@ -82,10 +143,14 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row an epoch, the columns of `HISTORY`; losses are means over images, in nats; accuracies are shares."""
+        file = self.path / "history.csv"
         try:
-            return pd.read_csv(self.path / "history.csv")[list(HISTORY)]
-        except (OSError, ValueError, KeyError):
-            raise UserError(f"{self.path / 'history.csv'} is missing or damaged") from None
+            table = pd.read_csv(io.BytesIO(disk.read(file, 1 << 28)))[list(HISTORY)].astype(float)
+        except (UserError, ValueError, KeyError):
+            raise UserError(f"{file} is missing or damaged") from None
+        if len(table) != self.info["epochs"] or not np.isfinite(table).to_numpy().all():
+            raise UserError(f"{file} is not this run's: it has not a row of numbers for each of {self.info['epochs']} epochs")
+        return table.astype({"epoch": int})
 
     @cached_property
     def test(self) -> dict[str, np.ndarray]:
@@ -94,30 +159,49 @@ class Run:
         `labels` (N,), `predicted` (N,); `log_probabilities` and `probabilities` (N, classes), as 256 levels keep them; and, by
         the name of each corruption, whether the image so corrupted is predicted right (N,), bool.
         """
-        stored = self._arrays("test.npz")
-        try:
-            found = {"labels": stored["labels"].astype(int)}
-            if "doubt_levels" in stored:  # runs of the earlier study
-                found |= {
-                    "predicted": stored["predicted"].astype(int),
-                    "probabilities": 1 - (stored["doubt_levels"] / 255) ** 2,
-                }
-            else:
-                found["log_probabilities"] = restored(stored["levels"])
-                found["predicted"] = found["log_probabilities"].argmax(1)
-                found["probabilities"] = np.exp(found["log_probabilities"])
-                for name in CORRUPTIONS:
-                    found[name] = np.unpackbits(stored[name], count=len(found["labels"])).astype(bool)
-        except KeyError as error:
-            raise UserError(f"{self.path / 'test.npz'} lacks {error}") from None
-        if any(len(values) != self.info["test_total"] for values in found.values()):
-            raise UserError(f"{self.path / 'test.npz'} is not this run's: it has not {self.info['test_total']} images")
+        file, images, classes = self.path / "test.npz", self.info["test_total"], len(self.info["classes"])
+        stored = disk.read_arrays(file, min(images * (classes + 32) + (1 << 16), LARGEST))
+
+        def known(name: str, below: int, *shape: int) -> np.ndarray:
+            """The array of that name, of whole numbers `below` so many."""
+            if name not in stored:
+                raise UserError(f"{file} lacks {name!r}")
+            values = stored[name]
+            if values.shape[:1] != shape[:1]:
+                raise UserError(f"{file} is not this run's: it has not {images} images")
+            if values.shape != shape or values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= below:
+                raise UserError(f"{file} is not this run's: its {name!r} are not of {classes} classes")
+            return values
+
+        found = {"labels": known("labels", classes, images).astype(int)}
+        if "doubt_levels" in stored:  # runs of the earlier study
+            doubt = known("doubt_levels", 256, images, classes)
+            predicted = known("predicted", classes, images).astype(int)
+            return found | {"predicted": predicted, "probabilities": 1 - (doubt / 255) ** 2}
+        found["log_probabilities"] = restored(known("levels", 256, images, classes))
+        found["predicted"] = found["log_probabilities"].argmax(1)
+        found["probabilities"] = np.exp(found["log_probabilities"])
+        for name in CORRUPTIONS:
+            packed = known(name, 256, -(-images // 8)).astype(np.uint8)
+            found[name] = np.unpackbits(packed, count=images).astype(bool)
         return found
 
     @cached_property
     def views(self) -> dict[str, np.ndarray]:
         """What only the weights could show, see `views.compute`."""
-        return self._arrays("views.npz")
+        file, images = self.path / "views.npz", self.info["test_total"]
+        found = disk.read_arrays(file, 2 * images + (1 << 24))
+        for name, (kind, *shape) in VIEWS.items():
+            wanted = [images if side == -1 else side for side in shape]
+            if name not in found:
+                raise UserError(f"{file} lacks {name!r}")
+            values = found[name]
+            fits = len(values.shape) == len(wanted) and all(s in (0, t) for s, t in zip(wanted, values.shape, strict=True))
+            if values.dtype.kind != kind or not values.size or not fits:
+                raise UserError(f"{file} is not this run's: its {name!r} are of another shape or type")
+        if not all(np.isfinite(found[f"{name}_range"]).all() for name in ("pca", "filters", "cam")):
+            raise UserError(f"{file} is not a run's: not all of its numbers are finite")
+        return found
 
     def view(self, name: str) -> np.ndarray:
         """The `pca`, `filters` or `cam` values that `views.quantise` stored in 256 levels."""
@@ -128,13 +212,6 @@ class Run:
     def correct(self) -> np.ndarray:
         """Whether each test image was predicted right (N,), bool."""
         return self.test["labels"] == self.test["predicted"]
-
-    def _arrays(self, name: str) -> dict[str, np.ndarray]:
-        try:
-            with (self.path / name).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                return dict(stored)
-        except Exception:  # a damaged archive fails in a dozen ways
-            raise UserError(f"{self.path / name} is missing or damaged") from None
 
 
 def find(root: str | Path) -> list[Run]:
@@ -213,12 +290,10 @@ def write(
         right: by the name of each corruption, whether the image so corrupted is predicted right (N,), bool.
         views: see `views.compute`.
     """
-    pd.DataFrame(history, columns=list(HISTORY)).to_csv(folder / "history.csv", index=False, float_format="%.6g")
+    table = pd.DataFrame(history, columns=list(HISTORY)).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    disk.write(folder / "history.csv", table.encode())
     small = np.uint8 if levels.shape[1] <= 256 else np.uint16
     arrays = {"labels": labels.astype(small), "levels": levels} | {name: np.packbits(right[name]) for name in CORRUPTIONS}
-    with zipfile.ZipFile(folder / "test.npz", "w", zipfile.ZIP_LZMA) as archive:  # a tenth smaller than NumPy's own
-        for name, values in arrays.items():
-            with archive.open(f"{name}.npy", "w") as file:
-                np.lib.format.write_array(file, values, allow_pickle=False)
-    np.savez_compressed(folder / "views.npz", **views)  # type: ignore[arg-type]
-    (folder / "run.json").write_text(json.dumps(info, indent=1) + "\n")
+    disk.write(folder / "test.npz", disk.packed(arrays, zipfile.ZIP_LZMA))  # a tenth smaller than NumPy's own
+    disk.write(folder / "views.npz", disk.packed(views, zipfile.ZIP_DEFLATED))
+    disk.write(folder / "run.json", f"{json.dumps(info, indent=1)}\n".encode())

@@ -5,26 +5,27 @@ less, nor other uses of random numbers, nor an interruption changes what comes o
 """
 
 import copy
+import io
 import json
 import math
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as packed_weights
 from scipy.special import log_softmax
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.random import fork_rng
 from tqdm import tqdm
 
-from . import checkpoint, corruptions, data, environment, metrics, models, runs, transforms, views
+from . import checkpoint, corruptions, data, disk, environment, metrics, models, runs, transforms, views
 from .environment import OutOfTime, complete, hardware, interruptions, tidy, working_folder
 from .errors import UserError
 from .recipes import Recipe
@@ -133,6 +134,8 @@ def fit(
         _check_same(folder, run.info, ours)
         tidy(folder)
         return run
+    if folder.exists() or folder.is_symlink():  # a link that leads nowhere, say
+        raise UserError(f"{folder} is in the way and is no folder; remove it or choose another --out")
     models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
     dataset = data.load(job.dataset, download=download, size=job.input_size)
     if dataset.left_out and verbose:
@@ -254,7 +257,9 @@ class Trainer:
         batches = order.to(self.device).tensor_split(self.batches)  # sizes differ by one at most: none is a single image
         left = batches[self.step :]
         self.good_steps = torch.tensor(self.step, device=self.device)
-        watched = self.verbose and (sys.stdout.isatty() or "ipykernel" in sys.modules)  # a notebook rewrites a line, too
+        watched = self.verbose and (
+            "ipykernel" in sys.modules or bool(sys.stdout and sys.stdout.isatty())
+        )  # a notebook rewrites a line, too
         for batch in tqdm(left, f"epoch {self.epoch + 1}", leave=False, disable=not watched, file=sys.stdout, mininterval=0.5):
             start = time.perf_counter()
             self.train_step(batch)
@@ -358,7 +363,8 @@ class Trainer:
         shares = f"accuracy {100 * row['train_accuracy']:5.1f} / {100 * row['val_accuracy']:5.1f} %"
         speed = f"{len(self.train_set) / self.sums['seconds']:5.0f} images/s  {left // 60}:{left % 60:02} left"
         rate = f"rate {row['learning_rate']:.2g}"
-        print(f"  epoch {row['epoch']:3}/{self.recipe.epochs}  {losses}  {shares}  {rate}  {speed}", flush=True)
+        with suppress(OSError):  # of a terminal that is gone or a full disk; a training does not end for a line
+            print(f"  epoch {row['epoch']:3}/{self.recipe.epochs}  {losses}  {shares}  {rate}  {speed}", flush=True)
 
     def diverged(self, what: str) -> Diverged:
         """The error that says where it happened."""
@@ -413,18 +419,53 @@ class Trainer:
         """
         if not self.checkpoint.exists():
             return
-        state = checkpoint.load(self.checkpoint)
-        self.precision = state["identity"]["precision"] if any_precision else self.precision
+        state = checkpoint.load(self.checkpoint, most=16 * self.parameters + 2**26)  # weights, their average and momentum
+        strange = UserError(f"{self.checkpoint} does not hold the state of a training; delete it to start again")
+        if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
+            raise strange
+        if any_precision and state["identity"].get("precision") in ("fp32", "bf16"):
+            self.precision = state["identity"]["precision"]
         _check_same(self.checkpoint, state["identity"], self.identity())
+        if not self.fits(state):
+            raise strange
         self.network.load_state_dict(state["network"])
         self.evaluated.load_state_dict(state["evaluated"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        saved, groups = state["optimizer"], self.optimizer.state_dict()["param_groups"]
+        for group, other in zip(groups, saved["param_groups"], strict=True):
+            group["lr"] = other["lr"]  # the rest is the recipe's
+        self.optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
         torch.set_num_threads(state["threads"])  # other threads add in another order
         self.made_by = [by for by in state["made_by"] if by not in self.made_by] + self.made_by
         for key, value in state["progress"].items():
             setattr(self, key, value)
         if self.verbose:
             print(f"  continuing from epoch {self.epoch + 1}, step {self.step + 1}", flush=True)
+
+    def fits(self, state: dict[str, Any]) -> bool:
+        """Whether the `state` in a checkpoint is of the form of this training's."""
+        known, alike = self.state(), checkpoint.alike
+        parameters = [values for group in self.optimizer.param_groups for values in group["params"]]
+        try:
+            progress, optimizer, made_by = state["progress"], state["optimizer"], state["made_by"]
+            history = progress["history"]
+            moments = [(number, *pair) for number, kept in optimizer["state"].items() for pair in kept.items()]
+            return (
+                all(alike(state[key], known[key]) for key in ("network", "evaluated", "threads"))
+                and alike([group["lr"] for group in optimizer["param_groups"]], [0.0] * len(self.optimizer.param_groups))
+                and all(name == "momentum_buffer" and alike(values, parameters[k]) for k, name, values in moments)
+                and progress.keys() == known["progress"].keys()
+                and all(alike(progress[key], known["progress"][key]) for key in ("epoch", "step", "sums"))
+                and all(alike(row, dict.fromkeys(runs.HISTORY, 0.0)) for row in history)
+                and all(alike([by["commit"], *by["versions"].values()], [""] * (1 + len(by["versions"]))) for by in made_by)
+                and all("torch" in by["versions"] for by in made_by)
+                and isinstance(made_by, list)
+                and len(made_by) > 0
+                and progress["epoch"] == len(history) <= self.recipe.epochs
+                and 0 <= progress["step"] <= self.batches
+                and 1 <= state["threads"] <= 4096
+            )
+        except Exception:  # something else may lack, or be, anything
+            return False
 
     def finish(self, folder: Path) -> None:
         """Look at the test set, once, and write the run to `folder`."""
@@ -435,9 +476,11 @@ class Trainer:
         classes, first = np.unique(labels.numpy(), return_index=True)
         samples = self.transform(self.dataset.test[first[:10]].images.to(self.device))
         seen = views.compute(self.evaluated, features, samples, classes[:10].tolist())
-        np.save(folder / "logits.npy", test_logits)
+        logits = io.BytesIO()
+        np.save(logits, test_logits)
+        disk.write(folder / "logits.npy", logits.getbuffer())
         weights = {name: value.cpu().contiguous() for name, value in self.evaluated.state_dict().items()}
-        save_file(weights, folder / "model.safetensors")
+        disk.write(folder / "model.safetensors", packed_weights(weights))
         temperature = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
         levels = runs.levels(log_softmax(test_logits, axis=1))
         figures = metrics.summary(runs.restored(levels), labels.numpy(), temperature)  # those of the predictions that are kept

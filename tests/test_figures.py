@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deepnets import analysis, assets, data, drawings, figures, metrics, models, runs
+from deepnets import analysis, assets, data, disk, drawings, figures, metrics, models, runs
 from deepnets.training import fit
 
 
@@ -227,9 +227,9 @@ def test_cost_is_held_against_the_error_and_one_seed_is_hollow():
 
 def test_the_readmes_pictures_are_of_every_network_and_dataset(pair, tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "nowhere"))  # the digits come with scikit-learn
-    names = {path.stem for path in assets.write_study(pair, tmp_path / "out", [])}
+    names = {path.stem for path in disk.write_all(assets.of_study(pair, tmp_path / "out", []))}
     networks = {f"network-{name}" for name in assets.NETWORKS}
     assert names == networks | {f"digits-{what}" for what in ("curves", "accuracy", "confusion", "predictions")}
     elsewhere = [runs.Run(run.path, run.info | {"data_sha256": "of other images with the same labels"}) for run in pair]
-    assert "digits-predictions" not in {path.stem for path in assets.write_study(elsewhere, tmp_path / "out", [])}
+    assert "digits-predictions" not in {path.stem for path in disk.write_all(assets.of_study(elsewhere, tmp_path / "out", []))}
     assert {path.stem for path in (tmp_path / "out").iterdir()} == names

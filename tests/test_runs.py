@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 from scipy.special import log_softmax, softmax
 
-from deepnets import analysis, assets, data, figures, metrics, predict, report, runs, views
+from deepnets import analysis, assets, data, disk, figures, metrics, predict, report, runs, views
 from deepnets.errors import UserError
 from deepnets.models import create
 from deepnets.training import fit
@@ -93,9 +93,9 @@ def test_pairs_are_tested_on_the_same_images_only(trained, tmp_path):
 
 def test_pictures_show_every_run_and_are_the_same_bytes_again(trained, tmp_path):
     found = runs.find(trained)
-    paths = assets.write_runs(found, tmp_path / "a")
+    paths = disk.write_all(assets.of_runs(found, tmp_path / "a"))
     assert [path.name for path in paths] == ["digits-curves.png", "digits-confusion.png"]
-    again = assets.write_runs(found, tmp_path / "b")
+    again = disk.write_all(assets.of_runs(found, tmp_path / "b"))
     assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
     figure = figures.curves(found)
     axes = [ax for part in figure.subfigs for ax in part.axes if ax.axison]

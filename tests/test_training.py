@@ -566,7 +566,7 @@ def test_a_failed_save_leaves_the_good_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="No space"):
         checkpoint.save(path, {"a": torch.zeros(3)})
     assert torch.equal(checkpoint.load(path)["a"], torch.ones(3))
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]

@@ -33,6 +33,7 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
     "googlenet_improved": googlenet_improved,
 }
 EVALUATION_BATCH = 256
+DEEPEST = 1202  # layers of He et al.'s deepest ResNet (2015, section 4.2); a deeper one would take minutes to build
 SWITCHES = ("as_published", "aux", "batch_norm", "narrow_head", "shortcuts", "stem_norm")  # options that are true or false
 _IMAGENET_ONLY = ("50", "101", "152")  # 50 and 152 are 6n+2 too, and not what one would mean
 
@@ -46,7 +47,7 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
     """Build a network with weights drawn from torch's generator.
 
     Args:
-        name: one of `names()`, or `resnetD` with D = 6n+2.
+        name: one of `names()`, or `resnetD` with D = 6n+2, at most 1202.
         num_classes: number of logits.
         in_channels: channels of the images; the first convolution alone depends on it.
         options: keywords of the network's class, such as `dropout` or `stem`.
@@ -56,7 +57,7 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
     """
     builder = _BUILDERS.get(name)
     numbered = re.fullmatch(r"resnet([1-9]\d{0,3})", name)
-    if builder is None and numbered and numbered[1] not in _IMAGENET_ONLY:
+    if builder is None and numbered and numbered[1] not in _IMAGENET_ONLY and int(numbered[1]) <= DEEPEST:
         builder = partial(cifar_resnet, int(numbered[1]))
     if builder is None:
         near = difflib.get_close_matches(name, _BUILDERS, n=1)

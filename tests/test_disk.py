@@ -1,0 +1,377 @@
+"""What comes from a disk may be anything, and what goes to one may find it full; Windows lacks half of what Unix has."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from deepnets import checkpoint, cli, disk, environment, figures, predict, recipes, runs
+from deepnets.errors import UserError
+from deepnets.runs import Run
+from deepnets.training import Job, OutOfTime, fit
+
+DEEP = 100_000
+
+
+def small(epochs=1):
+    return Job("resnet8", "digits", recipes.get("tuned", "resnet8", epochs=epochs, batch_size=16), 0, {}, 60, 16)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return fit(small(), tmp_path_factory.mktemp("runs"), verbose=False).path
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def told(action, *arguments):
+    """The line of the UserError that an action ends with."""
+    with pytest.raises(UserError) as error:
+        action(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+STRANGE = (None, "x", -1, 1e300, [], [1], {}, {"a": None}, True, 2**70, 0.5)
+
+
+@pytest.mark.parametrize("key", runs.INFO)
+def test_a_run_of_other_values_is_refused_by_name_or_does_not_disturb(folder, key, capsys):
+    info = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({k: v for k, v in info.items() if k != key}))
+    assert key in told(Run.load, folder)
+    refused = 0
+    for value in STRANGE:
+        (folder / "run.json").write_text(json.dumps(info | {key: value}))
+        code = cli.main(["compare", str(folder)])
+        assert code in (0, 2), value
+        refused += code == 2
+        assert len(capsys.readouterr().err.splitlines()) == (1 if code else 0), value
+    assert refused >= (5 if key == "options" else 8)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "null", "[]", "\0", "[" * DEEP, '{"a":' * DEEP, "9" * 5000, '{"seed": 1e999}', '{"seed": NaN}', "\ud800",
+        '{"seed": ' + "9" * 5000 + "}",
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_a_run_json_of_any_text_is_refused(folder, text):
+    (folder / "run.json").write_bytes(text.encode(errors="surrogatepass"))
+    assert "run.json" in told(Run.load, folder)
+
+
+def test_what_is_no_file_is_not_read(folder):
+    for name in ("run.json", "test.npz", "history.csv", "views.npz"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        told(disk.read, folder / name, 100)
+    told(Run.load, folder)
+    told(disk.read, folder, 100)
+    (folder / "large").write_bytes(b"12345")
+    assert "5 bytes" in told(disk.read, folder / "large", 4)
+
+
+def archive(compression, declared=None, **arrays):
+    """An `.npz` file; `declared` is written in place of the true sizes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as found:
+        for name, values in arrays.items():
+            content = io.BytesIO()
+            np.save(content, values)
+            found.writestr(f"{name}.npy", content.getvalue())
+        for entry in found.infolist():
+            entry.file_size = declared or entry.file_size
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("declared", [None, 1000])
+def test_a_zip_bomb_is_not_unpacked(folder, compression, declared):
+    content = archive(compression, declared, labels=np.zeros(20_000_000, np.uint8))
+    (folder / "test.npz").write_bytes(content)
+    assert "test.npz" in told(lambda: Run.load(folder).test)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": np.full(360, 10, np.uint8)}, {"labels": np.full(360, np.nan)}, {"labels": np.zeros((360, 2), np.uint8)},
+        {"levels": np.zeros((360, 9), np.uint8)}, {"levels": np.full((360, 10), "a")}, {"levels": None}, {"noise": None},
+        {"blur": np.zeros(3, np.uint8)}, {"contrast": np.full(45, -1)}, {"labels": np.array(0)},
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_predictions_of_another_form_are_refused(folder, change):
+    arrays = disk.read_arrays(folder / "test.npz", 1 << 20) | change
+    kept = {name: values for name, values in arrays.items() if values is not None}
+    (folder / "test.npz").write_bytes(disk.packed(kept, zipfile.ZIP_STORED))
+    assert "test.npz" in told(lambda: Run.load(folder).test)
+
+
+@pytest.mark.parametrize("name", runs.VIEWS)
+def test_views_of_another_form_are_refused(folder, name):
+    arrays = disk.read_arrays(folder / "views.npz", 1 << 20)
+    for values in (None, np.zeros((0, 2), np.uint8), np.full((2, 2, 2, 2, 2), np.nan)):
+        kept = {k: v for k, v in (arrays | {name: values}).items() if v is not None}
+        (folder / "views.npz").write_bytes(disk.packed(kept, zipfile.ZIP_STORED))
+        assert "views.npz" in told(lambda: Run.load(folder).views)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a,b\n1,2\n", ",".join(runs.HISTORY) + "\n", ",".join(runs.HISTORY) + "\n1,x,3,4,5,6,7\n"]
+)
+def test_a_history_of_another_form_is_refused(folder, text):
+    (folder / "history.csv").write_text(text)
+    assert "history.csv" in told(lambda: Run.load(folder).history)
+
+
+@pytest.mark.parametrize(
+    "kind", ["one missing", "another shape", "another type", "not finite", "no safetensors", "pickle", "pipe"]
+)
+def test_weights_with_a_right_hash_and_other_content_are_refused(folder, kind):
+    path = folder / "model.safetensors"
+    weights = {name: values.clone() for name, values in load_file(path).items()}
+    if kind == "one missing":
+        weights.pop("classifier.1.bias")
+    first = next(name for name, values in weights.items() if values.ndim == 4)
+    weights[first] = {
+        "another shape": weights[first][:1], "another type": weights[first].half(), "not finite": weights[first] / 0,
+    }.get(kind, weights[first])  # fmt: skip
+    path.unlink()
+    save_file({name: values.contiguous() for name, values in weights.items()}, path)
+    if kind == "no safetensors":
+        path.write_bytes(b"\xff" * 100)
+    if kind == "pickle":
+        torch.save(weights, path)
+    info = json.loads((folder / "run.json").read_text()) | {"weights_sha256": runs.weights_sha256(folder)}
+    (folder / "run.json").write_text(json.dumps(info))
+    if kind == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    assert "model.safetensors" in told(predict.load_network, Run.load(folder))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "nothing"}, {"model": "resnet9998"}, {"model": "vgg16"}, {"options": {"dropout": "x"}},
+        {"classes": ["a", "b"]},
+        {"in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3}, {"model": "alexnet", "input_size": 8},
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_weights_of_a_network_that_run_json_does_not_name_are_refused(folder, change):
+    info = json.loads((folder / "run.json").read_text()) | change
+    (folder / "run.json").write_text(json.dumps(info))
+    told(predict.load_network, Run.load(folder))
+
+
+def signed(payload):
+    return checkpoint.MAGIC + hashlib.sha256(payload).digest() + payload
+
+
+def saved(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
+
+
+def bomb(good):
+    """The archive of a checkpoint, packed, with a gigabyte of zeros announced."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(good)) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, bytes(1 << 24) if "/data/" in entry.filename else old.read(entry))
+    return file.getvalue()
+
+
+def test_a_checkpoint_with_a_right_checksum_and_other_content_is_refused(tmp_path):
+    with pytest.raises(OutOfTime):
+        fit(small(), tmp_path, deadline=time.monotonic(), verbose=False)
+    path = runs.partial_folder(tmp_path / small().folder) / "checkpoint.pt"
+    good = checkpoint.load(path)
+    payload = path.read_bytes()[len(checkpoint.MAGIC) + checkpoint.DIGEST :]
+    progress, weights, optimizer = good["progress"], good["network"], good["optimizer"]
+    name = next(iter(weights))
+    others = [
+        b"", b"junk", b"PK\x03\x04", payload[:-100], bomb(payload),
+        *(saved(x) for x in (None, 1, [], {}, {"identity": 1}, weights)),
+        *(saved({k: v for k, v in good.items() if k != key}) for key in good),
+        *(saved(good | {key: value}) for key in good for value in (None, 1e9, "x", [], {})),
+        *(saved(good | {"progress": progress | {key: value}}) for key in progress for value in (-1, "x", math_nan()) if key in
+          ("epoch", "step", "sums", "history")),
+        saved(good | {"progress": progress | {"fits": 1}}), saved(good | {"threads": 10**9}),
+        saved(good | {"network": weights | {name: weights[name][:1]}}),
+        saved(good | {"network": weights | {name: torch.zeros(1).expand(10**6, 10**6)}}),
+        saved(good | {"optimizer": optimizer | {"state": {0: {"momentum_buffer": torch.zeros(3)}}}}),
+        saved(good | {"optimizer": optimizer | {"state": {99: optimizer["state"][0]}}}),
+        saved(good | {"optimizer": optimizer | {"param_groups": []}}),
+    ]  # fmt: skip
+    for content in others:
+        path.write_bytes(signed(content))
+        assert "checkpoint.pt" in told(lambda: fit(small(), tmp_path, verbose=False))
+        assert path.read_bytes() == signed(content)
+    path.write_bytes(signed(payload))
+    assert fit(small(), tmp_path, verbose=False).info["epochs"] == 1
+
+
+def math_nan():
+    return float("nan")
+
+
+# --- what goes to a disk
+
+
+def test_a_full_disk_ends_in_one_line_and_what_was_there_stays(tmp_path, monkeypatch):
+    job, write, full = small(), disk.write, {}
+
+    def sync(handle):
+        if full["name"] in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("logits.npy", "model.safetensors", "history.csv", "test.npz", "views.npz", "run.json", "checkpoint.pt"):
+        full["name"] = name
+        monkeypatch.setattr(os, "fsync", sync)
+        line = told(lambda: fit(job, tmp_path, verbose=False, checkpoint_seconds=0))
+        assert name in line
+        assert "No space left" in line
+        assert not [*tmp_path.rglob("*.part")]
+    monkeypatch.undo()
+    assert disk.write is write
+    assert fit(job, tmp_path, verbose=False).info["epochs"] == 1
+
+
+def test_a_file_system_that_cannot_sync_is_written_to(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    run = fit(small(), tmp_path, verbose=False)
+    assert {path.name for path in run.path.iterdir()} == {
+        "history.csv", "logits.npy", "model.safetensors", "run.json", "test.npz", "views.npz",
+    }  # fmt: skip
+
+
+def test_a_finished_run_is_reported_though_nothing_can_be_removed(finished, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert fit(small(), finished.parents[3], verbose=False).path == finished
+
+
+def test_all_files_of_a_run_are_readable_as_the_umask_says(tmp_path):
+    before = os.umask(0o022)
+    try:
+        run = fit(small(), tmp_path, verbose=False)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in run.path.iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_is_in_the_way_of_a_run_is_found_before_the_training(tmp_path, monkeypatch, kind):
+    place = tmp_path / small().folder
+    place.parent.mkdir(parents=True)
+    if kind == "link":
+        place.symlink_to("nowhere")
+    else:
+        place.write_text("")
+    monkeypatch.setattr("deepnets.training.Trainer.train", lambda self: pytest.fail("it trains"))
+    assert "in the way" in told(lambda: fit(small(), tmp_path, verbose=False))
+
+
+@pytest.mark.parametrize("output", [">&-", "> /dev/full", "2>&-", ">&- 2>&-", "<&- >&-"])
+def test_a_training_does_not_need_its_output(tmp_path, output):
+    train = f"{sys.executable} -m deepnets train resnet8 --epochs 1 --limit 60 --size 16 --out {tmp_path}"
+    done = subprocess.run(["bash", "-c", f"{train} {output}"], capture_output=True, text=True)
+    assert done.returncode == (2 if "full" in output else 0)
+    assert len(done.stderr.splitlines()) == (1 if "full" in output else 0)
+    assert Run.load(tmp_path / "digits/resnet8/tuned/seed0").info["epochs"] == 1
+
+
+def test_sighup_ends_at_a_checkpoint_unless_it_is_ignored():
+    for handler, asked in ((signal.SIG_DFL, SystemExit), (signal.SIG_IGN, type(None))):
+        before = signal.signal(signal.SIGHUP, handler)
+        try:
+            with environment.interruptions(time.monotonic() + 1000) as interruption:
+                os.kill(os.getpid(), signal.SIGHUP)
+                assert isinstance(interruption(), asked)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+
+def test_pictures_do_not_depend_on_a_persons_settings_nor_take_names_for_formulas(finished):
+    run = Run.load(finished)
+    odd = Run(finished, run.info | {"classes": ["$x_", "$", "a$b$", "\\frac{", "%", "#", "^", "_", "{", "}"]})
+    plain = figures.encoded(figures.confusion(odd))
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 30, "savefig.dpi": 10, "axes.facecolor": "red"}):
+        assert figures.encoded(figures.confusion(odd)) == plain
+
+
+def test_a_report_that_fails_leaves_nothing(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "runs" / "a")
+    (tmp_path / "runs" / "a" / "test.npz").write_bytes(b"")
+    assert cli.main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "pictures")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "pictures").exists()
+
+
+WINDOWS = """
+import os, signal, sys
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None
+for name in ("SIGHUP", "SIGKILL", "SIGUSR1", "SIGALRM", "pthread_sigmask", "sigwait", "setitimer"):
+    delattr(signal, name)
+for name in ("fork", "sched_getaffinity", "geteuid", "killpg", "setsid"):
+    delattr(os, name)
+opened = os.open
+def open_file(path, *flags, **more):
+    if os.path.isdir(path):
+        raise PermissionError(13, "Permission denied")
+    return opened(path, *flags, **more)
+os.open = open_file
+import time
+from deepnets import cli, notebook, study
+from deepnets import recipes
+from deepnets.training import Job, OutOfTime, fit
+job = Job("resnet8", "digits", recipes.get("tuned", "resnet8", epochs=2), 0, {}, 60, 16)
+try:
+    fit(job, "runs", deadline=time.monotonic(), verbose=False)
+    sys.exit("not stopped")
+except OutOfTime:
+    pass
+arguments = "train resnet8 --epochs 2 --limit 60 --size 16"
+for words in (arguments, arguments, "predict runs/digits/resnet8/tuned/seed0 seven.png", "compare runs"):
+    assert cli.main(words.split()) == 0
+"""
+
+
+def test_what_windows_lacks_is_not_needed(tmp_path):
+    Image.linear_gradient("L").save(tmp_path / "seven.png")
+    where = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", WINDOWS], cwd=tmp_path, capture_output=True, text=True, env=where)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "continuing from epoch 1, step" in done.stdout
+    assert "seven.png: " in done.stdout
