@@ -114,8 +114,8 @@ def test_the_way_from_images_to_a_run_can_be_read_in_a_sitting():
     and no file of it is long.
     """
     needed = {"models", *ARROWS["training"], "training"}
-    assert sum(lines_of_code(path) for path in SOURCES if module(path) in needed) <= 1800
-    assert max(lines_of_code(path) for path in SOURCES) <= 350
+    assert sum(lines_of_code(path) for path in SOURCES if module(path) in needed) <= 2200
+    assert max(lines_of_code(path) for path in SOURCES) <= 400
 
 
 def test_the_network_of_the_readme_can_be_added():
