@@ -115,7 +115,7 @@ def test_the_way_from_images_to_a_run_can_be_read_in_a_sitting():
     """
     needed = {"models", *ARROWS["training"], "training"}
     assert sum(lines_of_code(path) for path in SOURCES if module(path) in needed) <= 2200
-    assert max(lines_of_code(path) for path in SOURCES) <= 400
+    assert max(lines_of_code(path) for path in SOURCES) <= 420
 
 
 def test_the_network_of_the_readme_can_be_added():
