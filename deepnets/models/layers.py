@@ -2,11 +2,10 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 
@@ -27,14 +26,14 @@ class Network(nn.Module):
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """The output (N, C, H, W) of every stage, by name, for images (N, C, H, W)."""
-        maps, x = {}, images
+        maps, x = {}, checked(images)
         for name, stage in self.stages.named_children():
             x = maps[name] = stage(x)
         return maps
 
     def features(self, images: Tensor) -> Tensor:
         """The representation (N, D) before the classifier, for images (N, C, H, W)."""
-        return self.head(self.stages(images))
+        return self.head(self.stages(checked(images)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) for images (N, C, H, W)."""
@@ -43,6 +42,21 @@ class Network(nn.Module):
     def weighted_logits(self, images: Tensor) -> list[tuple[float, Tensor]]:
         """Logits to train, each with its weight in the loss; the first are those of `forward`."""
         return [(1.0, self(images))]
+
+
+# Functions under `fx.wrap` are single steps to torch.fx, and so to torchvision's feature extraction: what they do
+# depends on sizes, which fx does not know.
+@fx.wrap
+def checked(images: Tensor) -> Tensor:
+    """Returns the images.
+
+    Raises:
+        ValueError: they do not have the four axes (N, C, H, W).
+    """
+    if images.dim() != 4:
+        axes = f"not {images.dim()} axes; images[None] makes a batch of one image (C, H, W)"
+        raise ValueError(f"a network takes images (N, C, H, W), {axes}")
+    return images
 
 
 class Conv2d(nn.Conv2d):
@@ -54,17 +68,38 @@ class Conv2d(nn.Conv2d):
     """
 
     def forward(self, maps: Tensor) -> Tensor:
-        (kernel, _), (stride, _), pad = self.kernel_size, self.stride, int(self.padding[0])  # both axes alike
-        height, width = ((side + 2 * pad - kernel) // stride + 1 for side in maps.shape[2:])
-        copies = kernel**2 * height * width  # numbers gathered from each channel of an image
-        fp32_pixels = kernel == 1 and not torch.is_autocast_enabled("cpu")
-        if maps.device.type != "cpu" or self.groups > 1 or copies > 64 or min(height, width) < 1 or fp32_pixels:
-            return super().forward(maps)
-        padded = F.pad(maps.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
-        steps = range(kernel)
-        windows = [padded[:, i : i + stride * height : stride, j : j + stride * width : stride] for i in steps for j in steps]
-        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
-        return F.linear(torch.cat(windows, -1), weight, self.bias).permute(0, 3, 1, 2)
+        stride, pad = self.stride[0], int(self.padding[0])  # both axes alike
+        return convolve(maps, self.weight, self.bias, stride, pad, self.groups)
+
+
+@fx.wrap
+def convolve(maps: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int, groups: int) -> Tensor:
+    """Returns the convolution of maps (N, C, H, W) with windows that are squares.
+
+    Args:
+        maps: (N, C, H, W).
+        weight: (D, C / groups, kernel, kernel).
+        bias: (D,).
+        stride: distance between windows.
+        pad: zeros around the map.
+        groups: parts of the channels that do not see each other.
+    """
+    kernel = weight.shape[2]
+    height = (maps.shape[2] + 2 * pad - kernel) // stride + 1
+    width = (maps.shape[3] + 2 * pad - kernel) // stride + 1
+    copies = kernel**2 * height * width  # numbers gathered from each channel of an image
+    fp32_pixels = kernel == 1
+    if not torch.jit.is_scripting():  # there one cannot ask for it
+        fp32_pixels = fp32_pixels and not torch.is_autocast_enabled("cpu")
+    if maps.device.type != "cpu" or groups > 1 or copies > 64 or min(height, width) < 1 or fp32_pixels:
+        return F.conv2d(maps, weight, bias, stride, pad, groups=groups)
+    padded = F.pad(maps.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
+    windows = []
+    for i in range(kernel):
+        for j in range(kernel):
+            rows = padded[:, i : i + stride * height : stride]
+            windows.append(rows[:, :, j : j + stride * width : stride])
+    return F.linear(torch.cat(windows, -1), weight.permute(0, 2, 3, 1).flatten(1), bias).permute(0, 3, 1, 2)
 
 
 def conv(
@@ -142,18 +177,32 @@ class AdaptivePool(nn.Module):
 
     def __init__(self, kind: str, size: int) -> None:
         super().__init__()
-        self.size = size
-        reductions: dict[str, Callable[..., Tensor]] = {"avg": torch.mean, "max": torch.amax}
-        self.reduce = reductions[kind]
+        self.kind, self.size = kind, size
 
     def forward(self, maps: Tensor) -> Tensor:
-        for axis in (2, 3):
-            side = maps.shape[axis]
-            if side != self.size:
-                edges = [(i * side // self.size, -(-(i + 1) * side // self.size)) for i in range(self.size)]
-                windows = [self.reduce(maps.narrow(axis, a, b - a), dim=axis) for a, b in edges]
-                maps = torch.stack(windows, dim=axis)
-        return maps
+        return pool(maps, self.kind, self.size)
+
+
+@fx.wrap
+def pool(maps: Tensor, kind: str, size: int) -> Tensor:
+    """Returns the `kind` ("avg" or "max") over size x size windows of maps (N, C, H, W)."""
+    for axis in (2, 3):
+        side = maps.shape[axis]
+        if side != size:
+            windows = []
+            for start, end in window_edges(side, size):
+                window = maps.narrow(axis, start, end - start)
+                windows.append(window.mean(axis) if kind == "avg" else window.amax(axis))
+            maps = torch.stack(windows, axis)
+    return maps
+
+
+def window_edges(side: int, size: int) -> list[tuple[int, int]]:
+    """Returns where `size` windows that cover a `side` start and end.
+
+    No number is negative: ONNX divides towards zero, Python towards minus infinity.
+    """
+    return [(i * side // size, ((i + 1) * side + size - 1) // size) for i in range(size)]
 
 
 def named_pool(spec: str) -> AdaptivePool:
