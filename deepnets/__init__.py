@@ -1,3 +1,23 @@
 """The classic convolutional networks, from scratch, trained and compared."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # torch takes seconds to import, and help and mistakes answer at once
+    from .predict import Trained
+
 __version__ = "0.1.0"
+
+
+def load(run: str | Path) -> "Trained":
+    """Returns the trained network in the folder of a run, in evaluation mode, its class names, its transform.
+
+    `network, classes, transform = deepnets.load(run)`; then `network(transform(images))` are logits (N, classes) of
+    images (N, C, H, W), uint8.
+
+    Raises:
+        UserError: there is no run, or its weights were not kept or are damaged.
+    """
+    from . import predict
+
+    return predict.load(run)

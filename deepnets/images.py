@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, overload
 
 import numpy as np
 import torch
@@ -53,7 +53,17 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: Tensor | np.ndarray) -> "Images":
+    @overload
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+    @overload
+    def __getitem__(self, index: Tensor | np.ndarray) -> "Images": ...
+
+    def __getitem__(self, index: int | Tensor | np.ndarray) -> "tuple[Tensor, int] | Images":
+        """The images at an index, or of a number one image (C, H, W) and its label, as a DataLoader takes them."""
+        if isinstance(index, int):
+            found = self[torch.tensor([index])]
+            return found.images[0], int(found.labels[0])
         return Images(self.images[index], self.labels[index])
 
     def part(self, index: np.ndarray) -> "Images":

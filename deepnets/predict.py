@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,22 @@ from .transforms import Transform
 
 # Digits are bright on black and fill this share of their image's side.
 DIGIT_SHARE = {"mnist": 20 / 28, "digits": 1.0}
+
+
+class Trained(NamedTuple):
+    """A trained network in evaluation mode, the names of its classes, the transform of its images."""
+
+    network: Network
+    classes: tuple[str, ...]
+    transform: Transform
+
+
+def load(path: str | Path) -> Trained:
+    """Returns what is in the folder of a run, ready for images of one's own: see `deepnets.load`."""
+    if not Path(path).exists():
+        raise UserError(f"there is no run in {path}: 'deepnets train MODEL' makes one and prints its folder")
+    run = Run.load(path)
+    return Trained(load_network(run), tuple(run.info["classes"]), _transform(run))
 
 
 def load_network(run: Run) -> Network:
@@ -96,9 +113,13 @@ def _logits(run: Run, network: Network, images: torch.Tensor, device: torch.devi
     """Of images (N, C, H, W), uint8, as the run computed its test images'."""
     info = run.info
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    transform = Transform(info["input_size"], tuple(info["mean"]), tuple(info["std"]))
     flip = info["recipe"]["flip_test"] and transforms.policy(info["dataset"]).flip
-    return models.outputs(network, images, transform, precision, flip, lambda: None)[1]
+    return models.outputs(network, images, _transform(run), precision, flip, lambda: None)[1]
+
+
+def _transform(run: Run) -> Transform:
+    info = run.info
+    return Transform(info["input_size"], tuple(info["mean"]), tuple(info["std"]))
 
 
 def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:

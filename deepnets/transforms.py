@@ -214,7 +214,13 @@ class Transform:
         """Stored images (N, C, H, W), uint8, to (N, C, size, size), float32.
 
         They are changed as `draw` has `drawn` for them, in its order; without that they are not.
+
+        Raises:
+            ValueError: the images do not have these four axes.
         """
+        if images.dim() != 4:
+            axes = f"not {images.dim()} axes; images[None] makes a batch of one image (C, H, W)"
+            raise ValueError(f"a transform takes images (N, C, H, W), {axes}")
         matrices = drawn[0] if drawn and self.policy else None
         x = warp(images.float(), matrices, self.size)  # a new tensor, which may be changed in place
         if drawn and self.recolours:
