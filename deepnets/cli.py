@@ -142,6 +142,8 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _study(args: argparse.Namespace) -> int:
+    if args.file.parts[:1] == ("studies",) and not args.file.exists():
+        raise UserError(f"{args.file} is not here; run this in a clone of the repository")
     from . import study
 
     _, missing = study.execute(

@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import io
 import os
+import sys
 import tempfile
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,12 @@ from .training import Job, fit
 
 SMOKE = os.environ.get("DEEPNETS_PROFILE", "full") == "smoke"
 ROOT = Path(__file__).resolve().parent.parent
+if not (ROOT / "notebooks").is_dir():
+    elsewhere = "the notebooks and their runs are in the repository: run this in a clone of it, where it is installed with -e"
+    if __name__ == "__main__":
+        print(f"deepnets: {elsewhere}", file=sys.stderr)
+        raise SystemExit(2)
+    raise UserError(elsewhere)
 os.environ["DEEPNETS_DATA"] = os.environ.get("DEEPNETS_DATA") or str(ROOT / "data")  # a notebook runs in its own folder
 TIER = "full"  # of the study: every network, trained on all images
 

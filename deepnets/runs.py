@@ -222,7 +222,9 @@ def find(root: str | Path) -> list[Run]:
     """
     root = Path(root)
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder of runs")
+        # An installed wheel has no results.
+        hint = "; run this in a clone of the repository" if root.parts[:1] == ("results",) else ""
+        raise UserError(f"{root} is not a folder of runs{hint}")
     runs = [Run.load(p.parent) for p in sorted(root.rglob("run.json")) if p.parent.suffix != ".partial"]
     if not runs:
         raise UserError(f"there is no finished run in {root}")

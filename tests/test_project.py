@@ -2,6 +2,8 @@
 
 import ast
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -147,11 +149,26 @@ def test_the_three_lists_of_packages_agree():
     assert "://" not in (ROOT / "requirements.lock").read_text()
 
     text = (ROOT / "environment.yaml").read_text()
-    conda = re.findall(r"^  - ([\w-]+ ?>=[\d.]+)$", text, re.M)
+    conda = re.findall(r"^  - ([\w-]+ ?>=[\d.]+)(?:,<[\d.]+)?$", text, re.M)
     conda = {{"pytorch": "torch"}.get(name, name): bound for name, bound in requirements(conda).items()}
     assert conda.pop("python") == project["project"]["requires-python"].removeprefix(">=")
     assert conda == wanted
     assert not re.search(r"=\w+_\d|=py\d", text), "a build string ties the environment to one platform"
+
+
+def test_conda_has_the_pythons_of_the_makefile():
+    low, high = re.search(r"\((\d, \d+)\) <= sys.version_info < \((\d, \d+)\)", (ROOT / "Makefile").read_text()).groups()
+    bounds = f"python >={low.replace(', ', '.')},<{high.replace(', ', '.')}"
+    assert f"  - {bounds}\n" in (ROOT / "environment.yaml").read_text()
+
+
+def test_git_ignores_an_environment_that_is_a_link(tmp_path):
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".venv").symlink_to("elsewhere")
+    command = ["git", "-C", tmp_path, "status", "--porcelain"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "?? .gitignore\n"
 
 
 def test_ci_runs_the_readmes_test_command():
