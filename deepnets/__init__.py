@@ -10,10 +10,11 @@ __version__ = "0.1.0"
 
 
 def load(run: str | Path) -> "Trained":
-    """Returns the trained network in the folder of a run, in evaluation mode, its class names, its transform.
+    """Returns the trained network in the folder of a run, in evaluation mode, its class names, its
+    transform.
 
-    `network, classes, transform = deepnets.load(run)`; then `network(transform(images))` are logits (N, classes) of
-    images (N, C, H, W), uint8.
+    `network, classes, transform = deepnets.load(run)`; then `network(transform(images))` are logits
+    (N, classes) of images (N, C, H, W), uint8.
 
     Raises:
         UserError: there is no run, or its weights were not kept or are damaged.

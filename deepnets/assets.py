@@ -1,4 +1,6 @@
-"""The pictures of `assets/`: the images, the networks, and what the committed runs look like. The READMEs show some."""
+"""The pictures of `assets/`: the images, the networks, and what the committed runs look like. The
+READMEs show some.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -17,12 +19,17 @@ DATASETS = ("digits", "mnist", "cifar10")
 
 
 def of_study(small: list[Run], out: Path, full: list[Run]) -> dict[Path, bytes]:
-    """Draw the pictures of the networks, the images, and a study's runs as PNG, by their paths in the folder `out`.
+    """Draw the pictures of the networks, the images, and a study's runs as PNG, by their paths in
+    the folder `out`.
 
-    The names of pictures of the runs on all images, `full`, begin with that, those of the `small` tier with nothing. Pictures
-    of images need these; where a dataset is missing, what shows it is left as it is.
+    The names of pictures of the runs on all images, `full`, begin with that, those of the `small`
+    tier with nothing. Pictures of images need these; where a dataset is missing, what shows it is
+    left as it is.
     """
-    return {out / f"{name}.png": figures.encoded(figure, dpi=110) for name, figure in _pictures(small, full)}
+    return {
+        out / f"{name}.png": figures.encoded(figure, dpi=110)
+        for name, figure in _pictures(small, full)
+    }
 
 
 def _pictures(small: Sequence[Run], full: Sequence[Run]) -> Iterator[tuple[str, Figure]]:
@@ -36,11 +43,16 @@ def _pictures(small: Sequence[Run], full: Sequence[Run]) -> Iterator[tuple[str, 
     for prefix, part in (("", small), ("full-", full)):
         for dataset in dict.fromkeys(run.info["dataset"] for run in part):
             group = [run for run in part if run.info["dataset"] == dataset]
-            yield from ((f"{prefix}{_stem(dataset)}-{name}", figure) for name, figure in _of_dataset(group, sets.get(dataset)))
+            yield from (
+                (f"{prefix}{_stem(dataset)}-{name}", figure)
+                for name, figure in _of_dataset(group, sets.get(dataset))
+            )
 
 
 def _of_dataset(runs: list[Run], images: Dataset | None) -> Iterator[tuple[str, Figure]]:
-    """Names and figures of the runs of one dataset, most of them under `tuned`, with its `images`, if they are here."""
+    """Names and figures of the runs of one dataset, most of them under `tuned`, with its `images`,
+    if they are here.
+    """
     effects = analysis.two_by_two(runs)
     if len(effects):
         yield "crossed", figures.crossed(analysis.accuracies(analysis.unchanged(runs)), effects)
@@ -53,7 +65,10 @@ def _of_dataset(runs: list[Run], images: Dataset | None) -> Iterator[tuple[str, 
     best = analysis.best(tuned)
     yield "confusion", figures.confusion(best)
     if images and images.sha256 == best.info["data_sha256"]:  # the ones that it saw
-        yield "predictions", figures.gallery(best, images.test.images.numpy(), analysis.spread(best))
+        yield (
+            "predictions",
+            figures.gallery(best, images.test.images.numpy(), analysis.spread(best)),
+        )
 
 
 def _load(name: str) -> Dataset | None:
@@ -75,13 +90,18 @@ def overview(sets: list[Dataset]) -> Figure:
 
 
 def of_runs(runs: list[Run], out: Path) -> dict[Path, bytes]:
-    """Learning curves and confusion matrices of runs, a picture of each for every dataset, as PNG, by their paths in `out`."""
+    """Learning curves and confusion matrices of runs, a picture of each for every dataset, as PNG,
+    by their paths in `out`.
+    """
     drawn: dict[Path, bytes] = {}
     stems: set[str] = set()
     for tier, title in sorted({(run.info["tier"], run.info["dataset_title"]) for run in runs}):
-        group = [run for run in runs if (run.info["tier"], run.info["dataset_title"]) == (tier, title)]
+        group = [
+            run for run in runs if (run.info["tier"], run.info["dataset_title"]) == (tier, title)
+        ]
         stem = _stem(f"{tier} {title}")
-        stem = next(s for n in count(1) if (s := f"{stem}-{n}" if n > 1 else stem) not in stems)  # "my photos", "my-photos"
+        # "my photos", "my-photos"
+        stem = next(s for n in count(1) if (s := f"{stem}-{n}" if n > 1 else stem) not in stems)
         stems.add(stem)
         for name, draw in (("curves", figures.curves), ("confusion", figures.confusions)):
             drawn[out / f"{stem}-{name}.png"] = figures.encoded(draw(group))

@@ -1,6 +1,8 @@
-"""How fast this machine trains: our loop against the usual one, and both against what the processor could do.
+"""How fast this machine trains: our loop against the usual one, and both against what the processor
+could do.
 
-Timings mean something only beside each other, so every repeat runs one thing and then the other, in one process.
+Timings mean something only beside each other, so every repeat runs one thing and then the other, in
+one process.
 """
 
 import math
@@ -57,7 +59,8 @@ def measure(
         tell: is given a line as each result comes.
 
     Returns:
-        `machine`; `peak`: matrix products in GFLOP/s by precision; `input`: images/s of the input pipelines alone;
+        `machine`; `peak`: matrix products in GFLOP/s by precision; `input`: images/s of the input
+        pipelines alone;
         `networks`: a dict each, see `loops`; `growth`: see `growth`.
     """
     if not 1 <= repeats <= 100:
@@ -67,14 +70,26 @@ def measure(
     recipes.get("tuned", "", batch_size=batch_size)
     target, kind = environment.hardware(device, precision)
     environment.set_up(target)
-    peak = {name: matrix_products(target, dtype) for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
-    tell("matrix products: " + ", ".join(f"{name} {value:.3g} GFLOP/s" for name, value in peak.items()))
+    peak = {
+        name: matrix_products(target, dtype)
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    }
+    tell(
+        "matrix products: "
+        + ", ".join(f"{name} {value:.3g} GFLOP/s" for name, value in peak.items())
+    )
     results: dict[str, Any] = {"machine": _machine(target, kind, batch_size), "peak": peak}
     results["input"] = input_pipelines(target, batch_size, repeats, min(seconds, 3))
-    tell("input alone: {ours:.0f} images/s, the usual loader {usual:.0f}, ratio {ratio:.1f}".format(**results["input"]))
+    tell(
+        "input alone: {ours:.0f} images/s, the usual loader {usual:.0f}, ratio {ratio:.1f}".format(
+            **results["input"]
+        )
+    )
     results["networks"] = []
     for name in networks:
-        results["networks"].append(loops(name, target, kind, batch_size, repeats, seconds, peak[kind]))
+        results["networks"].append(
+            loops(name, target, kind, batch_size, repeats, seconds, peak[kind])
+        )
         tell(_network_line(results["networks"][-1]))
     results["growth"] = growth(target, kind, max(batch_size // 4, 3))
     for line in _growth_lines(results["growth"]):
@@ -95,20 +110,26 @@ def _machine(device: torch.device, precision: str, batch_size: int) -> dict[str,
 
 
 def matrix_products(device: torch.device, dtype: torch.dtype) -> float:
-    """The best speed of matrix products of type `dtype` on the `device`, in GFLOP/s, in two seconds of ever larger ones.
+    """The best speed of matrix products of type `dtype` on the `device`, in GFLOP/s, in two seconds
+    of ever larger ones.
 
     A processor without products of that type may emulate them thousands of times slower.
     """
     best, end, side = 0.0, time.perf_counter() + 2, 256
     while not best or (side <= 8192 and time.perf_counter() < end):
         a, b = torch.rand(2, side, side, device=device).to(dtype)
-        best = max(best, *(2 * side**3 / 1e9 / _timed(device, partial(torch.mm, a, b)) for _ in range(4)))
+        best = max(
+            best, *(2 * side**3 / 1e9 / _timed(device, partial(torch.mm, a, b)) for _ in range(4))
+        )
         side *= 2
     return best
 
 
-def input_pipelines(device: torch.device, batch_size: int, repeats: int, seconds: float) -> dict[str, float]:
-    """Images/s of augmented, normalised batches alone: ours, and a DataLoader with a worker for each core.
+def input_pipelines(
+    device: torch.device, batch_size: int, repeats: int, seconds: float
+) -> dict[str, float]:
+    """Images/s of augmented, normalised batches alone: ours, and a DataLoader with a worker for
+    each core.
 
     Every one of the `repeats` takes about `seconds` with batches of `batch_size` on the `device`.
     """
@@ -118,7 +139,10 @@ def input_pipelines(device: torch.device, batch_size: int, repeats: int, seconds
     ours, usual = [], []
 
     def batch() -> None:
-        drawn = [send(numbers, device) for numbers in transform.draw(batch_size, stored.shape[-1], generator)]
+        drawn = [
+            send(numbers, device)
+            for numbers in transform.draw(batch_size, stored.shape[-1], generator)
+        ]
         transform(stored[torch.randint(len(stored), (batch_size,), device=device)], drawn)
 
     for _ in range(repeats):
@@ -132,9 +156,16 @@ def input_pipelines(device: torch.device, batch_size: int, repeats: int, seconds
 
 
 def loops(
-    name: str, device: torch.device, precision: str, batch_size: int, repeats: int, seconds: float, peak: float
+    name: str,
+    device: torch.device,
+    precision: str,
+    batch_size: int,
+    repeats: int,
+    seconds: float,
+    peak: float,
 ) -> dict[str, Any]:
-    """Train a network by our loop and by the usual one, in turns: in fp32, and in our precision if that is another.
+    """Train a network by our loop and by the usual one, in turns: in fp32, and in our precision if
+    that is another.
 
     Args:
         name: of the network.
@@ -146,17 +177,21 @@ def loops(
         peak: GFLOP/s of matrix products in that precision.
 
     Returns:
-        Images/s of both and their ratio, the usual loop in fp32; `same_precision`: likewise, the usual loop in ours; the
-        `share_of_peak` that our loop reaches, counting three times the forward pass's multiply-adds for a step; `time`: the
-        shares of data, forward, backward, update and the rest in our steps.
+        Images/s of both and their ratio, the usual loop in fp32; `same_precision`: likewise, the
+        usual loop in ours; the `share_of_peak` that our loop reaches, counting three times the
+        forward pass's multiply-adds for a step; `time`: the shares of data, forward, backward,
+        update and the rest in our steps.
     """
     network = usual_network(name)
     usual = {}
     if network:
         network.to(device)
         kinds = sorted({"fp32", precision})
-        usual = {kind: partial(usual_loop, network, device, batch_size, precision=kind) for kind in kinds}
-    few = max(4 if device.type == "cpu" else 64, math.ceil(10 / batch_size))  # a GPU is waited for at an epoch's end
+        usual = {
+            kind: partial(usual_loop, network, device, batch_size, precision=kind) for kind in kinds
+        }
+    # a GPU is waited for at an epoch's end
+    few = max(4 if device.type == "cpu" else 64, math.ceil(10 / batch_size))
     with our_trainer(name, device, precision, batch_size, few) as trainer:
         slowest = _timed(device, partial(train_epochs, trainer, 1))
         for loop in usual.values():
@@ -177,19 +212,34 @@ def loops(
     result |= _compared(speeds["ours"], speeds.get("fp32", []))
     if len(usual) == 2:
         result["same_precision"] = _compared(speeds["ours"], speeds[precision])
-    return result | {"share_of_peak": result["ours"] * 6 * trainer.macs / (peak * 1e9), "time": shares}
+    return result | {
+        "share_of_peak": result["ours"] * 6 * trainer.macs / (peak * 1e9),
+        "time": shares,
+    }
 
 
 @contextmanager
-def our_trainer(name: str, device: torch.device, precision: str, batch_size: int, steps: int) -> Iterator[Trainer]:
-    """A trainer of the network `name` under `tuned` whose epoch has `steps` steps of `batch_size` images each.
+def our_trainer(
+    name: str, device: torch.device, precision: str, batch_size: int, steps: int
+) -> Iterator[Trainer]:
+    """A trainer of the network `name` under `tuned` whose epoch has `steps` steps of `batch_size`
+    images each.
 
     Its `precision` and `device` are as in `training.fit`.
     """
     images = pictures(steps * batch_size + 5_000)
     dataset = Dataset("cifar10", "random pictures", tuple("abcdefghij"), images, pictures(10), "")
-    job = Job(name, "cifar10", recipes.get("tuned", name, batch_size=batch_size), limit=steps * batch_size, input_size=SIZE)
-    with tempfile.TemporaryDirectory() as work, torch.random.fork_rng([device] if device.type == "cuda" else []):
+    job = Job(
+        name,
+        "cifar10",
+        recipes.get("tuned", name, batch_size=batch_size),
+        limit=steps * batch_size,
+        input_size=SIZE,
+    )
+    with (
+        tempfile.TemporaryDirectory() as work,
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+    ):
         yield Trainer(job, dataset, device, precision, Path(work))
 
 
@@ -201,7 +251,9 @@ def train_epochs(trainer: Trainer, count: int) -> None:
 
 
 def pictures(count: int) -> Images:
-    """Random pictures of CIFAR-10's shape and classes; how long a step takes does not depend on what they show."""
+    """Random pictures of CIFAR-10's shape and classes; how long a step takes does not depend on
+    what they show.
+    """
     generator = torch.Generator().manual_seed(count)
     images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
     return Images(images, torch.arange(count) % 10)
@@ -209,7 +261,9 @@ def pictures(count: int) -> Images:
 
 @contextmanager
 def usual_settings() -> Iterator[None]:
-    """What `environment.set_up` has changed as it is in other programs, but for TF32, which only helps the usual loop."""
+    """What `environment.set_up` has changed as it is in other programs, but for TF32, which only
+    helps the usual loop.
+    """
     environment.keep_memory(False)
     torch.backends.cudnn.deterministic = False
     try:
@@ -223,12 +277,16 @@ def usual_network(name: str) -> nn.Module | None:
     """The network of torchvision that our `name` stands for; None if it has none."""
     if name not in torchvision.models.list_models(module=torchvision.models):
         return None
-    keywords: dict[str, Any] = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    keywords: dict[str, Any] = (
+        {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    )
     return torchvision.models.get_model(name, num_classes=10, **keywords)
 
 
 class UsualDataset(torch.utils.data.Dataset):
-    """Pictures as torchvision's CIFAR10 serves them: each decoded into a PIL image and put through the transforms."""
+    """Pictures as torchvision's CIFAR10 serves them: each decoded into a PIL image and put through
+    the transforms.
+    """
 
     def __init__(self, images: Images) -> None:
         self.images = images.images.permute(0, 2, 3, 1).numpy()
@@ -256,11 +314,16 @@ def usual_loader(device: torch.device, batch_size: int) -> DataLoader:
     dataset = UsualDataset(pictures(5_000))
     sampler = torch.utils.data.RandomSampler(dataset, replacement=True, num_samples=10**7)
     workers = min(environment.cores(), 16)
-    return DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, pin_memory=device.type == "cuda")
+    return DataLoader(
+        dataset, batch_size, sampler=sampler, num_workers=workers, pin_memory=device.type == "cuda"
+    )
 
 
-def usual_loop(network: nn.Module, device: torch.device, batch_size: int, steps: int, *, precision: str) -> float:
-    """The loop that most CIFAR-10 repositories have: SGD with momentum, the loss and the hits read at every step.
+def usual_loop(
+    network: nn.Module, device: torch.device, batch_size: int, steps: int, *, precision: str
+) -> float:
+    """The loop that most CIFAR-10 repositories have: SGD with momentum, the loss and the hits read
+    at every step.
 
     Args:
         network: to train.
@@ -295,7 +358,8 @@ def usual_loop(network: nn.Module, device: torch.device, batch_size: int, steps:
 
 
 def where_time_goes(trainer: Trainer, work: Callable[[], None]) -> dict[str, float]:
-    """Shares of the `work` of a `trainer` that its parts take; `rest` is the loss, the clipping and the bookkeeping.
+    """Shares of the `work` of a `trainer` that its parts take; `rest` is the loss, the clipping and
+    the bookkeeping.
 
     On a GPU these are steps as they are before they are recorded.
     """
@@ -313,7 +377,9 @@ def where_time_goes(trainer: Trainer, work: Callable[[], None]) -> dict[str, flo
         mock.patch.object(trainer, "recorded", None),  # a recording on a GPU has no parts
         mock.patch.object(Transform, "draw", watch("data", Transform.draw)),
         mock.patch.object(Transform, "__call__", watch("data", Transform.__call__)),
-        mock.patch.object(trainer.network, "weighted_logits", watch("forward", trainer.network.weighted_logits)),
+        mock.patch.object(
+            trainer.network, "weighted_logits", watch("forward", trainer.network.weighted_logits)
+        ),
         mock.patch.object(Tensor, "backward", watch("backward", Tensor.backward)),
         mock.patch.object(trainer.optimizer, "step", watch("update", trainer.optimizer.step)),
     ):
@@ -322,8 +388,11 @@ def where_time_goes(trainer: Trainer, work: Callable[[], None]) -> dict[str, flo
     return shares | {"rest": 1 - sum(shares.values())}
 
 
-def growth(device: torch.device, precision: str, base: int = 32) -> dict[str, list[dict[str, float]]]:
-    """Seconds an epoch and memory of a step of a CIFAR ResNet as images, batch (of `base` at first) and depth grow.
+def growth(
+    device: torch.device, precision: str, base: int = 32
+) -> dict[str, list[dict[str, float]]]:
+    """Seconds an epoch and memory of a step of a CIFAR ResNet as images, batch (of `base` at first)
+    and depth grow.
 
     On a `device` in a `precision`. Memory is what a step must keep, see `step_memory`.
     """
@@ -340,13 +409,21 @@ def growth(device: torch.device, precision: str, base: int = 32) -> dict[str, li
                 memory = step_memory(trainer)
                 train_epochs(trainer, 1)
                 seconds = _timed(device, partial(train_epochs, trainer, 1))
-            value = {"images": images, "batch": batch_size, "depth": int(name.removeprefix("resnet"))}[what]
-            results[what].append({what: float(value), "seconds": seconds, "megabytes": memory / 1e6})
+            value = {
+                "images": images,
+                "batch": batch_size,
+                "depth": int(name.removeprefix("resnet")),
+            }[what]
+            results[what].append(
+                {what: float(value), "seconds": seconds, "megabytes": memory / 1e6}
+            )
     return results
 
 
 def step_memory(trainer: Trainer) -> int:
-    """Bytes of what a step of the `trainer` must keep: parameters, gradients, momentum, and what backward needs."""
+    """Bytes of what a step of the `trainer` must keep: parameters, gradients, momentum, and what
+    backward needs.
+    """
     parameters = list(trainer.network.parameters())
     index = torch.arange(trainer.recipe.batch_size, device=trainer.device)
     with mock.patch.object(trainer, "recorded", None):
@@ -355,7 +432,9 @@ def step_memory(trainer: Trainer) -> int:
 
 
 def kept_for_backward(work: Callable[[], Any], parameters: list[nn.Parameter]) -> int:
-    """Bytes of the tensors, each counted once, that some `work` keeps for its backward pass, the `parameters` left out."""
+    """Bytes of the tensors, each counted once, that some `work` keeps for its backward pass, the
+    `parameters` left out.
+    """
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -365,7 +444,9 @@ def kept_for_backward(work: Callable[[], Any], parameters: list[nn.Parameter]) -
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         work()
     own = {p.untyped_storage().data_ptr() for p in parameters}
-    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in own)
+    return sum(
+        tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in own
+    )
 
 
 def _wait(device: torch.device) -> None:
@@ -399,22 +480,41 @@ def _compared(ours: list[float], usual: list[float]) -> dict[str, float]:
     result = {"ours": statistics.median(ours)}
     if usual:
         ratios = np.divide(ours, usual).tolist()
-        ends = {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)}
+        ends = {
+            "ratio": statistics.median(ratios),
+            "ratio_low": min(ratios),
+            "ratio_high": max(ratios),
+        }
         result |= {"usual": statistics.median(usual)} | ends
     return result
 
 
 def _network_line(row: dict[str, Any]) -> str:
-    line = f"{row['name']:<20}{row['ours']:6.0f} images/s, {100 * row['share_of_peak']:.0f} % of peak"
+    line = (
+        f"{row['name']:<20}{row['ours']:6.0f} images/s, {100 * row['share_of_peak']:.0f} % of peak"
+    )
     if "ratio" in row:
-        line += ", usual {usual:.0f}, ratio {ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})".format(**row)
+        line += (
+            ", usual {usual:.0f}, ratio {ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})".format(
+                **row
+            )
+        )
     if "same_precision" in row:
-        line += "; usual in our precision {usual:.0f}, ratio {ratio:.2f}".format(**row["same_precision"])
-    return line + "; time: " + ", ".join(f"{part} {100 * share:.0f} %" for part, share in row["time"].items())
+        line += "; usual in our precision {usual:.0f}, ratio {ratio:.2f}".format(
+            **row["same_precision"]
+        )
+    return (
+        line
+        + "; time: "
+        + ", ".join(f"{part} {100 * share:.0f} %" for part, share in row["time"].items())
+    )
 
 
 def _growth_lines(results: dict[str, list[dict[str, float]]]) -> list[str]:
     return [
-        f"{what:<8}" + "   ".join(f"{p[what]:4.0f}: {p['seconds']:6.2f} s {p['megabytes']:6.0f} MB" for p in points)
+        f"{what:<8}"
+        + "   ".join(
+            f"{p[what]:4.0f}: {p['seconds']:6.2f} s {p['megabytes']:6.0f} MB" for p in points
+        )
         for what, points in results.items()
     ]

@@ -17,7 +17,8 @@ from .errors import UserError, lack_of_memory_told
 # What a command needs is imported by the command: help and mistakes answer at once.
 
 
-# What a bare `report` does in a checkout: pictures and the READMEs' tables, then what the paper reads.
+# What a bare `report` does in a checkout: pictures and the READMEs' tables, then what the paper
+# reads.
 CHECKOUT = (
     "results/demo --tiers results --readme README.md --readme results/README.md --bench benchmarks/cpu.json",
     "results/full --tiers results --paper paper/generated",
@@ -32,36 +33,68 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("deepnets", description="The classic convolutional networks, from scratch, trained and compared.")
+    parser = _Parser(
+        "deepnets",
+        description="The classic convolutional networks, from scratch, trained and compared.",
+    )
     parser.add_argument("--version", action="version", version=f"deepnets {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    models = commands.add_parser("models", help="every network: parameters and multiply-adds at 64x64")
+    models = commands.add_parser(
+        "models", help="every network: parameters and multiply-adds at 64x64"
+    )
     models.set_defaults(command=_models)
 
-    train = commands.add_parser("train", help="train a network, continue an interrupted training, or report a finished one")
+    train = commands.add_parser(
+        "train", help="train a network, continue an interrupted training, or report a finished one"
+    )
     train.set_defaults(command=_train)
     train.add_argument("model", metavar="MODEL", help="a name from 'deepnets models'")
-    train.add_argument("--dataset", default="digits", help="digits, mnist, cifar10 or folder:PATH (default %(default)s)")
-    train.add_argument("--recipe", default="tuned", help="vanilla, altered, classic, tuned or best (default %(default)s)")
-    train.add_argument("--seed", type=int, default=0, help="of everything random (default %(default)s)")
+    train.add_argument(
+        "--dataset",
+        default="digits",
+        help="digits, mnist, cifar10 or folder:PATH (default %(default)s)",
+    )
+    train.add_argument(
+        "--recipe",
+        default="tuned",
+        help="vanilla, altered, classic, tuned or best (default %(default)s)",
+    )
+    train.add_argument(
+        "--seed", type=int, default=0, help="of everything random (default %(default)s)"
+    )
     train.add_argument("--epochs", type=int, help="instead of the recipe's")
     train.add_argument("--limit", type=int, metavar="N", help="train on N images only")
-    train.add_argument("--size", type=int, default=64, help="side of the images the network sees (default %(default)s)")
+    train.add_argument(
+        "--size",
+        type=int,
+        default=64,
+        help="side of the images the network sees (default %(default)s)",
+    )
 
     study = commands.add_parser("study", help="all runs of a study file that are not finished yet")
     study.set_defaults(command=_study)
     study.add_argument("file", metavar="FILE", type=Path)
     study.add_argument("--tier", help="the file's tier, full or small say (default: its first)")
-    study.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time (default %(default)s)")
-    study.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, whose workers train instead")
+    study.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="trainings at a time (default %(default)s)"
+    )
+    study.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a Dask cluster, whose workers train instead"
+    )
     study.add_argument("--budget", type=_seconds, default=math.inf, help="time to use: 90s, 9m, 2h")
 
     for command in (train, study):
-        command.add_argument("--out", default="runs", metavar="DIR", help="folder of runs (default %(default)s)")
-        command.add_argument("--download", action="store_true", help="fetch the dataset if it is missing")
+        command.add_argument(
+            "--out", default="runs", metavar="DIR", help="folder of runs (default %(default)s)"
+        )
+        command.add_argument(
+            "--download", action="store_true", help="fetch the dataset if it is missing"
+        )
 
-    compare = commands.add_parser("compare", help="accuracy with intervals, cost, and tests between networks")
+    compare = commands.add_parser(
+        "compare", help="accuracy with intervals, cost, and tests between networks"
+    )
     compare.set_defaults(command=_compare)
 
     predict = commands.add_parser("predict", help="the most likely classes of your own pictures")
@@ -69,34 +102,80 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
     predict.add_argument("images", metavar="IMAGE", nargs="+", type=Path)
 
-    evaluate = commands.add_parser("evaluate", help="test a run's stored weights again, and hold it against what the run says")
+    evaluate = commands.add_parser(
+        "evaluate", help="test a run's stored weights again, and hold it against what the run says"
+    )
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
-    evaluate.add_argument("--dataset", help="folder:PATH, if the run's folder of pictures has been moved")
-
-    report = commands.add_parser("report", help="what is made from runs: pictures, tables of Markdown files, a paper's numbers")
-    report.set_defaults(command=_report)
-    report.add_argument("--out", type=Path, metavar="DIR", help="folder of pictures (default assets)")
-    report.add_argument("--tiers", type=Path, metavar="DIR", help="folder of the tiers small, full, control, compression")
-    report.add_argument(
-        "--readme", type=Path, metavar="FILE", action="append", help="fill the tables of this Markdown file; may be repeated"
+    evaluate.add_argument(
+        "--dataset", help="folder:PATH, if the run's folder of pictures has been moved"
     )
-    report.add_argument("--bench", type=Path, metavar="FILE", help="what deepnets bench --json printed, for these files")
-    report.add_argument("--paper", type=Path, metavar="DIR", help="write the paper's numbers, tables and figures there instead")
 
-    bench = commands.add_parser("bench", help="training speed here, against the usual loop and against the hardware")
+    report = commands.add_parser(
+        "report",
+        help="what is made from runs: pictures, tables of Markdown files, a paper's numbers",
+    )
+    report.set_defaults(command=_report)
+    report.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of pictures (default assets)"
+    )
+    report.add_argument(
+        "--tiers",
+        type=Path,
+        metavar="DIR",
+        help="folder of the tiers small, full, control, compression",
+    )
+    report.add_argument(
+        "--readme",
+        type=Path,
+        metavar="FILE",
+        action="append",
+        help="fill the tables of this Markdown file; may be repeated",
+    )
+    report.add_argument(
+        "--bench",
+        type=Path,
+        metavar="FILE",
+        help="what deepnets bench --json printed, for these files",
+    )
+    report.add_argument(
+        "--paper",
+        type=Path,
+        metavar="DIR",
+        help="write the paper's numbers, tables and figures there instead",
+    )
+
+    bench = commands.add_parser(
+        "bench", help="training speed here, against the usual loop and against the hardware"
+    )
     bench.set_defaults(command=_bench)
     bench.add_argument("--networks", default="", metavar="A,B", help="these only")
-    bench.add_argument("--repeats", type=int, default=3, help="of every comparison (default %(default)s)")
     bench.add_argument(
-        "--seconds", type=_seconds, default=10.0, metavar="TIME", help="a repeat of the slower loop (default 10s)"
+        "--repeats", type=int, default=3, help="of every comparison (default %(default)s)"
+    )
+    bench.add_argument(
+        "--seconds",
+        type=_seconds,
+        default=10.0,
+        metavar="TIME",
+        help="a repeat of the slower loop (default 10s)",
     )
     bench.add_argument("--batch", type=int, default=128, help="images a step (default %(default)s)")
 
     for command in (train, study, evaluate, bench):
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)")
-        command.add_argument("--precision", default="auto", help="auto, fp32 or bf16 (default %(default)s)")
-    compare.add_argument("dir", nargs="?", default="results", metavar="DIR", help="folder of runs (default %(default)s)")
+        command.add_argument(
+            "--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)"
+        )
+        command.add_argument(
+            "--precision", default="auto", help="auto, fp32 or bf16 (default %(default)s)"
+        )
+    compare.add_argument(
+        "dir",
+        nargs="?",
+        default="results",
+        metavar="DIR",
+        help="folder of runs (default %(default)s)",
+    )
     report.add_argument(
         "dir",
         nargs="?",
@@ -133,10 +212,16 @@ def _train(args: argparse.Namespace) -> None:
 
     overrides = {} if args.epochs is None else {"epochs": args.epochs}
     recipe = recipes.get(args.recipe, args.model, **overrides)
-    job = training.Job(args.model, args.dataset, recipe, args.seed, limit=args.limit, input_size=args.size)
-    run = training.fit(job, args.out, download=args.download, device=args.device, precision=args.precision)
+    job = training.Job(
+        args.model, args.dataset, recipe, args.seed, limit=args.limit, input_size=args.size
+    )
+    run = training.fit(
+        job, args.out, download=args.download, device=args.device, precision=args.precision
+    )
     info = run.info
-    print(f"{run.path}: {100 * run.accuracy:.2f} % of {info['test_total']} test images, {info['train_seconds']:.0f} s")
+    print(
+        f"{run.path}: {100 * run.accuracy:.2f} % of {info['test_total']} test images, {info['train_seconds']:.0f} s"
+    )
     for warning in info["warnings"]:
         print(f"warning: {warning}")
 
@@ -183,7 +268,10 @@ def _predict(args: argparse.Namespace) -> int:
             print(f"deepnets: {error}", file=sys.stderr, flush=True)
             code = 2
             continue
-        print(f"{file}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in classes), flush=True)
+        print(
+            f"{file}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in classes),
+            flush=True,
+        )
         for what in done:
             print(f"  {what}")
     return code
@@ -193,11 +281,19 @@ def _evaluate(args: argparse.Namespace) -> int:
     from . import predict, runs
 
     run = runs.Run.load(args.run)
-    predicted = predict.evaluate(run, dataset=args.dataset, device=args.device, precision=args.precision)
-    share, same = (predicted == run.test["labels"]).mean(), (predicted == run.test["predicted"]).sum()
-    print(f"{run.path}: {100 * share:.2f} % of {len(predicted)} test images; the run says {100 * run.accuracy:.2f} %")
+    predicted = predict.evaluate(
+        run, dataset=args.dataset, device=args.device, precision=args.precision
+    )
+    share, same = (
+        (predicted == run.test["labels"]).mean(),
+        (predicted == run.test["predicted"]).sum(),
+    )
+    print(
+        f"{run.path}: {100 * share:.2f} % of {len(predicted)} test images; the run says {100 * run.accuracy:.2f} %"
+    )
     print(f"  {same} of {len(predicted)} predictions are those of the run")
-    return 0 if same >= 0.97 * len(predicted) else 1  # another machine or precision rounds otherwise, and little more
+    # another machine or precision rounds otherwise, and little more
+    return 0 if same >= 0.97 * len(predicted) else 1
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -214,15 +310,21 @@ def _report(args: argparse.Namespace) -> None:
     if args.paper and args.readme:
         raise UserError("--paper and --readme are two calls: each writes files of its own")
     if args.paper and not args.tiers:
-        raise UserError("--paper needs --tiers: a paper speaks of short training and of controls, too")
+        raise UserError(
+            "--paper needs --tiers: a paper speaks of short training and of controls, too"
+        )
     found = runs.find(args.dir or "results")
     tiers = ("small", "full", "control", "compression")
-    small, full, control, compression = (runs.find(args.tiers / tier) if args.tiers else [] for tier in tiers)
+    small, full, control, compression = (
+        runs.find(args.tiers / tier) if args.tiers else [] for tier in tiers
+    )
     if args.paper:
         from . import latex
 
         written = latex.write(found, args.paper, small, control, compression)
-        print(f"{args.paper}: {len(written)} files from {len(found + small + control + compression)} runs")
+        print(
+            f"{args.paper}: {len(written)} files from {len(found + small + control + compression)} runs"
+        )
         return
     for tier in (small, full):
         analysis.one_setting(tier)
@@ -231,12 +333,24 @@ def _report(args: argparse.Namespace) -> None:
         blocks = {"demo": report.runs_table(found)}
         if args.tiers:
             blocks |= {"small": report.study_table(small), "full": report.study_table(full)}
-            blocks |= {"overview": report.overview_table(full, control), "reported": report.reported_table(full, control)}
+            blocks |= {
+                "overview": report.overview_table(full, control),
+                "reported": report.reported_table(full, control),
+            }
         if args.bench:
             blocks["bench"] = _bench_block(args.bench)
-        pages = report.filled(args.readme, blocks)  # a mistake in a file is found before anything is written
-    pictures = assets.of_runs(found, out) | (assets.of_study(small, out, full) if args.tiers else {})
-    print(*disk.write_all(pictures | {page: text.encode(errors="backslashreplace") for page, text in pages.items()}), sep="\n")
+        # a mistake in a file is found before anything is written
+        pages = report.filled(args.readme, blocks)
+    pictures = assets.of_runs(found, out) | (
+        assets.of_study(small, out, full) if args.tiers else {}
+    )
+    print(
+        *disk.write_all(
+            pictures
+            | {page: text.encode(errors="backslashreplace") for page, text in pages.items()}
+        ),
+        sep="\n",
+    )
 
 
 def _bench_block(path: Path) -> str:
@@ -260,13 +374,15 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0; 1 for a study that is not finished, a run whose weights do not confirm it, or
-    output that nobody reads on; 2 for a mistake; 130 for Ctrl-C. SIGTERM stops a training with 143.
+    """Run a command; returns the exit code: 0; 1 for a study that is not finished, a run whose
+    weights do not confirm it, or output that nobody reads on; 2 for a mistake; 130 for Ctrl-C.
+    SIGTERM stops a training with 143.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever called
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, open till the end
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal has no letters for must not end a training
+    # a name that the terminal has no letters for must not end a training
+    for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:

@@ -76,7 +76,9 @@ def connect(parallel: int, scheduler: str | None) -> Iterator[Client]:
         try:
             client = Client(scheduler, timeout=10)
         except (OSError, ValueError):
-            raise UserError(f"no Dask scheduler answers at {scheduler}; start one with dask scheduler") from None
+            raise UserError(
+                f"no Dask scheduler answers at {scheduler}; start one with dask scheduler"
+            ) from None
         with client:
             yield client
         return
@@ -122,7 +124,11 @@ def run(progress: Progress, parallel: int, scheduler: str | None, how: dict[str,
 
 
 def _train_all(
-    progress: Progress, parallel: int, how: dict[str, Any], client: Client, interruption: Callable[[], BaseException | None]
+    progress: Progress,
+    parallel: int,
+    how: dict[str, Any],
+    client: Client,
+    interruption: Callable[[], BaseException | None],
 ) -> None:
     """Keep all workers busy until nothing is left, the time is up, or one should stop."""
     out = progress.out.absolute()
@@ -171,7 +177,9 @@ def _train_all(
         deque(startable, maxlen=0)  # what the deadline left is noted as missing
 
 
-def _work(job: Job, out: Path, how: dict[str, Any], marker: Path, processes: int, event: str) -> str:
+def _work(
+    job: Job, out: Path, how: dict[str, Any], marker: Path, processes: int, event: str
+) -> str:
     """Train in a worker; returns how it went.
 
     Args:
@@ -187,7 +195,9 @@ def _work(job: Job, out: Path, how: dict[str, Any], marker: Path, processes: int
         threads = worker.state.nthreads
         raise UserError(f"{worker.address} has {threads} threads: start workers with --nthreads 1")
     if not marker.exists():
-        raise UserError(f"{worker.address} does not see {out}; take an --out that all workers share")
+        raise UserError(
+            f"{worker.address} does not see {out}; take an --out that all workers share"
+        )
     task = worker.state.tasks[worker.get_current_task()]
     client = get_client()
 

@@ -1,4 +1,6 @@
-"""Worse pictures of the same things: a few seeded corruptions of test images, of this project's own."""
+"""Worse pictures of the same things: a few seeded corruptions of test images, of this project's
+own.
+"""
 
 from collections.abc import Iterator
 
@@ -14,12 +16,16 @@ CHUNK = 1024  # images at a time: as floats they take four to eight times the me
 
 
 def corrupt(images: Tensor, name: str) -> Tensor:
-    """Images (N, C, H, W), uint8, with Gaussian `noise`, with Gaussian `blur`, or with less `contrast`, as `name` says."""
+    """Images (N, C, H, W), uint8, with Gaussian `noise`, with Gaussian `blur`, or with less
+    `contrast`, as `name` says.
+    """
     return torch.cat(list(parts(images, name)))
 
 
 def parts(images: Tensor, name: str) -> Iterator[Tensor]:
-    """What `corrupt` gives for `images` and `name`, so many at a time that they need not all fit in memory."""
+    """What `corrupt` gives for `images` and `name`, so many at a time that they need not all fit in
+    memory.
+    """
     if name not in NAMES:
         raise ValueError(f"no corruption is called {name!r}")
     generator = Generator().manual_seed(0)
@@ -32,6 +38,8 @@ def _change(images: Tensor, name: str, generator: Generator) -> Tensor:
         return images + 255 * NOISE * torch.randn(images.shape, generator=generator)
     if name == "blur":
         sigma = BLUR * images.shape[-1]
-        return torch.from_numpy(gaussian_filter(images.numpy(), (0, 0, sigma, sigma), mode="nearest"))
+        return torch.from_numpy(
+            gaussian_filter(images.numpy(), (0, 0, sigma, sigma), mode="nearest")
+        )
     mean = images.mean((1, 2, 3), keepdim=True)
     return mean + CONTRAST * (images - mean)

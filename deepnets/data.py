@@ -1,4 +1,6 @@
-"""Images in: every dataset becomes uint8 tensors, split by seed, with hashes that say which pixels a run saw."""
+"""Images in: every dataset becomes uint8 tensors, split by seed, with hashes that say which pixels
+a run saw.
+"""
 
 import hashlib
 import os
@@ -33,12 +35,24 @@ CIFAR10_SHA256 = {  # of the binary version; five files to train on, then the te
     "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset: its name, the title to print with results, class names, training and test images, hash of all of them.
+    """A dataset: its name, the title to print with results, class names, training and test images,
+    hash of all of them.
 
     A folder may come with `validation` images, and with a line for what is `left_out` of it.
     """
@@ -59,14 +73,15 @@ class Dataset:
 
         Args:
             seed: decides the draw.
-            limit: train on so many images only; validation then takes a fifth of that, if that is fewer than usual, but as many
-                images as there are classes at least.
+            limit: train on so many images only; validation then takes a fifth of that, if that is
+                fewer than usual, but as many images as there are classes at least.
 
         Returns:
             Training images, validation images, and the SHA-256 of their indices.
 
         Raises:
-            UserError: there are not that many images, or fewer than classes in one part, or a class has a single one.
+            UserError: there are not that many images, or fewer than classes in one part, or a class
+            has a single one.
         """
         size = VALIDATION.get(self.name, max(len(self.train) // 10, len(self.classes)))
         if limit is not None:
@@ -77,9 +92,15 @@ class Dataset:
         else:
             train, validation = np.arange(len(self.train)), np.arange(len(self.validation))
             if limit is not None:
-                train, _ = stratified(self.train.labels, limit, len(self.classes), seed, what, self.classes)
+                train, _ = stratified(
+                    self.train.labels, limit, len(self.classes), seed, what, self.classes
+                )
         digest = hashlib.sha256(train.astype("<i8").tobytes() + validation.astype("<i8").tobytes())
-        return self.train.part(train), (self.validation or self.train).part(validation), digest.hexdigest()
+        return (
+            self.train.part(train),
+            (self.validation or self.train).part(validation),
+            digest.hexdigest(),
+        )
 
 
 Parts = tuple[str, tuple[str, ...], Images, Images]  # title, classes, training and test images
@@ -88,7 +109,9 @@ Parts = tuple[str, tuple[str, ...], Images, Images]  # title, classes, training 
 def check_name(name: str) -> None:
     """Raise UserError unless `load` knows the name."""
     if name not in ("digits", "mnist", "cifar10") and not re.fullmatch("(?s)folder:[^\\0]+", name):
-        raise UserError(f"no dataset is called {name!r}; choose from digits, mnist, cifar10, folder:PATH")
+        raise UserError(
+            f"no dataset is called {name!r}; choose from digits, mnist, cifar10, folder:PATH"
+        )
 
 
 def default_root() -> Path:
@@ -103,7 +126,8 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
         name: `digits`, `mnist`, `cifar10` or `folder:PATH`.
         root: where the files are; `$DEEPNETS_DATA` by default, or else `data`.
         download: fetch what is missing.
-        size: pictures of a folder are brought to `size` x `size` pixels, unless all are squares of one smaller side.
+        size: pictures of a folder are brought to `size` x `size` pixels, unless all are squares of
+            one smaller side.
 
     Raises:
         UserError: no such dataset, or its files are missing, damaged or too few; says what to do.
@@ -141,7 +165,9 @@ def folder_title(name: str) -> str:
 
 
 def folder_from(name: str, start: Path) -> str:
-    """The way from `start` to that folder, which holds when both are moved together; on another Windows drive there is none."""
+    """The way from `start` to that folder, which holds when both are moved together; on another
+    Windows drive there is none.
+    """
     folder = folder_path(name).resolve()
     try:
         return os.path.relpath(folder, start.resolve())
@@ -151,11 +177,13 @@ def folder_from(name: str, start: Path) -> str:
 
 def folder_path(name: str) -> Path:
     """The PATH of a dataset called `folder:PATH`."""
-    return Path(os.path.expanduser(name.removeprefix("folder:")))  # pathlib's raises where there is no such home
+    # pathlib's raises where there is no such home
+    return Path(os.path.expanduser(name.removeprefix("folder:")))
 
 
 def _digits() -> Parts:
-    """1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak 1998), from scikit-learn; a fixed fifth is the test set.
+    """1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak 1998), from scikit-learn; a fixed
+    fifth is the test set.
 
     The same writers are in both parts, so accuracies are higher than on writers never seen.
     """
@@ -175,7 +203,9 @@ def _mnist(root: Path, download: bool) -> Parts:
         _fetch("MNIST", MNIST, root, download, "MNIST/raw/*-ubyte")
     for name, expected in MNIST_SHA256.items():
         if hashlib.sha256((raw / name).read_bytes()).hexdigest() != expected:
-            raise UserError(f"{raw / name} is damaged (its checksum is not MNIST's): delete it and train with --download")
+            raise UserError(
+                f"{raw / name} is damaged (its checksum is not MNIST's): delete it and train with --download"
+            )
     read = {"images": mnist.read_image_file, "labels": mnist.read_label_file}
     tensors = [read[name.split("-")[1]](str(raw / name)) for name in MNIST_SHA256]
     train, test = Images(tensors[0][:, None], tensors[1]), Images(tensors[2][:, None], tensors[3])
@@ -183,7 +213,8 @@ def _mnist(root: Path, download: bool) -> Parts:
 
 
 def _cifar10(root: Path, download: bool) -> Parts:
-    """Read the binary version, or else the Python version, whose checksums torchvision verifies before it opens the pickles.
+    """Read the binary version, or else the Python version, whose checksums torchvision verifies
+    before it opens the pickles.
 
     Both hold the same pixels in the same order.
     """
@@ -192,10 +223,23 @@ def _cifar10(root: Path, download: bool) -> Parts:
     folder = root / "cifar-10-batches-bin"
     if folder.is_dir():
         parts = [_read_batch(folder / name, expected) for name, expected in CIFAR10_SHA256.items()]
-        images, labels = (torch.from_numpy(np.concatenate([part[i] for part in parts[:-1]])) for i in (0, 1))
-        return "CIFAR-10", CIFAR10_CLASSES, Images(images, labels), Images(*map(torch.from_numpy, parts[-1]))
+        images, labels = (
+            torch.from_numpy(np.concatenate([part[i] for part in parts[:-1]])) for i in (0, 1)
+        )
+        return (
+            "CIFAR-10",
+            CIFAR10_CLASSES,
+            Images(images, labels),
+            Images(*map(torch.from_numpy, parts[-1])),
+        )
     if not (root / "cifar-10-batches-py").is_dir():
-        _fetch("CIFAR-10", datasets.CIFAR10, root, download, "cifar-10-batches-py or cifar-10-batches-bin")
+        _fetch(
+            "CIFAR-10",
+            datasets.CIFAR10,
+            root,
+            download,
+            "cifar-10-batches-py or cifar-10-batches-bin",
+        )
     try:
         pickled = [datasets.CIFAR10(str(root), train=part) for part in (True, False)]
     except RuntimeError:
@@ -203,12 +247,15 @@ def _cifar10(root: Path, download: bool) -> Parts:
             f"{root / 'cifar-10-batches-py'} is incomplete or damaged: delete it and train with --download"
         ) from None
     pixels = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in pickled]
-    train, test = (Images(x, torch.tensor(part.targets)) for x, part in zip(pixels, pickled, strict=True))
+    train, test = (
+        Images(x, torch.tensor(part.targets)) for x, part in zip(pixels, pickled, strict=True)
+    )
     return "CIFAR-10", tuple(pickled[0].classes), train, test
 
 
 def _read_batch(file: Path, expected: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read a file of the binary version: records of a label byte and 3,072 pixels, red, green and blue planes.
+    """Read a file of the binary version: records of a label byte and 3,072 pixels, red, green and
+    blue planes.
 
     Returns:
         Images (N, 3, 32, 32), uint8, and labels (N,), int64.
@@ -221,11 +268,19 @@ def _read_batch(file: Path, expected: str) -> tuple[np.ndarray, np.ndarray]:
     return records[:, 1:].reshape(-1, 3, 32, 32).copy(), records[:, 0].astype(np.int64)
 
 
-def _fetch(title: str, source: Callable[..., object], root: Path, download: bool, layout: str) -> None:
+def _fetch(
+    title: str, source: Callable[..., object], root: Path, download: bool, layout: str
+) -> None:
     """Download what torchvision calls `source`, or say what to do."""
     if not download:
-        raise UserError(f"{title} is not in {root}: train with --download, or set DEEPNETS_DATA to a folder with {layout}")
-    new = [path for path in (root / "MNIST" / "raw", root / "MNIST", root, *root.parents) if not path.exists()]
+        raise UserError(
+            f"{title} is not in {root}: train with --download, or set DEEPNETS_DATA to a folder with {layout}"
+        )
+    new = [
+        path
+        for path in (root / "MNIST" / "raw", root / "MNIST", root, *root.parents)
+        if not path.exists()
+    ]
     try:
         root.mkdir(parents=True, exist_ok=True)
         source(str(root), download=True)
@@ -233,4 +288,6 @@ def _fetch(title: str, source: Callable[..., object], root: Path, download: bool
         for path in new:
             with suppress(OSError):  # something has come after all, or it was not made
                 path.rmdir()
-        raise UserError(f"{title} could not be downloaded to {root}: {str(error).splitlines()[0]}") from None
+        raise UserError(
+            f"{title} could not be downloaded to {root}: {str(error).splitlines()[0]}"
+        ) from None

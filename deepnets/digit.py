@@ -1,7 +1,9 @@
-"""A digit cut from a photograph of it: dark on paper or light on a board, in uneven light, beside dust, lines and edges.
+"""A digit cut from a photograph of it: dark on paper or light on a board, in uneven light, beside
+dust, lines and edges.
 
-What counts as ink is darker (or lighter) than what is around it, not than a level: the background of each pixel is what
-remains when all that is narrower than a stroke may be is filled in, which follows a shadow and its edge.
+What counts as ink is darker (or lighter) than what is around it, not than a level: the background
+of each pixel is what remains when all that is narrower than a stroke may be is filled in, which
+follows a shadow and its edge.
 """
 
 from dataclasses import dataclass
@@ -59,16 +61,25 @@ class Digit:
 def find(values: np.ndarray) -> Digit | None:
     """The digit in a picture (H, W), 0 to 255, or None if none stands out.
 
-    On an even background (a scan, a drawing, an image of the data set) ink is what differs from that; in a photograph what
-    differs from its surroundings. What is a sheet of paper rather than a stroke is looked at by itself.
+    On an even background (a scan, a drawing, an image of the data set) ink is what differs from
+    that; in a photograph what differs from its surroundings. What is a sheet of paper rather than a
+    stroke is looked at by itself.
     """
     found = even = _on_even(values)
     if max(values.shape) <= SMALL:
         return even
     if not even or even.share > 0.65 or even.more or even.along or even.outline < 0.25:
         both = [_in_photograph(values if dark else 255 - values, dark) for dark in (True, False)]
-        digits = [digit for digit in both if digit and not digit.along and (digit.outline > 0.4 or not digit.at_edge)]
-        found = max(digits, key=lambda digit: (not digit.at_edge, digit.outline > 0.25, digit.ink.size), default=even)
+        digits = [
+            digit
+            for digit in both
+            if digit and not digit.along and (digit.outline > 0.4 or not digit.at_edge)
+        ]
+        found = max(
+            digits,
+            key=lambda digit: (not digit.at_edge, digit.outline > 0.25, digit.ink.size),
+            default=even,
+        )
     if found and found.sheet:
         rows, columns = (slice(s.start + INSET, s.stop - INSET) for s in found.box)
         inner = find(values[rows, columns]) if min(found.ink.shape) > 10 * INSET else None
@@ -85,9 +96,12 @@ def _on_even(values: np.ndarray) -> Digit | None:
         return None
     dark = paper > 127
     ink = np.clip(paper - values if dark else values - paper, 0, None)
-    found = _cut(ink, max(ink.max() / 4, FAINT), dark, ndimage.gaussian_gradient_magnitude(ink, 1), even=True)
+    found = _cut(
+        ink, max(ink.max() / 4, FAINT), dark, ndimage.gaussian_gradient_magnitude(ink, 1), even=True
+    )
     across = found and found.at_edge and found.ink.shape[1] == values.shape[1]
-    return None if across and (_without_lines(ink) < ink).any() else found  # on ruled paper it holds together with a line
+    # on ruled paper it holds together with a line
+    return None if across and (_without_lines(ink) < ink).any() else found
 
 
 def _in_photograph(values: np.ndarray, dark: bool) -> Digit | None:
@@ -96,14 +110,17 @@ def _in_photograph(values: np.ndarray, dark: bool) -> Digit | None:
     smooth = ndimage.gaussian_filter(values, longer / 400)
     window = round(STROKE * longer)
     light = ndimage.grey_closing(smooth, (window, window))
-    ink = 255 * (light - smooth) / (light + FAINT)  # as a share: in the shadow ink is darker by less
+    # as a share: in the shadow ink is darker by less
+    ink = 255 * (light - smooth) / (light + FAINT)
     for axis in (0, 1):
         ink = _without_lines(ink.T if axis else ink)
         ink = ink.T if axis else ink
     noise = np.median(ink)
     ink = np.clip(ink - 2 * noise, 0, None)
     return (
-        _cut(ink, max(_otsu(ink), FAINT), dark, ndimage.gaussian_gradient_magnitude(smooth, 1)) if ink.max() > FAINT else None
+        _cut(ink, max(_otsu(ink), FAINT), dark, ndimage.gaussian_gradient_magnitude(smooth, 1))
+        if ink.max() > FAINT
+        else None
     )
 
 
@@ -113,7 +130,9 @@ def _without_lines(ink: np.ndarray) -> np.ndarray:
 
     def rows(tilt: float, columns: np.ndarray) -> np.ndarray:
         """The row (H, N) in which the line that begins in each row is at each of `columns` (N,)."""
-        return (np.arange(height)[:, None] + np.round(tilt * (columns - width / 2)).astype(int)).clip(0, height - 1)
+        return (
+            np.arange(height)[:, None] + np.round(tilt * (columns - width / 2)).astype(int)
+        ).clip(0, height - 1)
 
     few, every = np.arange(0, width, 8), np.arange(width)
     medians = [np.median(ink[rows(tilt, few), few], axis=1) for tilt in TILTS]
@@ -127,7 +146,8 @@ def _without_lines(ink: np.ndarray) -> np.ndarray:
     lines[rows(TILTS[best], every), every] = profile[:, None]
     rest = np.clip(ink - lines, 0, None)
     thick = 1 + int(np.diff(np.flatnonzero(np.diff(np.r_[0, profile > 0, 0])))[::2].max(initial=1))
-    return np.where(lines > 0, ndimage.grey_closing(rest, (thick, 1)), rest)  # a stroke across a line stays whole
+    # a stroke across a line stays whole
+    return np.where(lines > 0, ndimage.grey_closing(rest, (thick, 1)), rest)
 
 
 def _otsu(values: np.ndarray) -> float:
@@ -141,24 +161,43 @@ def _otsu(values: np.ndarray) -> float:
     return float(edges[1 + int(np.nanargmax(between[:-1]))])
 
 
-def _cut(ink: np.ndarray, threshold: float, dark: bool, slope: np.ndarray, even: bool = False) -> Digit | None:
-    """The largest connected part of the ink above the `threshold`, with what is near to it and not much smaller."""
+def _cut(
+    ink: np.ndarray, threshold: float, dark: bool, slope: np.ndarray, even: bool = False
+) -> Digit | None:
+    """The largest connected part of the ink above the `threshold`, with what is near to it and not
+    much smaller.
+    """
     longer = max(ink.shape)
     mask = ink > threshold
     small = longer <= SMALL
-    numbered, count = (mask.astype(int), int(mask.any())) if small else ndimage.label(mask, np.ones((3, 3)))
+    numbered, count = (
+        (mask.astype(int), int(mask.any())) if small else ndimage.label(mask, np.ones((3, 3)))
+    )
     if not count:
         return None
     boxes = ndimage.find_objects(numbered)
     sums = ndimage.sum_labels(ink, numbered, range(1, count + 1))
-    at_edge = np.array([any(s.start == 0 or s.stop == n for s, n in zip(box, ink.shape, strict=True)) for box in boxes])
+    at_edge = np.array(
+        [
+            any(s.start == 0 or s.stop == n for s, n in zip(box, ink.shape, strict=True))
+            for box in boxes
+        ]
+    )
     weights = sums * np.where(at_edge, 0.2, 1)
     main = int(weights.argmax())
     size = max(s.stop - s.start for s in boxes[main])
     chosen = [main]
     for k in np.argsort(-weights):
-        gap = max(max(a.start - b.stop, b.start - a.stop) for a, b in zip(boxes[k], boxes[main], strict=True))
-        if k != main and sums[k] > 0.05 * sums[main] and gap < 0.15 * size and at_edge[k] <= at_edge[main]:
+        gap = max(
+            max(a.start - b.stop, b.start - a.stop)
+            for a, b in zip(boxes[k], boxes[main], strict=True)
+        )
+        if (
+            k != main
+            and sums[k] > 0.05 * sums[main]
+            and gap < 0.15 * size
+            and at_edge[k] <= at_edge[main]
+        ):
             chosen.append(k)
     mine = np.isin(numbered, [k + 1 for k in chosen])
     rows, columns = np.nonzero(mine)
@@ -166,7 +205,10 @@ def _cut(ink: np.ndarray, threshold: float, dark: bool, slope: np.ndarray, even:
     if even:  # all its grays are ink
         kept, peak = ~ndimage.binary_dilation(mask & ~mine), ink[mine].max()
     else:
-        kept, peak = ndimage.binary_dilation(mine, iterations=max(1, longer // 150)), np.percentile(ink[mine], 90)
+        kept, peak = (
+            ndimage.binary_dilation(mine, iterations=max(1, longer // 150)),
+            np.percentile(ink[mine], 90),
+        )
     cut = np.where(kept | mine, np.clip(ink / peak, 0, 1), 0)[box]
     weak, strong = np.percentile(slope[mine & ~ndimage.binary_erosion(mine)], (20, 80))
     others = sums[[k for k in range(count) if k not in chosen and not at_edge[k]]].sum()
@@ -185,6 +227,9 @@ def _rectangle(mask: np.ndarray) -> float:
     points = np.argwhere(mask ^ ndimage.binary_erosion(mask))
     sides = (
         np.ptp(points @ turned, axis=0) + 1
-        for turned in (np.array([np.cos(angles), np.sin(angles)]), np.array([-np.sin(angles), np.cos(angles)]))
+        for turned in (
+            np.array([np.cos(angles), np.sin(angles)]),
+            np.array([-np.sin(angles), np.cos(angles)]),
+        )
     )
     return float(np.multiply(*sides).min())

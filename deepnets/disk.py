@@ -1,4 +1,6 @@
-"""The one door for files that others may have made or damaged, and for those that a full disk may cut short."""
+"""The one door for files that others may have made or damaged, and for those that a full disk may
+cut short.
+"""
 
 import errno
 import io
@@ -23,14 +25,17 @@ def read(path: Path, most: int) -> bytes:
     """Returns the content of a file of at most `most` bytes.
 
     Raises:
-        UserError: it is larger, missing, unreadable, or no regular file (a named pipe would never end).
+        UserError: it is larger, missing, unreadable, or no regular file (a named pipe would never
+        end).
     """
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise UserError(f"{path} is not a file")
         if found.st_size > most:
-            raise UserError(f"{path} is damaged, or something else: {found.st_size:,} bytes, where {most:,} are the most")
+            raise UserError(
+                f"{path} is damaged, or something else: {found.st_size:,} bytes, where {most:,} are the most"
+            )
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
@@ -44,7 +49,8 @@ def read_json(path: Path, most: int = 1 << 25) -> Any:
     """
     try:
         return json.loads(read(path, most), parse_constant=_refused, parse_float=_finite)
-    except (ValueError, RecursionError):  # also a whole number of thousands of digits, and brackets without end
+    # also a whole number of thousands of digits, and brackets without end
+    except (ValueError, RecursionError):
         raise UserError(f"{path} is damaged: it is not JSON") from None
 
 
@@ -68,20 +74,26 @@ def read_arrays(path: Path, most: int) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(io.BytesIO(read(path, most))) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > most:
                 raise ValueError("a zip bomb")
-            return {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in archive.infolist()}
+            return {
+                entry.filename.removesuffix(".npy"): _array(archive, entry)
+                for entry in archive.infolist()
+            }
     except Exception:  # a damaged archive fails in a dozen ways
         raise UserError(f"{path} is missing or damaged") from None
 
 
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
-    """An array of an archive. The size that the `entry` declares is all that is unpacked, whatever there is."""
+    """An array of an archive. The size that the `entry` declares is all that is unpacked, whatever
+    there is.
+    """
     with archive.open(entry) as file:
         content = b"".join(iter(lambda: file.read(CHUNK), b""))
     return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
 def write(path: Path, *parts: Any) -> None:
-    """Writes the bytes of all `parts` to a file, which is there when they are on the disk; till then the one before stays.
+    """Writes the bytes of all `parts` to a file, which is there when they are on the disk; till
+    then the one before stays.
 
     Raises:
         UserError: the disk is full, say.
@@ -103,7 +115,8 @@ def write(path: Path, *parts: Any) -> None:
 
 
 def write_all(files: dict[Path, bytes]) -> list[Path]:
-    """Writes files that were all made beforehand, so that a mistake leaves none, and the folders they are in.
+    """Writes files that were all made beforehand, so that a mistake leaves none, and the folders
+    they are in.
 
     Returns:
         Their paths.
@@ -125,7 +138,9 @@ def packed(arrays: dict[str, np.ndarray], compression: int) -> bytes:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts the names in a folder on the disk, as far as the system can: Windows opens no folders, CIFS does not sync them."""
+    """Puts the names in a folder on the disk, as far as the system can: Windows opens no folders,
+    CIFS does not sync them.
+    """
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -11,7 +11,8 @@ from .environment import Busy, OutOfTime, device_name, named_device
 from .runs import Run, partial_folder
 from .training import Diverged, Job, fit
 
-PATIENCE = 10.0  # seconds for a process that was told to stop, or given up, to save its training and end
+# seconds for a process that was told to stop, or given up, to save its training and end
+PATIENCE = 10.0
 
 
 class Progress:
@@ -25,7 +26,9 @@ class Progress:
         device: only runs made on it say how long one takes; None: all do.
     """
 
-    def __init__(self, jobs: list[Job], out: Path, deadline: float, parallel: int, device: str | None) -> None:
+    def __init__(
+        self, jobs: list[Job], out: Path, deadline: float, parallel: int, device: str | None
+    ) -> None:
         self.jobs, self.out, self.deadline, self.parallel = jobs, out, deadline, parallel
         self.device = device and device_name(named_device(device))
         self.finished: list[Run] = []
@@ -41,7 +44,9 @@ class Progress:
             expected = 0.0 if begun else self.expected_seconds(job)
             if expected > left:
                 needed = f"about {expected:.0f} s needed, " * (expected >= 0.5)
-                why = f"not {'continued' if begun else 'started'} ({needed}{max(left, 0):.0f} s left)"
+                why = (
+                    f"not {'continued' if begun else 'started'} ({needed}{max(left, 0):.0f} s left)"
+                )
                 self.missing.append(f"{job.folder}: {why}")
                 continue
             rest = sum(map(self.expected_seconds, todo[number:])) / self.parallel

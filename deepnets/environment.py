@@ -1,4 +1,6 @@
-"""What a training needs from the machine: a device, a folder of its own, notice of signals; and what a run says of it."""
+"""What a training needs from the machine: a device, a folder of its own, notice of signals; and
+what a run says of it.
+"""
 
 import ctypes
 import errno
@@ -27,13 +29,15 @@ from .errors import UserError
 from .runs import partial_folder
 
 WORTH_IT = 1.2  # how many times as fast bf16 must be to be chosen
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # Lustre's default, NFS without its lock daemon
+# Lustre's default, NFS without its lock daemon
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.device, str]:
     """Chooses the device to train on, and `fp32` or `bf16`, by the words of the command line.
 
-    A precision of `auto` is bf16 where the hardware multiplies it faster: a GPU says so, a processor is measured.
+    A precision of `auto` is bf16 where the hardware multiplies it faster: a GPU says so, a
+    processor is measured.
 
     Raises:
         UserError: no such device or precision, or not on this machine.
@@ -43,7 +47,11 @@ def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.devic
         raise UserError(f"no precision is called {precision!r}; choose from auto, fp32, bf16")
     if precision == "auto":
         on_gpu = target.type == "cuda"
-        faster = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else bf16_speedup() >= WORTH_IT
+        faster = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if on_gpu
+            else bf16_speedup() >= WORTH_IT
+        )
         precision = "bf16" if faster else "fp32"
     return target, precision
 
@@ -60,16 +68,20 @@ def named_device(device: str) -> torch.device:
     if not match:
         raise UserError(f"no device is called {device!r}; choose from auto, cpu, cuda, cuda:N")
     if device != "cpu" and int(match[1] or 0) >= torch.cuda.device_count():
-        raise UserError(f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
+        raise UserError(
+            f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
     return torch.device(device)
 
 
 def set_up(device: torch.device) -> None:
-    """What a training changes in its process: results that repeat, memory that is kept, TF32 products on a GPU."""
+    """What a training changes in its process: results that repeat, memory that is kept, TF32
+    products on a GPU.
+    """
     torch.backends.cudnn.deterministic = True  # algorithms that give the same bits again
     keep_memory(True)
-    # TF32 for a GPU's matrix products; its convolutions have it anyway. The setting is global, and "high" would lower the
-    # precision of a processor's products, too: so it is set each time.
+    # TF32 for a GPU's matrix products; its convolutions have it anyway. The setting is global, and
+    # "high" would lower the precision of a processor's products, too: so it is set each time.
     torch.set_float32_matmul_precision("highest" if device.type == "cpu" else "high")
 
 
@@ -77,19 +89,22 @@ def set_up(device: torch.device) -> None:
 def bf16_speedup() -> float:
     """Measures how many times as fast as fp32 this processor multiplies bf16, once a process.
 
-    Its flags do not tell: with `avx512_bf16` and no AMX one kind multiplies bf16 four times as fast, another half as fast.
+    Its flags do not tell: with `avx512_bf16` and no AMX one kind multiplies bf16 four times as
+    fast, another half as fast.
     """
     fp32, bf16 = product_seconds()
     return round(fp32 / bf16, 2)
 
 
 def product_seconds(budget: float = 0.05) -> tuple[float, float]:
-    """Times a matrix product of a convolution's shape (256 pixels, 3x3 windows of 128 channels, 128 outputs).
+    """Times a matrix product of a convolution's shape (256 pixels, 3x3 windows of 128 channels, 128
+    outputs).
 
     One thread and the best of many turns, because other processes may be busy.
 
     Args:
-        budget: seconds, after which no further turn begins; one that emulates bf16 takes a tenth of a second.
+        budget: seconds, after which no further turn begins; one that emulates bf16 takes a tenth of
+            a second.
 
     Returns:
         Seconds in fp32 and in bf16.
@@ -110,13 +125,18 @@ def product_seconds(budget: float = 0.05) -> tuple[float, float]:
 
 
 def keep_memory(keep: bool) -> None:
-    """Have the C library keep large blocks that are freed, or else give them back to the system, as it does by itself.
+    """Have the C library keep large blocks that are freed, or else give them back to the system, as
+    it does by itself.
 
-    Every step of a training frees and asks for the same blocks; those given back come as new pages, one fault each 4 KB,
-    which takes a fifth of a step of the networks of a hundred million weights. Only glibc has this setting.
+    Every step of a training frees and asks for the same blocks; those given back come as new pages,
+    one fault each 4 KB, which takes a fifth of a step of the networks of a hundred million weights.
+    Only glibc has this setting.
     """
     trim_threshold, mmap_threshold, mmap_max = -1, -3, -4  # names of its mallopt(3)
-    kept, default = {mmap_max: 0, trim_threshold: -1}, {mmap_max: 65_536, mmap_threshold: 32 << 20, trim_threshold: 64 << 20}
+    kept, default = (
+        {mmap_max: 0, trim_threshold: -1},
+        {mmap_max: 65_536, mmap_threshold: 32 << 20, trim_threshold: 64 << 20},
+    )
     with suppress(AttributeError, OSError):
         library = ctypes.CDLL("libc.so.6")
         for name, value in (kept if keep else default).items():
@@ -141,7 +161,9 @@ def device_name(device: torch.device) -> str:
 
 def versions() -> dict[str, str]:
     """Of what computes the results."""
-    packages = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")}
+    packages = {
+        name: metadata.version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")
+    }
     return {"deepnets": __version__, "python": platform.python_version(), **packages}
 
 
@@ -153,7 +175,16 @@ def commit() -> str:
     top = Path(__file__).resolve().parent.parent
     if not (top / ".git").exists() or "DEEPNETS_COMMIT" in os.environ:
         return os.environ.get("DEEPNETS_COMMIT", "unknown")
-    command = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = [
+        "git",
+        "-C",
+        str(top),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -161,7 +192,9 @@ def commit() -> str:
 
 
 class OutOfTime(Exception):
-    """The time was up, or whoever asked for the training needs it no more; a checkpoint was written."""
+    """The time was up, or whoever asked for the training needs it no more; a checkpoint was
+    written.
+    """
 
 
 class Busy(UserError):
@@ -170,9 +203,11 @@ class Busy(UserError):
 
 @contextmanager
 def interruptions(over: Callable[[], bool]) -> Iterator[Callable[[], BaseException | None]]:
-    """Collect SIGINT, SIGTERM and SIGHUP instead of letting them tear a step; a second one acts as it always does.
+    """Collect SIGINT, SIGTERM and SIGHUP instead of letting them tear a step; a second one acts as
+    it always does.
 
-    SIGHUP, which Windows lacks, says that the terminal was closed; `nohup` has it ignored, and so it stays.
+    SIGHUP, which Windows lacks, says that the terminal was closed; `nohup` has it ignored, and so
+    it stays.
 
     Off the main thread, where Python allows no handlers, signals act as they always do.
 
@@ -180,7 +215,8 @@ def interruptions(over: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
         over: whether the time is up; it is asked between any two steps.
 
     Yields:
-        A function that gives what to raise at the next good moment: KeyboardInterrupt, SystemExit(143), OutOfTime, or None.
+        A function that gives what to raise at the next good moment: KeyboardInterrupt,
+        SystemExit(143), OutOfTime, or None.
     """
     caught: list[BaseException] = []
     previous: dict[int, Any] = {}
@@ -204,7 +240,9 @@ def interruptions(over: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Have the threads and processes that are started meanwhile hear neither SIGINT nor SIGTERM; Windows has no such thing."""
+    """Have the threads and processes that are started meanwhile hear neither SIGINT nor SIGTERM;
+    Windows has no such thing.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -217,7 +255,8 @@ def deaf() -> Iterator[None]:
 
 @contextmanager
 def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
-    """Where a run lives until it is finished, held by one process at a time; it is removed unless it holds a checkpoint.
+    """Where a run lives until it is finished, held by one process at a time; it is removed unless
+    it holds a checkpoint.
 
     Args:
         folder: of the finished run.
@@ -233,13 +272,20 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
         work.mkdir(parents=True, exist_ok=True)
         lock = _lock(work, patience)
     except Timeout as held:
-        advice = f", or was when its machine stopped: then delete {held.lock_file}" * held.lock_file.endswith("soft")
+        advice = (
+            f", or was when its machine stopped: then delete {held.lock_file}"
+            * held.lock_file.endswith("soft")
+        )
         raise Busy(f"{work} is being trained by another process{advice}") from None
     except OSError as error:
         if folder.exists():
-            raise Busy(f"{folder} was finished by another process just now; repeat the command") from None
+            raise Busy(
+                f"{folder} was finished by another process just now; repeat the command"
+            ) from None
         _remove_empty(made)
-        raise UserError(f"{work} cannot be written: {error.strerror}; choose another --out") from None
+        raise UserError(
+            f"{work} cannot be written: {error.strerror}; choose another --out"
+        ) from None
     with lock:
         try:
             if folder.exists() or not (work / "lock").exists():
@@ -252,7 +298,9 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
 
 
 def _lock(work: Path, patience: float) -> AcquireReturnProxy:
-    """A lock on this folder, held; where the file system has none it is a file that says who holds it."""
+    """A lock on this folder, held; where the file system has none it is a file that says who holds
+    it.
+    """
     with warnings.catch_warnings(action="ignore"):  # of a file system without locks
         try:
             return FileLock(work / "lock").acquire(patience)
@@ -263,14 +311,18 @@ def _lock(work: Path, patience: float) -> AcquireReturnProxy:
 
 
 def complete(work: Path, folder: Path) -> None:
-    """Give a finished run its place; `disk` has written it, so that a power cut takes nothing back."""
+    """Give a finished run its place; `disk` has written it, so that a power cut takes nothing
+    back.
+    """
     disk.sync_folder(work)
     work.rename(folder)
     disk.sync_folder(folder.parent)
 
 
 def tidy(folder: Path) -> None:
-    """Remove from a finished run what only the training needed, where that can be: a finished run may be read-only."""
+    """Remove from a finished run what only the training needed, where that can be: a finished run
+    may be read-only.
+    """
     for name in ("checkpoint.pt", "checkpoint.pt.part", "lock", "lock.soft"):
         with suppress(OSError):
             (folder / name).unlink(missing_ok=True)

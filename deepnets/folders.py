@@ -1,7 +1,9 @@
-"""Folders of pictures: their layouts, and a decoded copy that is read from disk and need not fit in memory.
+"""Folders of pictures: their layouts, and a decoded copy that is read from disk and need not fit in
+memory.
 
-A picture is decoded once, into a memory-mapped array in the cache. The copy notices files that are new or changed, or that
-changed places, and decodes those; an interrupted decoding goes on where it was.
+A picture is decoded once, into a memory-mapped array in the cache. The copy notices files that are
+new or changed, or that changed places, and decodes those; an interrupted decoding goes on where it
+was.
 """
 
 import errno
@@ -30,13 +32,19 @@ from .errors import UserError
 from .images import Images, stratified
 
 # What folders of parts are called, in small letters.
-PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
+PARTS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
 CHUNK = 2**25  # bytes that are decoded between two notes of how far it is
 
 
 @dataclass(frozen=True)
 class Folder:
-    """What a folder holds: a title, class names, images, and a line for what was left out, if anything was."""
+    """What a folder holds: a title, class names, images, and a line for what was left out, if
+    anything was.
+    """
 
     title: str
     classes: tuple[str, ...]
@@ -49,16 +57,19 @@ class Folder:
 def load(path: Path, root: Path, size: int) -> Folder:
     """Images by class.
 
-    PATH/{train,val,test}/CLASS/IMAGE is taken as it says. Without `test`, `val` is the test set, and validation images are
-    drawn from those for training, as they are without `val`. Of PATH/CLASS/IMAGE a fixed fifth becomes the test set.
+    PATH/{train,val,test}/CLASS/IMAGE is taken as it says. Without `test`, `val` is the test set,
+    and validation images are drawn from those for training, as they are without `val`. Of
+    PATH/CLASS/IMAGE a fixed fifth becomes the test set.
 
     Args:
         path: of the folder.
         root: of all data; decoded copies are in `root`/cache.
-        size: pictures are cropped and scaled to `size` x `size` pixels, unless all are squares of one smaller side.
+        size: pictures are cropped and scaled to `size` x `size` pixels, unless all are squares of
+            one smaller side.
 
     Raises:
-        UserError: there are no such classes, or too few pictures, or some are not readable; says which.
+        UserError: there are no such classes, or too few pictures, or some are not readable; says
+        which.
     """
     if not path.is_dir():
         raise UserError(f"{path} is not a folder")
@@ -67,8 +78,13 @@ def load(path: Path, root: Path, size: int) -> Folder:
     classes = tuple(next(iter(everything.values())))
     for part, files in everything.items():
         if odd := sorted(set(files) ^ set(classes)):
-            raise UserError(f"{path}: class {odd[0]!r} is in only one of {next(iter(everything))} and {part}")
-    flat = {part: [(label, f) for label, name in enumerate(classes) for f in files[name]] for part, files in everything.items()}
+            raise UserError(
+                f"{path}: class {odd[0]!r} is in only one of {next(iter(everything))} and {part}"
+            )
+    flat = {
+        part: [(label, f) for label, name in enumerate(classes) for f in files[name]]
+        for part, files in everything.items()
+    }
     if "test" not in flat and "validation" in flat:
         flat["test"] = flat.pop("validation")
     if "test" not in flat:
@@ -76,8 +92,13 @@ def load(path: Path, root: Path, size: int) -> Folder:
         train, test = stratified(labels, None, len(labels) // 5, 0, str(path), classes)
         if missing := sorted(set(range(len(classes))) - set(labels[test].tolist())):
             rare = f"none of the images of class {classes[missing[0]]!r} falls into the fifth for testing"
-            raise UserError(f"{path}: {rare}: add some, or make {path / 'train'} and {path / 'test'}")
-        flat = {name: [flat["train"][i] for i in index] for name, index in (("train", train), ("test", test))}
+            raise UserError(
+                f"{path}: {rare}: add some, or make {path / 'train'} and {path / 'test'}"
+            )
+        flat = {
+            name: [flat["train"][i] for i in index]
+            for name, index in (("train", train), ("test", test))
+        }
     array = decoded([file for pairs in flat.values() for _, file in pairs], path, root, size)
     with warnings.catch_warnings(action="ignore"):  # it may be one that must not be written to
         images = torch.from_numpy(array)
@@ -86,7 +107,14 @@ def load(path: Path, root: Path, size: int) -> Folder:
         name: Images(part, torch.tensor([label for label, _ in pairs]))
         for (name, pairs), part in zip(flat.items(), parts, strict=True)
     }
-    return Folder(title(path), classes, held["train"], held.get("validation"), held["test"], listing.left_out())
+    return Folder(
+        title(path),
+        classes,
+        held["train"],
+        held.get("validation"),
+        held["test"],
+        listing.left_out(),
+    )
 
 
 def title(path: Path) -> str:
@@ -95,7 +123,9 @@ def title(path: Path) -> str:
 
 
 def readable(name: str) -> str:
-    """A file's name as text: names of old disks in Latin-1, and a Mac's accents as letters of their own, become usual text."""
+    """A file's name as text: names of old disks in Latin-1, and a Mac's accents as letters of their
+    own, become usual text.
+    """
     raw = os.fsencode(name)
     try:
         text = raw.decode()
@@ -108,7 +138,8 @@ class Listing:
     """The pictures of a folder by part and class, and what else lies there.
 
     Attributes:
-        files: paths by part (`train` alone, or some of `PARTS`, in their order) and class, both sorted by name.
+        files: paths by part (`train` alone, or some of `PARTS`, in their order) and class, both
+        sorted by name.
     """
 
     def __init__(self, path: Path, root: Path) -> None:
@@ -117,7 +148,8 @@ class Listing:
         ours = (root, root / "cache", root / "MNIST", Path("runs"), Path("assets"))
         self.ours = {place.resolve() for place in ours if place.exists()}
         self.suffixes: Counter[str] = Counter()  # of files beside the pictures
-        self.beside, self.deeper = 0, 0  # pictures outside of class folders, and in folders below those
+        # pictures outside of class folders, and in folders below those
+        self.beside, self.deeper = 0, 0
         folders = self._parts() or {"train": path}
         self.files = {part: self._classes(folder) for part, folder in folders.items()}
         if path not in folders.values():
@@ -126,13 +158,21 @@ class Listing:
                     self._count(entry)
 
     def _parts(self) -> dict[str, Path]:
-        """The folders of the parts, if there are some: a `train` that holds folders, and others like it."""
+        """The folders of the parts, if there are some: a `train` that holds folders, and others
+        like it.
+        """
         found: dict[str, Path] = {}
         for part, names in PARTS.items():
             for entry in _entries(self.path):
-                if entry.name.lower() in names and entry.is_dir() and any(e.is_dir() for e in _entries(Path(entry.path))):
+                if (
+                    entry.name.lower() in names
+                    and entry.is_dir()
+                    and any(e.is_dir() for e in _entries(Path(entry.path)))
+                ):
                     if part in found:
-                        raise UserError(f"{self.path}: both {found[part].name} and {entry.name} may be meant for {part}")
+                        raise UserError(
+                            f"{self.path}: both {found[part].name} and {entry.name} may be meant for {part}"
+                        )
                     found[part] = Path(entry.path)
         return found if "train" in found else {}
 
@@ -147,13 +187,16 @@ class Listing:
             inside = _entries(Path(entry.path))
             images = [e for e in inside if _is_picture(e)]
             found = [e.path for e in images]
-            if not found and any(e.is_dir() for e in inside):  # no class, or one whose pictures are further down
+            # no class, or one whose pictures are further down
+            if not found and any(e.is_dir() for e in inside):
                 self._count(entry)
                 continue
             others = Counter(_suffix(e) for e in set(inside) - set(images) if not e.is_dir())
             if not found:
                 holds = f"; it has {_counted(others)}" if others else ""
-                raise UserError(f"{entry.path} holds no images ({', '.join(sorted(pictures.suffixes()))}){holds}")
+                raise UserError(
+                    f"{entry.path} holds no images ({', '.join(sorted(pictures.suffixes()))}){holds}"
+                )
             classes.setdefault(readable(entry.name), []).extend(found)
             self.suffixes += others
             for e in inside:
@@ -161,7 +204,9 @@ class Listing:
                     self._count(e)
         if len(classes) < 2:
             deeper = f"; {self.deeper} pictures are in deeper folders" if self.deeper else ""
-            raise UserError(f"{folder} needs a folder of images for each class, at least two; it has {len(classes)}{deeper}")
+            raise UserError(
+                f"{folder} needs a folder of images for each class, at least two; it has {len(classes)}{deeper}"
+            )
         return {name: classes[name] for name in sorted(classes)}
 
     def _count(self, entry: os.DirEntry) -> None:
@@ -182,9 +227,14 @@ class Listing:
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
-    """What is visible in a folder, in the order of the names' text; a Mac's archives have ._X beside X."""
+    """What is visible in a folder, in the order of the names' text; a Mac's archives have ._X
+    beside X.
+    """
     with os.scandir(folder) as found:
-        return sorted((e for e in found if not e.name.startswith(".")), key=lambda e: (readable(e.name), e.name))
+        return sorted(
+            (e for e in found if not e.name.startswith(".")),
+            key=lambda e: (readable(e.name), e.name),
+        )
 
 
 def _looks_like_picture(name: str) -> bool:
@@ -216,17 +266,24 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> np.ndarray:
         UserError: a picture is not readable, or there is no room for the copy.
     """
     marks = np.array([_mark(file, path) for file in files], np.uint64)
-    name = hashlib.sha256(f"{path.resolve()} {size}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    with suppress(OSError):  # a root that cannot be written costs the next load its time, nothing else
+    name = hashlib.sha256(
+        f"{path.resolve()} {size}".encode("utf-8", "surrogateescape")
+    ).hexdigest()[:16]
+    # a root that cannot be written costs the next load its time, nothing else
+    with suppress(OSError):
         (root / "cache").mkdir(parents=True, exist_ok=True)
-        with _held(root / "cache" / f"{name}.lock"):  # who comes second finds what the first has decoded
+        # who comes second finds what the first has decoded
+        with _held(root / "cache" / f"{name}.lock"):
             return Copy(root / "cache" / name).filled(files, marks, size)
     try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # what is mapped lives on without a name
+        # what is mapped lives on without a name
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             return Copy(Path(folder) / name).filled(files, marks, size)
     except OSError as error:
         places = f"{root / 'cache'} or {tempfile.gettempdir()}"
-        raise UserError(f"there is no place for the decoded pictures of {path} in {places}: {error.strerror}") from None
+        raise UserError(
+            f"there is no place for the decoded pictures of {path} in {places}: {error.strerror}"
+        ) from None
 
 
 @contextmanager
@@ -244,15 +301,25 @@ def _held(file: Path) -> Iterator[None]:
 
 
 def _mark(file: str, path: Path) -> int:
-    """A number for a file's name, size, times and place on the disk: another one if it is another file or was changed."""
+    """A number for a file's name, size, times and place on the disk: another one if it is another
+    file or was changed.
+    """
     try:
         found = os.stat(file)
     except FileNotFoundError:
         raise UserError(f"{file} is a link to nothing; replace or remove it") from None
     if not stat.S_ISREG(found.st_mode):
         raise UserError(f"{file} is not a regular file; replace or remove it")
-    what = (file.removeprefix(str(path)).lstrip(os.sep), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-    return int.from_bytes(hashlib.blake2b(ascii(what).encode(), digest_size=8).digest(), "little") or 1
+    what = (
+        file.removeprefix(str(path)).lstrip(os.sep),
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+        found.st_ino,
+    )
+    return (
+        int.from_bytes(hashlib.blake2b(ascii(what).encode(), digest_size=8).digest(), "little") or 1
+    )
 
 
 def _mapped(file: Path) -> np.ndarray | None:
@@ -269,13 +336,15 @@ def _mapped(file: Path) -> np.ndarray | None:
 
 def _side(files: list[str], size: int, pool: ThreadPoolExecutor) -> int:
     """The side of all pictures, if they are squares of one up to `size`, else `size`."""
-    sizes = {found for found in pool.map(pictures.size, files) if found}  # others are told of when they are decoded
+    # others are told of when they are decoded
+    sizes = {found for found in pool.map(pictures.size, files) if found}
     width, height = sizes.pop() if len(sizes) == 1 else (size + 1, 0)
     return width if width == height <= size else size
 
 
 class Copy:
-    """Decoded pictures on disk: images (N, C, side, side) in one file, the mark of each in another, 0 while it is not there.
+    """Decoded pictures on disk: images (N, C, side, side) in one file, the mark of each in another,
+    0 while it is not there.
 
     Args:
         place: path of the two files, without suffix.
@@ -283,10 +352,14 @@ class Copy:
 
     def __init__(self, place: Path) -> None:
         self.images, self.marks = place.with_suffix(".npy"), place.with_suffix(".marks.npy")
-        self.old_images, self.old_marks = place.with_suffix(".old.npy"), place.with_suffix(".old.marks.npy")
+        self.old_images, self.old_marks = (
+            place.with_suffix(".old.npy"),
+            place.with_suffix(".old.marks.npy"),
+        )
 
     def filled(self, files: list[str], marks: np.ndarray, size: int) -> np.ndarray:
-        """The images, memory-mapped, after decoding the `files` whose `marks` are missing; `size` as for `load`.
+        """The images, memory-mapped, after decoding the `files` whose `marks` are missing; `size`
+        as for `load`.
 
         Raises:
             OSError: there is no room, or no right to write.
@@ -294,7 +367,12 @@ class Copy:
         """
         try:
             images, there = _mapped(self.images), _mapped(self.marks)
-            if images is None or there is None or len(images) != len(there) or not np.array_equal(there, marks):
+            if (
+                images is None
+                or there is None
+                or len(images) != len(there)
+                or not np.array_equal(there, marks)
+            ):
                 with pictures.quiet(), ThreadPoolExecutor() as pool:
                     side = _side(files, size, pool)
                     self._prepare(images, there, marks, side)
@@ -309,11 +387,19 @@ class Copy:
                     file.unlink(missing_ok=True)
             raise
 
-    def _prepare(self, images: np.ndarray | None, there: np.ndarray | None, marks: np.ndarray, side: int) -> None:
-        """Make empty files, unless some are there to go on with; those of other pictures become the old copy."""
+    def _prepare(
+        self, images: np.ndarray | None, there: np.ndarray | None, marks: np.ndarray, side: int
+    ) -> None:
+        """Make empty files, unless some are there to go on with; those of other pictures become the
+        old copy.
+        """
         shape = (len(marks), 3, side, side)
         if images is not None and there is not None:
-            if images.shape == shape and there.shape == marks.shape and ((there == marks) | (there == 0)).all():
+            if (
+                images.shape == shape
+                and there.shape == marks.shape
+                and ((there == marks) | (there == 0)).all()
+            ):
                 return
             self.images.replace(self.old_images)
             self.marks.replace(self.old_marks)
@@ -322,26 +408,43 @@ class Copy:
         np.save(self.marks, np.zeros_like(marks))
         np.lib.format.open_memmap(self.images, "w+", np.uint8, shape)
 
-    def _decode(self, files: list[str], marks: np.ndarray, side: int, pool: ThreadPoolExecutor) -> None:
+    def _decode(
+        self, files: list[str], marks: np.ndarray, side: int, pool: ThreadPoolExecutor
+    ) -> None:
         """Fill in what is missing, from the old copy where that has it."""
         images, there = np.load(self.images, mmap_mode="r"), np.load(self.marks, mmap_mode="r+")
         old_images, old_marks, old = _mapped(self.old_images), _mapped(self.old_marks), {}
-        if old_images is not None and old_marks is not None and old_images.shape[2:] == (side, side):
+        if (
+            old_images is not None
+            and old_marks is not None
+            and old_images.shape[2:] == (side, side)
+        ):
             old = dict(zip(old_marks.tolist(), old_images, strict=True))
 
         def pixels(row: int) -> np.ndarray | UserError:
             try:
                 known = old.get(int(marks[row]))
-                return pictures.read_in_thread(files[row], side).transpose(2, 0, 1) if known is None else known
+                return (
+                    pictures.read_in_thread(files[row], side).transpose(2, 0, 1)
+                    if known is None
+                    else known
+                )
             except UserError as error:
                 return error
 
         todo, bad = np.flatnonzero(there != marks), {}
         step = min(4096, max(1, CHUNK // images[0].nbytes))
         with (
-            self.images.open("r+b") as file,  # not through the map: there a full disk would kill the process
+            # not through the map: there a full disk would kill the process
+            self.images.open("r+b") as file,
             tqdm(
-                None, "decoding", len(files), initial=len(files) - len(todo), unit=" images", leave=False, disable=None
+                None,
+                "decoding",
+                len(files),
+                initial=len(files) - len(todo),
+                unit=" images",
+                leave=False,
+                disable=None,
             ) as bar,
         ):
             for rows in (todo[i : i + step] for i in range(0, len(todo), step)):
@@ -350,7 +453,9 @@ class Copy:
                         bad[row] = found
                     else:
                         file.seek(images.offset + row * images[0].nbytes)
-                        file.write(np.ascontiguousarray(np.broadcast_to(found, images.shape[1:])).data)
+                        file.write(
+                            np.ascontiguousarray(np.broadcast_to(found, images.shape[1:])).data
+                        )
                     bar.update()
                 file.flush()
                 os.fsync(file.fileno())  # the images before the marks that vouch for them
@@ -359,7 +464,9 @@ class Copy:
                 there.flush()
         if bad:
             first, *others = bad
-            names = ", ".join(files[row] for row in others[:3]) + f" and {len(others) - 3} more" * (len(others) > 3)
+            names = ", ".join(files[row] for row in others[:3]) + f" and {len(others) - 3} more" * (
+                len(others) > 3
+            )
             raise UserError(f"{bad[first]}" + f"; so with {names}" * bool(others))
         self.old_images.unlink(missing_ok=True)
         self.old_marks.unlink(missing_ok=True)
@@ -375,7 +482,9 @@ class Copy:
         try:
             with gray.open("wb") as file:
                 shape = (len(images), 1, *images.shape[2:])
-                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+                )
                 for part in parts:
                     file.write(np.ascontiguousarray(part[:, 0]).data)
             gray.replace(self.images)

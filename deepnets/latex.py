@@ -1,4 +1,6 @@
-"""What the paper's text reads: number macros, tables and figures, made from the runs of one tier, and what others add."""
+"""What the paper's text reads: number macros, tables and figures, made from the runs of one tier,
+and what others add.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,26 +13,50 @@ from .analysis import NETWORKS, PLAIN, TUNED
 from .errors import UserError
 from .paper_figures import of_networks
 from .runs import CORRUPTIONS, Run
-from .tables import DATASETS, FORMS, TABLES, TABLES_OF_SMALL, TITLES, dataset_names, escape, form, p_value, percent, signed
+from .tables import (
+    DATASETS,
+    FORMS,
+    TABLES,
+    TABLES_OF_SMALL,
+    TITLES,
+    dataset_names,
+    escape,
+    form,
+    p_value,
+    percent,
+    signed,
+)
 
-RELATIONS = {"better": "better than", "worse": "worse than", analysis.ALIKE: f"{analysis.ALIKE} from"}
+RELATIONS = {
+    "better": "better than",
+    "worse": "worse than",
+    analysis.ALIKE: f"{analysis.ALIKE} from",
+}
 
 
 def write(
-    runs: Sequence[Run], out: Path, small: Sequence[Run], control: Sequence[Run], compression: Sequence[Run]
+    runs: Sequence[Run],
+    out: Path,
+    small: Sequence[Run],
+    control: Sequence[Run],
+    compression: Sequence[Run],
 ) -> list[Path]:
     """Write `numbers.tex`, a file for every table and a PDF for every figure into the folder `out`.
 
     Args:
         runs: of the tier that the paper is about.
         out: folder.
-        small: of short training on few images, which has `TABLES_OF_SMALL`; its numbers' keys begin with `small/`.
-        control: held against the literature; of those on CIFAR-10 there are accuracies, `control/copy/resnet20/plain/accuracy`
-            of the JPEG copy, `control/original/...` of the original images.
-        compression: on the original images and on the JPEG copy; `compression/value` is what that changed.
+        small: of short training on few images, which has `TABLES_OF_SMALL`; its numbers' keys begin
+            with `small/`.
+        control: held against the literature; of those on CIFAR-10 there are accuracies,
+            `control/copy/resnet20/plain/accuracy` of the JPEG copy, `control/original/...` of the
+            original images.
+        compression: on the original images and on the JPEG copy; `compression/value` is what that
+            changed.
 
     Raises:
-        UserError: the runs are of several tiers or settings, or of no dataset that the paper speaks of.
+        UserError: the runs are of several tiers or settings, or of no dataset that the paper speaks
+        of.
     """
     runs, small = _alike(runs), _alike(small)
     found = numbers(runs) | {f"small/{key}": value for key, value in numbers(small).items()}
@@ -43,7 +69,11 @@ def write(
     files = {out / f"{name}.tex": f"{head}{text}".encode() for name, text in texts.items()}
     pictures = paper_figures.FIGURES
     return disk.write_all(
-        files | {out / f"{name}.pdf": figures.encoded(draw(runs), kind="pdf") for name, draw in pictures.items()}
+        files
+        | {
+            out / f"{name}.pdf": figures.encoded(draw(runs), kind="pdf")
+            for name, draw in pictures.items()
+        }
     )
 
 
@@ -64,37 +94,53 @@ def _outside_tiers(control: Sequence[Run], compression: Sequence[Run]) -> dict[s
 
 
 def _alike(runs: Sequence[Run]) -> list[Run]:
-    """The runs of the paper's datasets, which must be of one tier and, for each dataset, of one setting."""
+    """The runs of the paper's datasets, which must be of one tier and, for each dataset, of one
+    setting.
+    """
     chosen = [run for run in runs if run.info["dataset"] in DATASETS]
     tiers = sorted({run.info["tier"] or "(no tier)" for run in chosen})
     if not any(run.label in NETWORKS for run in chosen):
-        raise UserError(f"the paper needs runs on {' or '.join(DATASETS)} of {', '.join(NETWORKS)}, and there are none")
+        raise UserError(
+            f"the paper needs runs on {' or '.join(DATASETS)} of {', '.join(NETWORKS)}, and there are none"
+        )
     if len(tiers) > 1:
-        raise UserError(f"the paper speaks of one tier, and the runs are of {', '.join(tiers)}: name the folder of one")
+        raise UserError(
+            f"the paper speaks of one tier, and the runs are of {', '.join(tiers)}: name the folder of one"
+        )
     analysis.one_setting(chosen)
     return chosen
 
 
 def numbers(runs: Sequence[Run]) -> dict[str, str]:
-    """Every number of a tier's `runs` that the text may name, by key: `cifar10/resnet18_improved/tuned/accuracy` and the like.
+    """Every number of a tier's `runs` that the text may name, by key:
+    `cifar10/resnet18_improved/tuned/accuracy` and the like.
 
-    Accuracies and effects are in percent and points with two decimals, p-values have two significant digits.
+    Accuracies and effects are in percent and points with two decimals, p-values have two
+    significant digits.
     """
     found = _circumstances(runs)
     names = dataset_names(runs)
     table = analysis.accuracies(runs)
-    several = analysis.between_seeds(table[table["network"].isin(list(NETWORKS)) & table["recipe"].isin([PLAIN, TUNED])])
+    several = analysis.between_seeds(
+        table[table["network"].isin(list(NETWORKS)) & table["recipe"].isin([PLAIN, TUNED])]
+    )
     for (title, recipe), part in several.groupby(["dataset", "recipe"]):
         found[f"{names[title]}/spread/{recipe}"] = percent(part["apart"].max())
     for _, row in table.iterrows():
         cell = f"{names[row['dataset']]}/{row['network']}/{row['recipe']}"
         found |= {f"{cell}/{name}": percent(row[name]) for name in ("accuracy", *CORRUPTIONS)}
-        found |= {f"{cell}/{name.removeprefix('test_')}": f"{row[name]:.3f}" for name in ("test_ece", "test_ece_calibrated")}
+        found |= {
+            f"{cell}/{name.removeprefix('test_')}": f"{row[name]:.3f}"
+            for name in ("test_ece", "test_ece_calibrated")
+        }
     verdicts: list[str] = []
     for _, row in analysis.primary(runs).iterrows():
         key = f"{names[row['dataset']]}/{row['network']}/primary"
         verdict = analysis.verdict(row["low"], row["high"], row["p_holm"])
-        found |= _effect(key, row) | {f"{key}/holm": _equation(row["p_holm"]), f"{key}/relation": RELATIONS[verdict]}
+        found |= _effect(key, row) | {
+            f"{key}/holm": _equation(row["p_holm"]),
+            f"{key}/relation": RELATIONS[verdict],
+        }
         found[f"{key}/better"] = f"{row['better']:.2f}"
         verdicts.append(verdict)
     found |= {f"study/{verdict}": _word(verdicts.count(verdict)) for verdict in RELATIONS}
@@ -106,16 +152,22 @@ def numbers(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def _changes(runs: Sequence[Run]) -> dict[str, str]:
-    """What single changes on CIFAR-10 are worth; and, of those that have `several` seeds, how many can be told from no change
-    by seed 0 alone (`first`) and by all seeds (`shown`).
+    """What single changes on CIFAR-10 are worth; and, of those that have `several` seeds, how many
+    can be told from no change by seed 0 alone (`first`) and by all seeds (`shown`).
     """
     colour = [run for run in runs if run.info["dataset"] == "cifar10"]
-    both = [analysis.changes(part) for part in (colour, [run for run in colour if run.info["seed"] == 0])]
+    both = [
+        analysis.changes(part)
+        for part in (colour, [run for run in colour if run.info["seed"] == 0])
+    ]
     if any(table.empty for table in both):
         return {}
     every, first = (table.set_index(["network", "variant"]) for table in both)
     several = every[every["seeds"] > 1]
-    told = {"several": len(several), "first": first["told"].reindex(several.index, fill_value=False).sum()}
+    told = {
+        "several": len(several),
+        "first": first["told"].reindex(several.index, fill_value=False).sum(),
+    }
     told["shown"] = several["told"].sum()
     found = {f"changes/{name}": _word(count) for name, count in told.items()}
     for (network, variant), row in every.iterrows():
@@ -151,7 +203,11 @@ def _circumstances(runs: Sequence[Run]) -> dict[str, str]:
     if on_cores and on_gpu:
         found |= {"study/gpu": _devices(on_gpu), "study/gpu/hours": _hours(on_gpu)}
     for info in infos:
-        for what, key in (("images", "train_images"), ("validation", "validation_images"), ("epochs", "epochs")):
+        for what, key in (
+            ("images", "train_images"),
+            ("validation", "validation_images"),
+            ("epochs", "epochs"),
+        ):
             found[f"{info['dataset']}/{what}"] = f"{info[key]:,}"
     return found
 
@@ -167,7 +223,9 @@ def _devices(infos: Sequence[dict[str, Any]]) -> str:
 
 
 def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
-    """The best network, and the test images that all networks get wrong, under `tuned`, each network's first seed."""
+    """The best network, and the test images that all networks get wrong, under `tuned`, each
+    network's first seed.
+    """
     tuned = of_networks(runs, TUNED)
     if not tuned:
         return {}
@@ -179,11 +237,15 @@ def _mistakes(runs: Sequence[Run], dataset: str) -> dict[str, str]:
     confused = sum(metrics.confusion(labels, run.test["predicted"], len(classes)) for run in first)
     confused = confused * (1 - np.eye(len(classes)))
     true, said = np.unravel_index(np.argmax(confused), confused.shape)
-    by_chance = sum((1 - right[:, labels == k].mean(1)).prod() * (labels == k).sum() for k in by_class)
+    by_chance = sum(
+        (1 - right[:, labels == k].mean(1)).prod() * (labels == k).sum() for k in by_class
+    )
     key = f"{dataset}/mistakes"
     return {
         f"{dataset}/best": TITLES[best.label],
-        f"{dataset}/best/accuracy": percent(float(np.mean([run.accuracy for run in tuned[best.label]]))),
+        f"{dataset}/best/accuracy": percent(
+            float(np.mean([run.accuracy for run in tuned[best.label]]))
+        ),
         f"{dataset}/best/class": escape(classes[max(by_class, key=lambda k: by_class[k])]),
         f"{dataset}/best/class/accuracy": percent(max(by_class.values())),
         f"{dataset}/worst/class": escape(classes[min(by_class, key=lambda k: by_class[k])]),

@@ -1,8 +1,10 @@
-"""What the notebooks share: the runs they show, the images these saw, pictures and tables on the page.
+"""What the notebooks share: the runs they show, the images these saw, pictures and tables on the
+page.
 
-The environment variable `DEEPNETS_PROFILE` decides where a run comes from. `full`, the default, loads it from the committed
-results; `smoke` trains for real, but on a few digits and into a folder that goes away, so that tests need neither minutes nor
-a network. `python -m deepnets.notebook` executes every notebook in place in the full profile.
+The environment variable `DEEPNETS_PROFILE` decides where a run comes from. `full`, the default,
+loads it from the committed results; `smoke` trains for real, but on a few digits and into a folder
+that goes away, so that tests need neither minutes nor a network. `python -m deepnets.notebook`
+executes every notebook in place in the full profile.
 """
 
 import hashlib
@@ -39,7 +41,8 @@ if not (ROOT / "notebooks").is_dir():
         print(f"deepnets: {elsewhere}", file=sys.stderr)
         raise SystemExit(2)
     raise UserError(elsewhere)
-os.environ["DEEPNETS_DATA"] = os.environ.get("DEEPNETS_DATA") or str(ROOT / "data")  # a notebook runs in its own folder
+# a notebook runs in its own folder
+os.environ["DEEPNETS_DATA"] = os.environ.get("DEEPNETS_DATA") or str(ROOT / "data")
 TIER = "full"  # of the study: every network, trained on all images
 
 
@@ -54,7 +57,8 @@ def run(
     options: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Run:
-    """A committed run (of the demo for digits, of a tier of the study for others), or a new training.
+    """A committed run (of the demo for digits, of a tier of the study for others), or a new
+    training.
 
     Args:
         model: see `models.create`.
@@ -62,41 +66,64 @@ def run(
         recipe: `plain`, `tuned` or `best`.
         seed: of the run.
         tier: of the study's committed runs, `full` or `small`.
-        train: train anew, into `runs/notebooks`; the same call continues and then reports that training.
+        train: train anew, into `runs/notebooks`; the same call continues and then reports that
+            training.
         options: of the network.
-        changes: for a new training: fields of the recipe, and `limit` and `input_size`; committed runs are as they are.
+        changes: for a new training: fields of the recipe, and `limit` and `input_size`; committed
+            runs are as they are.
 
     Raises:
         UserError: the run is not there, or what is asked for makes no sense.
     """
     options = options or {}
     if unknown := [key for key in changes if key not in {*recipes.FIELDS, "limit", "input_size"}]:
-        raise UserError(f"{unknown[0]!r} is no argument of notebook.run, nor a field of a recipe: {', '.join(recipes.FIELDS)}")
+        raise UserError(
+            f"{unknown[0]!r} is no argument of notebook.run, nor a field of a recipe: {', '.join(recipes.FIELDS)}"
+        )
     if SMOKE:
         size = 64 if model.startswith("alexnet") else 32
-        epochs, limit = (1, 50) if model.startswith("vgg") else (2, 200)  # VGG's classifier alone has 120 million weights
+        # VGG's classifier alone has 120 million weights
+        epochs, limit = (1, 50) if model.startswith("vgg") else (2, 200)
         return fit(
-            Job(model, "digits", recipes.get(recipe, model, epochs=epochs), seed, options, limit, size), _smoke_folder().name
+            Job(
+                model,
+                "digits",
+                recipes.get(recipe, model, epochs=epochs),
+                seed,
+                options,
+                limit,
+                size,
+            ),
+            _smoke_folder().name,
         )
     if train:
         settings = {key: changes.pop(key) for key in ("limit", "input_size") if key in changes}
         job = Job(model, dataset, recipes.get(recipe, model, **changes), seed, options, **settings)
-        version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]  # other settings, another run
+        # other settings, another run
+        version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]
         return fit(job, ROOT / "runs/notebooks" / version)
     part = "demo" if dataset == "digits" else tier
-    folder = ROOT / "results" / part / dataset / runs.labelled(model, options) / recipe / f"seed{seed}"
+    folder = (
+        ROOT / "results" / part / dataset / runs.labelled(model, options) / recipe / f"seed{seed}"
+    )
     if not folder.is_dir():
-        raise UserError(f"there is no committed run in {folder.relative_to(ROOT)}; train=True makes one")
+        raise UserError(
+            f"there is no committed run in {folder.relative_to(ROOT)}; train=True makes one"
+        )
     return Run.load(folder)
 
 
 def committed(tier: str = TIER) -> list[Run]:
-    """All committed runs of a study's `tier`, in both profiles: what is computed from them alone is the same in both."""
+    """All committed runs of a study's `tier`, in both profiles: what is computed from them alone is
+    the same in both.
+    """
     return runs.find(ROOT / "results" / tier)
 
 
 def by_dataset(found: list[Run]) -> dict[str, list[Run]]:
-    """The runs of each dataset, by its title; in the smoke profile several datasets are one, and so are their runs."""
+    """The runs of each dataset, by its title; in the smoke profile several datasets are one, and so
+    are their runs.
+    """
     found = [*{run.path: run for run in found}.values()]
     titles = dict.fromkeys(run.info["dataset_title"] for run in found)
     return {title: [run for run in found if run.info["dataset_title"] == title] for title in titles}
@@ -108,7 +135,9 @@ def dataset(name: str, size: int = 64) -> data.Dataset:
 
 
 def images_of(run: Run) -> np.ndarray:
-    """The test images (N, C, H, W), uint8, that a run predicted, in its order; gray if this machine does not have them."""
+    """The test images (N, C, H, W), uint8, that a run predicted, in its order; gray if this machine
+    does not have them.
+    """
     info = run.info
     try:
         sha256, images = _test_images(info["dataset"], info["input_size"])
@@ -116,8 +145,14 @@ def images_of(run: Run) -> np.ndarray:
             return images
     except UserError:
         pass
-    print(f"The images of {info['dataset_title']} that this run saw are not on this machine: gray in their place.")
-    return np.full((info["test_total"], info["in_channels"], info["image_side"], info["image_side"]), 128, np.uint8)
+    print(
+        f"The images of {info['dataset_title']} that this run saw are not on this machine: gray in their place."
+    )
+    return np.full(
+        (info["test_total"], info["in_channels"], info["image_side"], info["image_side"]),
+        128,
+        np.uint8,
+    )
 
 
 @cache
@@ -128,22 +163,32 @@ def _test_images(name: str, size: int) -> tuple[str, np.ndarray]:
 
 def source(*parts: Any) -> Markdown:
     """The lines of the library that define these classes and functions, to be read on the page."""
-    return Markdown("\n".join(f"```python\n{textwrap.dedent(inspect.getsource(part))}```" for part in parts))
+    return Markdown(
+        "\n".join(f"```python\n{textwrap.dedent(inspect.getsource(part))}```" for part in parts)
+    )
 
 
 def shapes(model: str, input_size: int = 64, **options: Any) -> pd.DataFrame:
-    """A row a stage: what comes out of it for one image of 3 x `input_size` x `input_size`, and its parameters.
+    """A row a stage: what comes out of it for one image of 3 x `input_size` x `input_size`, and its
+    parameters.
 
     `model` and `options` as for `models.create`.
     """
     steps = models.trace(models.blueprint(model, **options), input_size)
-    rows = [(step["name"], " x ".join(map(str, step["shape"])), f"{step['parameters']:,}") for step in steps]
+    rows = [
+        (step["name"], " x ".join(map(str, step["shape"])), f"{step['parameters']:,}")
+        for step in steps
+    ]
     return pd.DataFrame(rows, columns=["stage", "output", "parameters"]).set_index("stage")
 
 
 def costs(names: list[str]) -> pd.DataFrame:
-    """A row for each of the networks `names`: parameters for ten classes, multiply-adds for a 64x64 image."""
-    colour, gray = ([models.blueprint(name, in_channels=channels) for name in names] for channels in (3, 1))
+    """A row for each of the networks `names`: parameters for ten classes, multiply-adds for a 64x64
+    image.
+    """
+    colour, gray = (
+        [models.blueprint(name, in_channels=channels) for name in names] for channels in (3, 1)
+    )
     columns = {
         "parameters, colour": [models.count_parameters(network) for network in colour],
         "parameters, gray": [models.count_parameters(network) for network in gray],
@@ -153,31 +198,53 @@ def costs(names: list[str]) -> pd.DataFrame:
 
 
 def results(found: list[Run], columns: Sequence[str] = report.BRIEF) -> pd.DataFrame:
-    """A row for each of the runs `found`, the best first: the `columns` of `report.readable` that a page has room for."""
+    """A row for each of the runs `found`, the best first: the `columns` of `report.readable` that a
+    page has room for.
+    """
     return report.readable(analysis.accuracies(found))[[*columns]].set_index(["network", "recipe"])
 
 
 def drawing(model: str, input_size: int = 64, **options: Any) -> Figure:
-    """The picture of `drawings.stages` for one image of 3 x `input_size` x `input_size`; `model`, `options` as for `shapes`."""
-    return drawings.stages(models.trace(models.blueprint(model, **options), input_size), (3, input_size, input_size), model)
+    """The picture of `drawings.stages` for one image of 3 x `input_size` x `input_size`; `model`,
+    `options` as for `shapes`.
+    """
+    return drawings.stages(
+        models.trace(models.blueprint(model, **options), input_size),
+        (3, input_size, input_size),
+        model,
+    )
 
 
 def block(paths: Iterable[nn.Module], joined: str, title: str = "") -> Figure:
-    """The picture of `drawings.block` for the modules `paths` that a block runs side by side, with `joined` and `title`."""
+    """The picture of `drawings.block` for the modules `paths` that a block runs side by side, with
+    `joined` and `title`.
+    """
     return drawings.block([_layers(path) for path in paths], joined, title)
 
 
 def _layers(path: nn.Module) -> list[tuple[str, bool]]:
-    """What the layers of a path do, in order, and whether each has weights; what follows a convolution stands with it."""
+    """What the layers of a path do, in order, and whether each has weights; what follows a
+    convolution stands with it.
+    """
     layers: list[tuple[str, bool]] = []
     for layer in path.modules():
         match layer:
             case nn.Conv2d():
                 stride = f", stride {layer.stride[0]}" if layer.stride[0] > 1 else ""
-                layers.append((f"{layer.kernel_size[0]}x{layer.kernel_size[1]}, {layer.out_channels}{stride}", True))
+                layers.append(
+                    (
+                        f"{layer.kernel_size[0]}x{layer.kernel_size[1]}, {layer.out_channels}{stride}",
+                        True,
+                    )
+                )
             case nn.BatchNorm2d() | nn.ReLU() if layers:
                 text, weights = layers.pop()
-                layers.append((text + ("\nbatch norm" if isinstance(layer, nn.BatchNorm2d) else ", ReLU"), weights))
+                layers.append(
+                    (
+                        text + ("\nbatch norm" if isinstance(layer, nn.BatchNorm2d) else ", ReLU"),
+                        weights,
+                    )
+                )
             case nn.MaxPool2d():
                 layers.append((f"max pool {layer.kernel_size}x{layer.kernel_size}", False))
             case nn.Identity():
@@ -192,10 +259,15 @@ def _layers(path: nn.Module) -> list[tuple[str, bool]]:
 
 
 def show(figure: Figure, says: str) -> None:
-    """Put a picture on the page and below it what it `says`, also for those who cannot see it. Same data, same bytes."""
+    """Put a picture on the page and below it what it `says`, also for those who cannot see it. Same
+    data, same bytes.
+    """
     file = io.BytesIO()
     figures.save(figure, file, dpi=110)
-    display(Image(file.getvalue(), alt=says, width=round(100 * figure.get_figwidth())), Markdown(f"*{says}.*"))
+    display(
+        Image(file.getvalue(), alt=says, width=round(100 * figure.get_figwidth())),
+        Markdown(f"*{says}.*"),
+    )
 
 
 @cache
@@ -205,10 +277,16 @@ def _smoke_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def digest(notebook: nbformat.NotebookNode) -> str:
-    """A hash of what the outputs of a notebook are made from: its code, the library, the committed results."""
-    found = hashlib.sha256("\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code").encode())
+    """A hash of what the outputs of a notebook are made from: its code, the library, the committed
+    results.
+    """
+    found = hashlib.sha256(
+        "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code").encode()
+    )
     files = [*(ROOT / "deepnets").rglob("*.py")]
-    files += [path for kind in ("json", "csv", "npz") for path in (ROOT / "results").rglob(f"*.{kind}")]
+    files += [
+        path for kind in ("json", "csv", "npz") for path in (ROOT / "results").rglob(f"*.{kind}")
+    ]
     for path in sorted(files):
         if not any(part.endswith(".partial") for part in path.parts):
             found.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
@@ -216,14 +294,17 @@ def digest(notebook: nbformat.NotebookNode) -> str:
 
 
 def execute(path: Path) -> None:
-    """Run a notebook from top to bottom, in place, and note in its metadata what its outputs were made from.
+    """Run a notebook from top to bottom, in place, and note in its metadata what its outputs were
+    made from.
 
     Raises:
         CellExecutionError: a cell fails; the file stays as it was.
     """
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, resources=where, record_timing=False, extra_arguments=["--log-level=ERROR"]).execute()
+    NotebookClient(
+        notebook, resources=where, record_timing=False, extra_arguments=["--log-level=ERROR"]
+    ).execute()
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

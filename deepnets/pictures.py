@@ -1,4 +1,6 @@
-"""The gate in front of Pillow: regular files, named formats, sizes that fit memory, and one line for whatever is wrong."""
+"""The gate in front of Pillow: regular files, named formats, sizes that fit memory, and one line
+for whatever is wrong.
+"""
 
 import ctypes
 import logging
@@ -16,12 +18,14 @@ from PIL import Image, ImageOps
 
 from .errors import UserError
 
-# Those that Pillow decodes by itself and within the size that the header tells. Of the others some start programs (PostScript
-# starts Ghostscript), and some hold pictures of another size than they say (icons).
+# Those that Pillow decodes by itself and within the size that the header tells. Of the others some
+# start programs (PostScript starts Ghostscript), and some hold pictures of another size than they
+# say (icons).
 FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "TGA", "TIFF", "WEBP",
 )  # fmt: skip
-LARGEST = 89_478_485  # pixels that Pillow takes without a warning; decoding takes up to 14 bytes for each
+# pixels that Pillow takes without a warning; decoding takes up to 14 bytes for each
+LARGEST = 89_478_485
 MUCH = 2**22  # pixels whose memory is given back at once
 STRIP = 256  # rows
 ORIENTATION = 0x0112  # the one EXIF tag that is looked at
@@ -30,7 +34,8 @@ UPRIGHT = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # or what it logs of a damaged file goes to the terminal
+# or what it logs of a damaged file goes to the terminal
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @cache
@@ -44,11 +49,15 @@ def formats() -> tuple[str, ...]:
 def suffixes() -> frozenset[str]:
     """The suffixes of their files, in small letters, with the dot."""
     known = (*formats(), "MPO")  # a JPEG with further ones behind it
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
+    return frozenset(
+        suffix for suffix, name in Image.registered_extensions().items() if name in known
+    )
 
 
 class _Pixels:
-    """So many pixels may be decoded at a time, by all threads together; the memory that takes is what is bounded."""
+    """So many pixels may be decoded at a time, by all threads together; the memory that takes is
+    what is bounded.
+    """
 
     def __init__(self, count: int) -> None:
         self.all = self.left = count
@@ -72,7 +81,9 @@ _pixels = _Pixels(LARGEST)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warning of Pillow's within, nor of threads that run meanwhile: a picture is read, or an error says why not."""
+    """No warning of Pillow's within, nor of threads that run meanwhile: a picture is read, or an
+    error says why not.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -87,14 +98,19 @@ def read_image(file: str | Path, side: int | None = None, most: int | None = Non
         most: scale a larger picture down, so that its longer side has so many pixels.
 
     Raises:
-        UserError: the file is no picture, a too large one, or one whose brightness has no known range.
+        UserError: the file is no picture, a too large one, or one whose brightness has no known
+        range.
     """
     with quiet():
         return read_in_thread(file, side, most)
 
 
-def read_in_thread(file: str | Path, side: int | None = None, most: int | None = None) -> np.ndarray:
-    """What `read_image` gives for `file`, `side` and `most`; call it within `quiet`, which holds for all threads."""
+def read_in_thread(
+    file: str | Path, side: int | None = None, most: int | None = None
+) -> np.ndarray:
+    """What `read_image` gives for `file`, `side` and `most`; call it within `quiet`, which holds
+    for all threads.
+    """
     with _opened(file) as opened:
         picture = _rgb(opened, file)
         if (turn := UPRIGHT.get(_orientation(opened))) is not None:
@@ -107,7 +123,9 @@ def read_in_thread(file: str | Path, side: int | None = None, most: int | None =
 
 
 def size(file: str | Path) -> tuple[int, int] | None:
-    """Width and height that the header of a picture tells, or None if it is not readable; call it within `quiet`."""
+    """Width and height that the header of a picture tells, or None if it is not readable; call it
+    within `quiet`.
+    """
     try:
         with _opened(file) as picture:
             return picture.size
@@ -117,9 +135,12 @@ def size(file: str | Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _opened(file: str | Path) -> Iterator[Image.Image]:
-    """A picture; whatever is wrong with its file, found now or when its pixels are read, is a UserError."""
+    """A picture; whatever is wrong with its file, found now or when its pixels are read, is a
+    UserError.
+    """
     try:
-        if not stat.S_ISREG(os.stat(file).st_mode):  # a pipe would be waited for, a device read without end
+        # a pipe would be waited for, a device read without end
+        if not stat.S_ISREG(os.stat(file).st_mode):
             raise UserError(f"{file} is not a regular file; replace or remove it")
         with Image.open(file, formats=formats()) as picture:
             count = picture.width * picture.height
@@ -137,7 +158,9 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
     except PermissionError:
         raise UserError(f"{file} may not be read: permission denied") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{file} is too large: it has more than {LARGEST // 10**6} megapixels; scale it down") from None
+        raise UserError(
+            f"{file} is too large: it has more than {LARGEST // 10**6} megapixels; scale it down"
+        ) from None
     except MemoryError:
         raise UserError(f"{file} needs more memory than there is; scale it down") from None
     except Exception:  # a damaged picture fails in dozens of ways
@@ -146,7 +169,9 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
 
 
 def _trim() -> None:
-    """Give freed memory back to the system; glibc keeps what Pillow frees, for each thread. Others do it by themselves."""
+    """Give freed memory back to the system; glibc keeps what Pillow frees, for each thread. Others
+    do it by themselves.
+    """
     with suppress(AttributeError, OSError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
@@ -161,7 +186,9 @@ def _orientation(picture: Image.Image) -> int:
 
 def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
     """A picture of any mode in RGB, on white."""
-    deep = picture.mode == "RGB" and any(";16" in str(tile.args) for tile in getattr(picture, "tile", []))
+    deep = picture.mode == "RGB" and any(
+        ";16" in str(tile.args) for tile in getattr(picture, "tile", [])
+    )
     picture.load()
     transparent = picture.info.get("transparency")
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
@@ -171,7 +198,9 @@ def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
             gray[values == transparent] = 255
         return Image.fromarray(gray).convert("RGB")
     if picture.mode in ("I", "F"):
-        raise UserError(f"{file} has 32 bits a pixel, of which nothing says what is white; save it with 8 or 16")
+        raise UserError(
+            f"{file} has 32 bits a pixel, of which nothing says what is white; save it with 8 or 16"
+        )
     if deep and transparent is not None:  # of 16 bits, the pixels of 8
         picture.info["transparency"] = tuple(value >> 8 for value in transparent)
     if picture.has_transparency_data:
@@ -185,5 +214,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
     for top in range(0, picture.height, STRIP):
         box = (0, top, picture.width, min(top + STRIP, picture.height))
         part = picture.crop(box).convert("RGBA")
-        result.paste(Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert("RGB"), box)
+        result.paste(
+            Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert("RGB"), box
+        )
     return result

@@ -1,4 +1,6 @@
-"""A trained network at work again: on the test set it was measured by, and on a person's own pictures."""
+"""A trained network at work again: on the test set it was measured by, and on a person's own
+pictures.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,9 @@ DIGIT_SHARE = {"mnist": 20 / 28, "digits": 1.0}
 
 
 class Trained(NamedTuple):
-    """A trained network in evaluation mode, the names of its classes, the transform of its images."""
+    """A trained network in evaluation mode, the names of its classes, the transform of its
+    images.
+    """
 
     network: Network
     classes: tuple[str, ...]
@@ -30,9 +34,13 @@ class Trained(NamedTuple):
 
 
 def load(path: str | Path) -> Trained:
-    """Returns what is in the folder of a run, ready for images of one's own: see `deepnets.load`."""
+    """Returns what is in the folder of a run, ready for images of one's own: see
+    `deepnets.load`.
+    """
     if not Path(path).exists():
-        raise UserError(f"there is no run in {path}: 'deepnets train MODEL' makes one and prints its folder")
+        raise UserError(
+            f"there is no run in {path}: 'deepnets train MODEL' makes one and prints its folder"
+        )
     run = Run.load(path)
     return Trained(load_network(run), tuple(run.info["classes"]), _transform(run))
 
@@ -41,17 +49,23 @@ def load_network(run: Run) -> Network:
     """The trained network of a run, in evaluation mode, on the CPU.
 
     Raises:
-        UserError: the weights were not kept, are damaged, or are not those that the run was measured with.
+        UserError: the weights were not kept, are damaged, or are not those that the run was
+        measured with.
     """
     info = run.info
     path = run.path / "model.safetensors"
     if not path.is_file():
-        raise UserError(f"{run.path} has no weights (model.safetensors); train it again with another --out")
+        raise UserError(
+            f"{run.path} has no weights (model.safetensors); train it again with another --out"
+        )
     if weights_sha256(run.path) != info.get("weights_sha256"):
-        raise UserError(f"{path} is damaged, or another network's: its hash is not the one in run.json")
+        raise UserError(
+            f"{path} is damaged, or another network's: its hash is not the one in run.json"
+        )
     shape = (len(info["classes"]), info["in_channels"])
     blueprint = models.blueprint(info["model"], *shape, **info["options"])
-    models.multiply_adds(blueprint, info["input_size"], info["in_channels"])  # raises UserError if the images are too small
+    # raises UserError if the images are too small
+    models.multiply_adds(blueprint, info["input_size"], info["in_channels"])
     weights = _weights(path, blueprint.state_dict())
     network = models.create(info["model"], *shape, **info["options"])
     network.load_state_dict(weights)
@@ -59,7 +73,9 @@ def load_network(run: Run) -> Network:
 
 
 def _weights(path: Path, wanted: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Those of a file, if they have the names, shapes and types of what is `wanted`, and are finite; else raises UserError."""
+    """Those of a file, if they have the names, shapes and types of what is `wanted`, and are
+    finite; else raises UserError.
+    """
     strange = UserError(
         f"{path} does not hold the weights of the network that run.json names; train it again with another --out"
     )
@@ -69,19 +85,24 @@ def _weights(path: Path, wanted: dict[str, torch.Tensor]) -> dict[str, torch.Ten
         found = load_file(path)
     except Exception:  # no safetensors at all
         raise strange from None
-    if not checkpoint.alike(found, wanted) or not all(values.isfinite().all() for values in found.values()):
+    if not checkpoint.alike(found, wanted) or not all(
+        values.isfinite().all() for values in found.values()
+    ):
         raise strange
     return found
 
 
-def evaluate(run: Run, *, dataset: str | None = None, device: str = "auto", precision: str = "auto") -> np.ndarray:
+def evaluate(
+    run: Run, *, dataset: str | None = None, device: str = "auto", precision: str = "auto"
+) -> np.ndarray:
     """What a run's network says of the test images, computed anew: predicted classes (N,).
 
     Args:
         run: with weights; its dataset must be on this machine.
         dataset: the name of the dataset here, if its folder was moved away from the run.
         device: see `training.fit`.
-        precision: `fp32`, `bf16`, or `auto` for the run's own, if this machine multiplies it faster than fp32.
+        precision: `fp32`, `bf16`, or `auto` for the run's own, if this machine multiplies it faster
+            than fp32.
 
     Raises:
         UserError: no weights, no dataset, or another copy of it than the one that the run saw.
@@ -105,11 +126,15 @@ def _dataset(run: Run) -> str:
     if not folder.is_dir():
         if data.folder_path(name).is_dir():
             return name
-        raise UserError(f"the pictures of {run.path} are no longer in {data.folder_path(name)}: say --dataset folder:PATH")
+        raise UserError(
+            f"the pictures of {run.path} are no longer in {data.folder_path(name)}: say --dataset folder:PATH"
+        )
     return f"folder:{folder}"
 
 
-def _logits(run: Run, network: Network, images: torch.Tensor, device: torch.device, precision: str) -> torch.Tensor:
+def _logits(
+    run: Run, network: Network, images: torch.Tensor, device: torch.device, precision: str
+) -> torch.Tensor:
     """Of images (N, C, H, W), uint8, as the run computed its test images'."""
     info = run.info
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -125,7 +150,8 @@ def _transform(run: Run) -> Transform:
 def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
     """A picture as the run's dataset would hold it.
 
-    A digit is made bright on black, whatever its paper, cut out, and put where the dataset has its digits.
+    A digit is made bright on black, whatever its paper, cut out, and put where the dataset has its
+    digits.
 
     Args:
         file: a picture of any size and form.
@@ -147,26 +173,37 @@ def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
 
 
 def _digit(file: Path, side: int, share: float) -> tuple[Image.Image, list[str]]:
-    """The digit of a picture, bright on black, filling a `share` of a square of `side`, and what was done, in words.
+    """The digit of a picture, bright on black, filling a `share` of a square of `side`, and what
+    was done, in words.
 
     As in MNIST its centre of mass is in the middle, unless it would stand over the edge so.
     """
-    values = np.asarray(Image.fromarray(read_image(file, most=digit.MOST)).convert("L")).astype(float)
+    values = np.asarray(Image.fromarray(read_image(file, most=digit.MOST)).convert("L")).astype(
+        float
+    )
     found = digit.find(values)
     if found is None:
         raise UserError(f"{file}: no digit stands out from the background")
     ink = Image.fromarray(np.round(255 * found.ink).astype(np.uint8))
     scale = round(share * side) / max(ink.size)
-    size = max(1, round(scale * ink.width)), max(1, round(scale * ink.height))  # a thin 1 keeps its stroke
+    # a thin 1 keeps its stroke
+    size = max(1, round(scale * ink.width)), max(1, round(scale * ink.height))
     ink = ink.resize(size, Image.Resampling.BOX if max(size) < 16 else Image.Resampling.LANCZOS)
     mass = np.asarray(ink, float)
     if not mass.any():  # of which nothing is left at this size
         raise UserError(f"{file}: no digit stands out from the background")
-    across, down = (np.average(np.arange(n) + 0.5, weights=mass.sum(axis)) for axis, n in enumerate(ink.size))
-    left, top = (min(max(round(side / 2 - c), 0), side - n) for c, n in zip((across, down), ink.size, strict=True))
+    across, down = (
+        np.average(np.arange(n) + 0.5, weights=mass.sum(axis)) for axis, n in enumerate(ink.size)
+    )
+    left, top = (
+        min(max(round(side / 2 - c), 0), side - n)
+        for c, n in zip((across, down), ink.size, strict=True)
+    )
     square = Image.new("L", (side, side))
     square.paste(ink, (left, top))
-    done = ["light background: inverted"] * found.dark + [f"digit cut out and centred in {side}x{side}"]
+    done = ["light background: inverted"] * found.dark + [
+        f"digit cut out and centred in {side}x{side}"
+    ]
     return square, done + [f"doubtful: {doubt}" for doubt in found.doubts()]
 
 
@@ -181,8 +218,8 @@ def classifier(run: Run, top: int = 3) -> Callable[[Path], Answer]:
         top: how many classes.
 
     Returns:
-        A function of a file's path. It returns pairs of class and probability, after the run's temperature, and what was done
-        to the picture; it raises UserError if that is no picture.
+        A function of a file's path. It returns pairs of class and probability, after the run's
+        temperature, and what was done to the picture; it raises UserError if that is no picture.
 
     Raises:
         UserError: no weights.
@@ -191,14 +228,20 @@ def classifier(run: Run, top: int = 3) -> Callable[[Path], Answer]:
 
     def classify(file: Path) -> Answer:
         pixels, done = prepare(file, run)
-        probabilities = (_logits(run, network, pixels, torch.device("cpu"), "fp32")[0] / info["temperature"]).softmax(0)
+        probabilities = (
+            _logits(run, network, pixels, torch.device("cpu"), "fp32")[0] / info["temperature"]
+        ).softmax(0)
         best = probabilities.argsort(descending=True)[:top].tolist()
         return [(info["classes"][i], probabilities[i].item()) for i in best], done
 
     return classify
 
 
-def classify(run: Run, files: list[Path], top: int = 3) -> list[tuple[Path, list[tuple[str, float]], list[str]]]:
-    """For each of the `files` its path and what `classifier` gives for `run` and `top`; the first bad one is a UserError."""
+def classify(
+    run: Run, files: list[Path], top: int = 3
+) -> list[tuple[Path, list[tuple[str, float]], list[str]]]:
+    """For each of the `files` its path and what `classifier` gives for `run` and `top`; the first
+    bad one is a UserError.
+    """
     answer = classifier(run, top)
     return [(file, *answer(file)) for file in files]

@@ -6,7 +6,10 @@ from typing import Any
 
 from .errors import UserError
 
-CHOICES = {"schedule": ("constant", "steps", "cosine"), "augment": ("none", "standard", "published")}
+CHOICES = {
+    "schedule": ("constant", "steps", "cosine"),
+    "augment": ("none", "standard", "published"),
+}
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,22 @@ class Recipe:
         nesterov: look ahead (Sutskever et al. 2013).
         weight_decay: on the weights of convolutions and linear layers.
         decay_all: decay biases and norms, too.
-        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section 7).
-        schedule: `constant`; `steps`: a tenth of the rate from each milestone on; `cosine`: to zero.
+        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section
+            7).
+        schedule: `constant`; `steps`: a tenth of the rate from each milestone on; `cosine`: to
+            zero.
         milestones: of `steps`, as shares of the training.
-        warmup: share of the training over which the rate grows from zero (Goyal et al. 2017, section 2.2).
+        warmup: share of the training over which the rate grows from zero (Goyal et al. 2017,
+            section 2.2).
         clip: largest norm of the gradient, 0 for none (Pascanu et al. 2013, algorithm 1).
-        augment: how to change the training images at random: `none`, `standard` or `published` (`transforms.policy`).
-        cutout: side of the square cut out of each training image, as a share, 0 for none (DeVries and Taylor 2017).
-        average: decay of the running average of the weights that is evaluated, 0 for none (Polyak and Juditsky 1992).
-        flip_test: average the predictions of a test image and its mirror image, where the dataset allows it.
+        augment: how to change the training images at random: `none`, `standard` or `published`
+            (`transforms.policy`).
+        cutout: side of the square cut out of each training image, as a share, 0 for none (DeVries
+            and Taylor 2017).
+        average: decay of the running average of the weights that is evaluated, 0 for none (Polyak
+            and Juditsky 1992).
+        flip_test: average the predictions of a test image and its mirror image, where the dataset
+            allows it.
     """
 
     name: str
@@ -56,7 +66,9 @@ class Recipe:
         if progress < self.warmup:
             return self.learning_rate * progress / self.warmup
         if self.schedule == "steps":
-            return self.learning_rate * 0.1 ** sum(progress >= milestone for milestone in self.milestones)
+            return self.learning_rate * 0.1 ** sum(
+                progress >= milestone for milestone in self.milestones
+            )
         if self.schedule == "cosine":
             along = (progress - self.warmup) / (1 - self.warmup)
             return self.learning_rate * (1 + math.cos(math.pi * along)) / 2
@@ -64,7 +76,8 @@ class Recipe:
 
 
 # studies/README.md says why these are as they are; results/README.md what each reaches.
-# The two trainings of the published comparison (Skoularikis 2021), of the originals and of the improved networks.
+# The two trainings of the published comparison (Skoularikis 2021), of the originals and of the
+# improved networks.
 VANILLA = Recipe("vanilla", learning_rate=0.001, epochs=50)
 ALTERED = Recipe(
     "altered",
@@ -93,13 +106,22 @@ TUNED = Recipe(
     augment="standard",
 )
 # Ours, for the highest accuracy.
-BEST = replace(TUNED, name="best", epochs=60, schedule="cosine", warmup=0.1, cutout=0.5, average=0.999, flip_test=True)
+BEST = replace(
+    TUNED,
+    name="best",
+    epochs=60,
+    schedule="cosine",
+    warmup=0.1,
+    cutout=0.5,
+    average=0.999,
+    flip_test=True,
+)
 # No weight decay, no augmentation, constant rate: of the earlier study alone.
 PLAIN = Recipe("plain", epochs=30, batch_size=64)
 RECIPES = {recipe.name: recipe for recipe in (VANILLA, ALTERED, CLASSIC, TUNED, BEST, PLAIN)}
 
-# The rate of our own recipes, by the first key that a network's name starts with. Those of studies/rates.toml were chosen on
-# validation images (studies/LOG.md has the accuracies).
+# The rate of our own recipes, by the first key that a network's name starts with. Those of
+# studies/rates.toml were chosen on validation images (studies/LOG.md has the accuracies).
 RATES = {
     "resnet18_improved": 0.1,
     "resnet18": 0.3,
@@ -118,7 +140,8 @@ FIELDS = {field.name: type(field.default) for field in fields(Recipe) if field.n
 LIMITS = {
     "learning_rate": (0.0, 1e6),
     "epochs": (1, 10_000),
-    "batch_size": (3, 65_536),  # batches of an epoch differ by one image, and one alone has no batch statistics
+    # batches of an epoch differ by one image, and one alone has no batch statistics
+    "batch_size": (3, 65_536),
     "momentum": (0.0, 0.9999),
     "weight_decay": (0.0, 1.0),
     "label_smoothing": (0.0, 0.99),
@@ -144,7 +167,9 @@ def get(name: str, network: str, /, **overrides: Any) -> Recipe:
         raise UserError(f"no recipe is called {name!r}; choose from {', '.join(RECIPES)}")
     values: dict[str, Any] = {}
     if name not in OWN_RATE:
-        values["learning_rate"] = next((RATES[key] for key in RATES if network.startswith(key)), RECIPES[name].learning_rate)
+        values["learning_rate"] = next(
+            (RATES[key] for key in RATES if network.startswith(key)), RECIPES[name].learning_rate
+        )
     if name in NOT_DECAYED and network.startswith(NOT_DECAYED[name]):
         values["weight_decay"] = 0.0
     values |= overrides
@@ -156,14 +181,20 @@ def get(name: str, network: str, /, **overrides: Any) -> Recipe:
         if FIELDS[key] is tuple and isinstance(value, list):
             values[key] = value = _shares(key, value)
         if type(value) is not FIELDS[key]:
-            raise UserError(f"recipe field {key} = {value!r}: must be of type {FIELDS[key].__name__}")
+            raise UserError(
+                f"recipe field {key} = {value!r}: must be of type {FIELDS[key].__name__}"
+            )
     recipe = replace(RECIPES[name], **values)
     for key, (low, high) in LIMITS.items():
         if not low <= getattr(recipe, key) <= high:
-            raise UserError(f"recipe field {key} = {getattr(recipe, key)}: must be from {low} to {high}")
+            raise UserError(
+                f"recipe field {key} = {getattr(recipe, key)}: must be from {low} to {high}"
+            )
     for key, choices in CHOICES.items():
         if getattr(recipe, key) not in choices:
-            raise UserError(f"recipe field {key} = {getattr(recipe, key)!r}: choose from {', '.join(choices)}")
+            raise UserError(
+                f"recipe field {key} = {getattr(recipe, key)!r}: choose from {', '.join(choices)}"
+            )
     if recipe.nesterov and not recipe.momentum:
         raise UserError("recipe field nesterov = True: needs a momentum above 0")
     return recipe
@@ -171,6 +202,8 @@ def get(name: str, network: str, /, **overrides: Any) -> Recipe:
 
 def _shares(key: str, values: list[Any]) -> tuple[float, ...]:
     """Return a list of a study file as shares of a training."""
-    if not all(type(value) in (int, float) and 0 <= value <= 1 for value in values) or values != sorted(values):
+    if not all(
+        type(value) in (int, float) and 0 <= value <= 1 for value in values
+    ) or values != sorted(values):
         raise UserError(f"recipe field {key} = {values!r}: must be rising numbers from 0 to 1")
     return tuple(map(float, values))

@@ -1,6 +1,8 @@
-"""CUDA graphs: what a training step launches on a GPU, recorded once and launched as a whole from then on.
+"""CUDA graphs: what a training step launches on a GPU, recorded once and launched as a whole from
+then on.
 
-A step of these networks is hundreds of small kernels, which Python takes longer to launch one by one than the GPU to run.
+A step of these networks is hundreds of small kernels, which Python takes longer to launch one by
+one than the GPU to run.
 """
 
 from collections.abc import Callable
@@ -13,8 +15,10 @@ from torch import Tensor, nn
 class Recorded:
     """Calls a function that puts gradients into a network's parameters.
 
-    For each size of the first argument the first call runs as it is, the second is recorded, and that and all others are
-    replayed: the same kernels on the same memory. What a call returns, and its gradients, last until the next call.
+    For each size of the first argument the first call runs as it is, the second is recorded, and
+    that and all others are
+    replayed: the same kernels on the same memory. What a call returns, and its gradients, last
+    until the next call.
 
     Args:
         network: whose parameters get gradients; it is on a GPU.
@@ -24,18 +28,23 @@ class Recorded:
         self.parameters = list(network.parameters())
         self.device = self.parameters[0].device
         self.stream = torch.cuda.Stream(self.device)
-        self.pool = torch.cuda.graph_pool_handle()  # one: recordings never run at the same time, so they share memory
+        # one: recordings never run at the same time, so they share memory
+        self.pool = torch.cuda.graph_pool_handle()
         self.recordings: dict[int, Any] = {}  # by size; None once a call has run as it is
 
-    def __call__(self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
+    def __call__(
+        self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
         """What the `function` returns for these tensors.
 
-        Give the same one every time; it must not wait for the GPU. A replay repeats the recorded kernels and runs no Python:
-        from call to call only what is in the `inputs`, the network's tensors and PyTorch's generator of random numbers may
-        change, and any other value stays what it was when recorded.
+        Give the same one every time; it must not wait for the GPU. A replay repeats the recorded
+        kernels and runs no Python: from call to call only what is in the `inputs`, the network's
+        tensors and PyTorch's generator of random numbers may change, and any other value stays what
+        it was when recorded.
         """
         size = len(inputs[0])
-        if size not in self.recordings:  # libraries set themselves up in a first call, which cannot be recorded
+        # libraries set themselves up in a first call, which cannot be recorded
+        if size not in self.recordings:
             self.recordings[size] = None
             self.stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self.stream):
@@ -52,9 +61,11 @@ class Recorded:
             parameter.grad = gradient
         return outputs
 
-    def record(self, function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]) -> tuple:
-        """A graph of the `function`'s kernels for `inputs` of these sizes, with the tensors that it reads, returns and leaves
-        as gradients.
+    def record(
+        self, function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]
+    ) -> tuple:
+        """A graph of the `function`'s kernels for `inputs` of these sizes, with the tensors that it
+        reads, returns and leaves as gradients.
         """
         kept = [values.clone() for values in inputs]
         for parameter in self.parameters:

@@ -12,11 +12,13 @@ from . import analysis, disk
 from .errors import UserError
 from .runs import CORRUPTIONS, Run, short_title
 
-# Test accuracies that others report, in per cent. At 64x64: an earlier comparison of these networks, 50 epochs, one training
-# each and no seed. At 32x32: CIFAR-10's original files with crops and flips; ResNet20 as in He et al. 2016, table 6, the
-# others from the README files of github.com/bearpaw/pytorch-classification (AlexNet), kuangliu/pytorch-cifar,
-# huyvnphan/PyTorch_CIFAR10, chenyaofo/pytorch-cifar-models and WeihaoZhuang/cifar10-100-fast-training, lowest to highest, read
-# in November 2026. They are of forms made for 32 pixels: ResNet18 and GoogLeNet without the early strides and pools, VGG with
+# Test accuracies that others report, in per cent. At 64x64: an earlier comparison of these
+# networks, 50 epochs, one training each and no seed. At 32x32: CIFAR-10's original files with crops
+# and flips; ResNet20 as in He et al. 2016, table 6, the others from the README files of
+# github.com/bearpaw/pytorch-classification (AlexNet), kuangliu/pytorch-cifar,
+# huyvnphan/PyTorch_CIFAR10, chenyaofo/pytorch-cifar-models and
+# WeihaoZhuang/cifar10-100-fast-training, lowest to highest, read in November 2026. They are of
+# forms made for 32 pixels: ResNet18 and GoogLeNet without the early strides and pools, VGG with
 # batch norm, something like AlexNet.
 REPORTED = {
     ("CIFAR-10", 32): {
@@ -34,16 +36,30 @@ REPORTED = {
 }  # fmt: skip
 
 
-BRIEF = ["network", "recipe", "seeds", "accuracy %", "95 % interval", "ECE", *(f"{name} %" for name in CORRUPTIONS)]
+BRIEF = [
+    "network",
+    "recipe",
+    "seeds",
+    "accuracy %",
+    "95 % interval",
+    "ECE",
+    *(f"{name} %" for name in CORRUPTIONS),
+]
 BRIEF += ["images", "epochs", "size", "core-seconds"]  # what a page or a terminal has room for
 
 
 def comparison_text(runs: list[Run]) -> str:
-    """For a terminal: every network and recipe, what the runs say of improvements, and the pairs that can be told apart."""
+    """For a terminal: every network and recipe, what the runs say of improvements, and the pairs
+    that can be told apart.
+    """
     table = analysis.accuracies(runs)
     shown, lines = readable(table), []
     for group, part in table.groupby(["tier", "dataset"], sort=False):
-        lines += [_heading(*cast(tuple[str, str], group)), shown.loc[part.index, BRIEF].to_string(index=False), ""]
+        lines += [
+            _heading(*cast(tuple[str, str], group)),
+            shown.loc[part.index, BRIEF].to_string(index=False),
+            "",
+        ]
     lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
     lines += findings(runs) + limits(runs)
     pairs = analysis.pairwise(runs)
@@ -55,7 +71,9 @@ def comparison_text(runs: list[Run]) -> str:
     for pair in apart:
         difference = f"{pair['first']} > {pair['second']} by {100 * pair['difference']:.2f} points"
         where = f"{_heading(pair['tier'], pair['dataset'])}, {pair['recipe']}, seed {pair['seed']}"
-        lines.append(f"  {difference} ({'; '.join(filter(None, [_p(pair), where, pair['differ']]))})")
+        lines.append(
+            f"  {difference} ({'; '.join(filter(None, [_p(pair), where, pair['differ']]))})"
+        )
     return "\n".join(lines)
 
 
@@ -64,12 +82,18 @@ def _heading(tier: str, dataset: str) -> str:
 
 
 def findings(runs: list[Run]) -> list[str]:
-    """What the runs say, in sentences: improved against original, architecture against recipe, and single changes."""
-    return [f"{_heading(*where[:2])}, {said}" for where, said in _comparisons(runs) + _effects(runs)]
+    """What the runs say, in sentences: improved against original, architecture against recipe, and
+    single changes.
+    """
+    return [
+        f"{_heading(*where[:2])}, {said}" for where, said in _comparisons(runs) + _effects(runs)
+    ]
 
 
 def said_of(network: str, runs: list[Run]) -> str:
-    """The findings among `runs` that speak of a `network`, in Markdown: comparisons fixed beforehand, and folded all others."""
+    """The findings among `runs` that speak of a `network`, in Markdown: comparisons fixed
+    beforehand, and folded all others.
+    """
     fixed, others = (
         [f"- {_heading(*where[:2])}, {said}" for where, said in lines if network in said]
         for lines in (_comparisons(runs), _effects(runs))
@@ -78,11 +102,14 @@ def said_of(network: str, runs: list[Run]) -> str:
 
 
 def limits(runs: list[Run]) -> list[str]:
-    """What the runs of a tier cannot say, in sentences: about longer training, about other seeds, about what never trained."""
+    """What the runs of a tier cannot say, in sentences: about longer training, about other seeds,
+    about what never trained.
+    """
     return [f"{_heading(*where[:2])}, {said}" for where, said in _limits(runs)]
 
 
-Said = list[tuple[tuple[Any, ...], str]]  # what runs share, the values of `analysis.SHARED`, and a sentence about them
+# what runs share, the values of `analysis.SHARED`, and a sentence about them
+Said = list[tuple[tuple[Any, ...], str]]
 
 
 def _folded(lines: list[str]) -> list[str]:
@@ -99,7 +126,8 @@ def _folded(lines: list[str]) -> list[str]:
 def _comparisons(runs: list[Run]) -> Said:
     """Improved against original.
 
-    An improvement counts as one if the adjusted p is below 0.05 and the interval leaves out zero (studies/README.md).
+    An improvement counts as one if the adjusted p is below 0.05 and the interval leaves out zero
+    (studies/README.md).
     """
     lines = []
     for where, group in _by_network(analysis.primary(runs)):
@@ -115,16 +143,26 @@ def _comparisons(runs: list[Run]) -> Said:
 def _effects(runs: list[Run]) -> Said:
     """The way to each improved network, architecture against recipe, and single changes."""
     lines = []
-    several = analysis.between_seeds(analysis.accuracies(analysis.unchanged(runs))).query(f"recipe == {analysis.TUNED!r}")
+    several = analysis.between_seeds(analysis.accuracies(analysis.unchanged(runs))).query(
+        f"recipe == {analysis.TUNED!r}"
+    )
     apart_by_seed = several.set_index([*analysis.SHARED, "network"])["apart"].to_dict()
     for where, group in _by_network(analysis.ladder(runs)):
         if len(group) > 2:
             said = " -> ".join(f"{row['effect']} {100 * row['value']:.2f} %" for row in group)
-            lines.append((where, f"{group[0]['network']}, the way there: {said}, {_seeds(group[0]).partition(' (')[0]}."))
+            lines.append(
+                (
+                    where,
+                    f"{group[0]['network']}, the way there: {said}, {_seeds(group[0]).partition(' (')[0]}.",
+                )
+            )
     for where, group in _by_network(analysis.two_by_two(runs)):
         effects = {row["effect"]: row for row in group}
         said = "; ".join(f"{name} {_points(effects[name])}" for name in analysis.EFFECTS)
-        said += f", {_seeds(group[0])}" + "; one of the four cells hardly left the accuracy of guessing" * group[0]["stuck"]
+        said += (
+            f", {_seeds(group[0])}"
+            + "; one of the four cells hardly left the accuracy of guessing" * group[0]["stuck"]
+        )
         lines.append((where, f"{group[0]['network']}: {said}."))
     for where, group in _by_network(analysis.changes(runs)):
         network = group[0]["network"]
@@ -136,25 +174,46 @@ def _effects(runs: list[Run]) -> Said:
         usual = mode(_seeds(row) for row in ranked)
         gave = []
         for row in ranked:
-            notes = ["the comparison above"] * (row["variant"] == primary) + [_seeds(row)] * (_seeds(row) != usual)
+            notes = ["the comparison above"] * (row["variant"] == primary) + [_seeds(row)] * (
+                _seeds(row) != usual
+            )
             gave.append(", ".join([f"{row['effect']} {_points(row)}, {_p(row)}", *notes]))
-        lines.append((where, f"{network}, changes {what} one at a time, accuracy with each minus without it, {usual}:"))
+        lines.append(
+            (
+                where,
+                f"{network}, changes {what} one at a time, accuracy with each minus without it, {usual}:",
+            )
+        )
         lines += [(where, f"{network}, {effect}.") for effect in gave]
         if len(group) > 1:
             told = [row for row in ranked if row["told"]]
             rest = ", ".join(row["effect"] for row in ranked if row not in told)
-            most = f"the largest effect is that of {told[0]['effect']}" if told else "none can be told from no change"
+            most = (
+                f"the largest effect is that of {told[0]['effect']}"
+                if told
+                else "none can be told from no change"
+            )
             others = f"; not to be told from no change: {rest}" if told and rest else ""
             apart = apart_by_seed.get((*where, network), 0.0)
-            seeds = f"; its own trainings under tuned lie up to {100 * apart:.2f} points apart" if apart else ""
-            lines.append((where, f"{network}, of these {len(group)} changes: {most}{others}{seeds}."))
+            seeds = (
+                f"; its own trainings under tuned lie up to {100 * apart:.2f} points apart"
+                if apart
+                else ""
+            )
+            lines.append(
+                (where, f"{network}, of these {len(group)} changes: {most}{others}{seeds}.")
+            )
     return lines
 
 
 def _limits(runs: list[Run]) -> Said:
-    """What the runs of a tier cannot say: about longer training, about other seeds, about what never trained."""
+    """What the runs of a tier cannot say: about longer training, about other seeds, about what
+    never trained.
+    """
     lines = []
-    for group, part in analysis.accuracies(analysis.unchanged(runs)).groupby([*analysis.SHARED], sort=False):
+    for group, part in analysis.accuracies(analysis.unchanged(runs)).groupby(
+        [*analysis.SHARED], sort=False
+    ):
         shared = dict(zip(analysis.SHARED, cast(tuple, group), strict=True))
         said = []
         if part["limited"].any():
@@ -163,14 +222,22 @@ def _limits(runs: list[Run]) -> Said:
             )
         several = analysis.between_seeds(part)
         if once := len(part) - len(several):
-            said.append(f"{once} of {len(part)} cells have one seed, and what is said of them holds for these trainings only")
+            said.append(
+                f"{once} of {len(part)} cells have one seed, and what is said of them holds for these trainings only"
+            )
         if len(several):
             most = several.loc[several["apart"].idxmax()]
             where = f"{most['network']}, {most['recipe']}"
-            said.append(f"trainings of one cell lie up to {100 * most['apart']:.2f} points apart ({where})")
+            said.append(
+                f"trainings of one cell lie up to {100 * most['apart']:.2f} points apart ({where})"
+            )
         if len(stuck := part[part["stuck"]]):
-            named = ", ".join(f"{row['network']} under {row['recipe']}" for _, row in stuck.iterrows())
-            said.append(f"{named} hardly left the accuracy of guessing, and effects that include such a cell measure that")
+            named = ", ".join(
+                f"{row['network']} under {row['recipe']}" for _, row in stuck.iterrows()
+            )
+            said.append(
+                f"{named} hardly left the accuracy of guessing, and effects that include such a cell measure that"
+            )
         if said:
             lines.append((cast(tuple, group), f"what this cannot say: {'; '.join(said)}."))
     return lines
@@ -181,7 +248,9 @@ def _by_network(table: pd.DataFrame) -> list[tuple[tuple[Any, ...], list[dict[st
     if table.empty:
         return []
     grouped = table.groupby([*analysis.SHARED, "network"], sort=False)
-    return [(cast(tuple, group)[:-1], cast(Any, part).to_dict("records")) for group, part in grouped]
+    return [
+        (cast(tuple, group)[:-1], cast(Any, part).to_dict("records")) for group, part in grouped
+    ]
 
 
 def _points(row: dict[str, Any]) -> str:
@@ -196,7 +265,11 @@ def _p(row: dict[str, Any]) -> str:
 
 
 def _seeds(row: dict[str, Any]) -> str:
-    return "one seed (the interval is over test images only)" if row["seeds"] == 1 else f"{row['seeds']} seeds"
+    return (
+        "one seed (the interval is over test images only)"
+        if row["seeds"] == 1
+        else f"{row['seeds']} seeds"
+    )
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -230,29 +303,59 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cost(table: pd.DataFrame, seconds: int, decimals: int) -> list[str]:
-    """Time by threads in units of so many `seconds`; a GPU's time is called so, and has twice the `decimals`."""
+    """Time by threads in units of so many `seconds`; a GPU's time is called so, and has twice the
+    `decimals`.
+    """
     pairs = zip(table["core_seconds"] / seconds, table["train_seconds"] / seconds, strict=True)
-    return [f"GPU {gpu:.{2 * decimals}f}" if math.isnan(cores) else f"{cores:.{decimals}f}" for cores, gpu in pairs]
+    return [
+        f"GPU {gpu:.{2 * decimals}f}" if math.isnan(cores) else f"{cores:.{decimals}f}"
+        for cores, gpu in pairs
+    ]
 
 
 def runs_table(runs: list[Run]) -> str:
     """The comparison of runs of one recipe and seed in Markdown."""
-    machines = sorted({f"{run.info['device']}, {run.info['precision']}, {run.info['threads']} threads" for run in runs})
-    kept = ["network", "accuracy %", "95 % interval", "parameters", "mult-adds M", "images", "epochs", "size"]
+    machines = sorted(
+        {
+            f"{run.info['device']}, {run.info['precision']}, {run.info['threads']} threads"
+            for run in runs
+        }
+    )
+    kept = [
+        "network",
+        "accuracy %",
+        "95 % interval",
+        "parameters",
+        "mult-adds M",
+        "images",
+        "epochs",
+        "size",
+    ]
     shown = readable(analysis.accuracies(runs))[[*kept, "seconds", "images/s"]]
     return f"{_markdown(shown)}\n\nTrained on: {'; '.join(machines)}."
 
 
 def study_table(runs: list[Run]) -> str:
-    """The runs of a study's tier in Markdown: of each dataset a table without the single changes, and what all of them say."""
+    """The runs of a study's tier in Markdown: of each dataset a table without the single changes,
+    and what all of them say.
+    """
     table = analysis.accuracies(analysis.unchanged(runs))
     shown, lines = readable(table), []
-    kept = ["network", "recipe", "seeds", "accuracy %", "95 % interval", *(f"{name} %" for name in CORRUPTIONS)]
+    kept = [
+        "network",
+        "recipe",
+        "seeds",
+        "accuracy %",
+        "95 % interval",
+        *(f"{name} %" for name in CORRUPTIONS),
+    ]
     kept += ["ECE", "mult-adds M", "core-seconds"]
     said, folded = _comparisons(runs) + _limits(runs), _effects(runs)
     for group, part in table.groupby([*analysis.SHARED], sort=False):
         shared = dict(zip(analysis.SHARED, cast(tuple, group), strict=True))
-        what = "{train_images:,} training images, {epochs} epochs, batches of {batch_size}, {precision}".format(**shared)
+        what = "{train_images:,} training images, {epochs} epochs, batches of {batch_size}, {precision}".format(
+            **shared
+        )
         machines = " and ".join(sorted(set(part["devices"].explode())))
         heading = f"**{_heading(shared['tier'], shared['dataset'])}**: {what}, {machines}"
         lines += [heading, "", _markdown(shown.loc[part.index, kept]), ""]
@@ -262,26 +365,39 @@ def study_table(runs: list[Run]) -> str:
 
 
 def overview_table(full: list[Run], control: list[Run]) -> str:
-    """In Markdown, a row a network: its accuracy by dataset and recipe, with half of the interval if there are several seeds.
+    """In Markdown, a row a network: its accuracy by dataset and recipe, with half of the interval
+    if there are several seeds.
 
-    Of the `control` runs those under `best` that saw the same images as the `full` tier. Multiply-adds are of the first
-    dataset's images; the highest accuracies on it, without `best`, come first.
+    Of the `control` runs those under `best` that saw the same images as the `full` tier.
+    Multiply-adds are of the first dataset's images; the highest accuracies on it, without `best`,
+    come first.
     """
     seen = {run.info["data_sha256"] for run in full}
     best = [run for run in control if run.recipe == "best" and run.info["data_sha256"] in seen]
     table = analysis.accuracies(analysis.unchanged(full + best))
     table["dataset"] = table["dataset"].map(short_title)
-    half = (50 * (table["high"] - table["low"])).map(" ± {:.2f}".format).where(table["seeds"] > 1, "")
+    half = (
+        (50 * (table["high"] - table["low"])).map(" ± {:.2f}".format).where(table["seeds"] > 1, "")
+    )
     table["accuracy %"] = (100 * table["accuracy"]).map("{:.2f}".format) + half
     wide = table.pivot(index="network", columns=["dataset", "recipe"], values="accuracy %")
-    wide = wide.reindex(columns=[(name, recipe) for name in table["dataset"].unique() for recipe in ("plain", "tuned", "best")])
+    wide = wide.reindex(
+        columns=[
+            (name, recipe)
+            for name in table["dataset"].unique()
+            for recipe in ("plain", "tuned", "best")
+        ]
+    )
     wide.columns = wide.columns.map(" ".join)
-    costs = readable(table[table["recipe"] != "best"]).drop_duplicates("network").set_index("network")
+    costs = (
+        readable(table[table["recipe"] != "best"]).drop_duplicates("network").set_index("network")
+    )
     return _markdown(costs[["parameters", "mult-adds M"]].join(wide).fillna("").reset_index())
 
 
 def reported_table(full: list[Run], control: list[Run]) -> str:
-    """Trainings on all images beside what others report of networks of that name, if they do, in Markdown.
+    """Trainings on all images beside what others report of networks of that name, if they do, in
+    Markdown.
 
     What they report at 32x32 was trained on changed images and stands beside such runs only.
     """
@@ -291,7 +407,9 @@ def reported_table(full: list[Run], control: list[Run]) -> str:
         others = [REPORTED.get((short_title(title), size), {}) for title in shown["dataset"]]
         beside = (shown["recipe"] != analysis.PLAIN) | (size == 64)
         rows = zip(others, shown["network"], beside, strict=True)
-        shown[f"others at {size}"] = [known.get(network, "") if there else "" for known, network, there in rows]
+        shown[f"others at {size}"] = [
+            known.get(network, "") if there else "" for known, network, there in rows
+        ]
     reported = (shown["others at 64"] != "") | (shown["others at 32"] != "")
     kept = ["network", "tier", "dataset", "recipe", "size", "epochs", "accuracy %", "95 % interval"]
     devices = " and ".join(sorted(set(table.loc[reported, "devices"].explode())))
@@ -307,16 +425,22 @@ def bench_table(results: dict[str, Any]) -> str:
         for kind, versus in (("fp32", row), (precision, row.get("same_precision", {}))):
             if "ratio" in versus:
                 named[f"usual loop, {kind}"] = f"{versus['usual']:.0f}"
-                named[f"ours / usual, {kind}"] = "{ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})".format(**versus)
+                named[f"ours / usual, {kind}"] = (
+                    "{ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})".format(**versus)
+                )
         parts = {f"{part} %": f"{100 * share:.0f}" for part, share in row["time"].items()}
         rows.append(named | {"of peak %": f"{100 * row['share_of_peak']:.0f}"} | parts)
-    peak = ", ".join(f"{name} {value:,.{int(value < 100)}f}" for name, value in results["peak"].items())
+    peak = ", ".join(
+        f"{name} {value:,.{int(value < 100)}f}" for name, value in results["peak"].items()
+    )
     about = (
         f"{machine['device']}, {machine['threads']} threads, ours in {precision}, batches of "
         f"{machine['batch_size']}, 64x64; torch {machine['versions']['torch']}; {machine['date']}. Medians, lowest and highest "
         f"ratio of the repeats. Matrix products here, GFLOP/s: {peak}. "
     )
-    speeds = "Input alone: {ours:,.0f} images/s, the usual loader {usual:,.0f} ({ratio:.1f} times).".format(**results["input"])
+    speeds = "Input alone: {ours:,.0f} images/s, the usual loader {usual:,.0f} ({ratio:.1f} times).".format(
+        **results["input"]
+    )
     return f"{_markdown(pd.DataFrame(rows).fillna(''))}\n\n{about}{speeds}"
 
 
@@ -327,7 +451,8 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def filled(paths: list[Path], blocks: dict[str, str]) -> dict[Path, str]:
-    """The text of each Markdown file with the blocks between the two comments that carry their names, where it has them.
+    """The text of each Markdown file with the blocks between the two comments that carry their
+    names, where it has them.
 
     Raises:
         UserError: no file has such comments, or one is no text.
@@ -341,7 +466,9 @@ def filled(paths: list[Path], blocks: dict[str, str]) -> dict[Path, str]:
         places = {path: found for path in paths if (found := place.search(texts[path]))}
         if not places:
             files = ", ".join(map(str, paths))
-            raise UserError(f"no place for the {name} in {files}: <!-- {name} --> and <!-- /{name} -->")
+            raise UserError(
+                f"no place for the {name} in {files}: <!-- {name} --> and <!-- /{name} -->"
+            )
         for path, found in places.items():
             texts[path] = f"{texts[path][: found.end(1)]}{block}\n{texts[path][found.start(2) :]}"
     return texts

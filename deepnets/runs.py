@@ -1,4 +1,6 @@
-"""A run: what one training leaves on disk. Analysis reads runs and nothing else; no dataset and no GPU is needed."""
+"""A run: what one training leaves on disk. Analysis reads runs and nothing else; no dataset and no
+GPU is needed.
+"""
 
 import hashlib
 import io
@@ -26,31 +28,54 @@ VIEWS: dict[str, tuple[Any, ...]] = {
     "pca_levels": ("u", -1, 2), "pca_range": ("f", 2, 2), "pca_share": ("f", 2), "filters_levels": ("u", 0, 0, 0, 0),
     "filters_range": ("f", 2), "cam_levels": ("u", 0, 0, 0), "cam_range": ("f", 2), "cam_stage": ("U",),
 }  # fmt: skip
-HISTORY = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+HISTORY = (
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+    "seconds",
+)
 
 Rule = tuple[str, Callable[[Any], bool]]
 
 
 def _whole(low: int, high: int) -> Rule:
-    return f"a whole number from {low:,} to {high:,}", lambda value: type(value) is int and low <= value <= high
+    return (
+        f"a whole number from {low:,} to {high:,}",
+        lambda value: type(value) is int and low <= value <= high,
+    )
 
 
 def _number(low: float, high: float) -> Rule:
-    return f"a number from {low:g} to {high:g}", lambda value: type(value) in (int, float) and low <= value <= high
+    return (
+        f"a number from {low:g} to {high:g}",
+        lambda value: type(value) in (int, float) and low <= value <= high,
+    )
 
 
 def _list(what: str, rule: Rule, low: int = 0, high: int = 65_536) -> Rule:
-    return f"a list of {what}", lambda value: isinstance(value, list) and low <= len(value) <= high and all(map(rule[1], value))
+    return (
+        f"a list of {what}",
+        lambda value: (
+            isinstance(value, list) and low <= len(value) <= high and all(map(rule[1], value))
+        ),
+    )
 
 
 def _table(what: str, rules: dict[str, Rule], others: Rule | None = None) -> Rule:
-    """A table with the keys of `rules`; what it has besides is as `others` say, and else anything."""
+    """A table with the keys of `rules`; what it has besides is as `others` say, and else
+    anything.
+    """
 
     def fits(value: Any) -> bool:
         if not isinstance(value, dict) or rules.keys() - value.keys():
             return False
         rest = [value[key] for key in value.keys() - rules.keys()] if others else []
-        return all(rules[key][1](value[key]) for key in rules) and all(others[1](item) for item in rest if others)
+        return all(rules[key][1](value[key]) for key in rules) and all(
+            others[1](item) for item in rest if others
+        )
 
     return f"a table of {what}", fits
 
@@ -88,7 +113,8 @@ class Run:
 
     Args:
         path: its folder.
-        info: `run.json`: settings, figures and circumstances, the keys of `INFO`; newer runs have a few more.
+        info: `run.json`: settings, figures and circumstances, the keys of `INFO`; newer runs have a
+            few more.
     """
 
     path: Path
@@ -112,12 +138,23 @@ class Run:
             if key not in info:
                 raise UserError(f"{file} is not a run's: {key!r} is missing")
             if not fits(info[key]):
-                raise UserError(f"{file} is not a run's: {key} is {reprlib.repr(info[key])}, not {what}")
-        tested, right = info["robustness"]["images"], (info["robustness"][name] for name in ("clean", *CORRUPTIONS))
-        if info["test_correct"] > info["test_total"] or not 1 <= tested <= info["test_total"] or max(right) > tested:
+                raise UserError(
+                    f"{file} is not a run's: {key} is {reprlib.repr(info[key])}, not {what}"
+                )
+        tested, right = (
+            info["robustness"]["images"],
+            (info["robustness"][name] for name in ("clean", *CORRUPTIONS)),
+        )
+        if (
+            info["test_correct"] > info["test_total"]
+            or not 1 <= tested <= info["test_total"]
+            or max(right) > tested
+        ):
             raise UserError(f"{file} is not a run's: more images are right than there are")
         if not len(info["mean"]) == len(info["std"]) == info["in_channels"]:
-            raise UserError(f"{file} is not a run's: mean and std are not of {info['in_channels']} channels")
+            raise UserError(
+                f"{file} is not a run's: mean and std are not of {info['in_channels']} channels"
+            )
         return cls(path, info)
 
     @property
@@ -142,24 +179,33 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row an epoch, the columns of `HISTORY`; losses are means over images, in nats; accuracies are shares."""
+        """One row an epoch, the columns of `HISTORY`; losses are means over images, in nats;
+        accuracies are shares.
+        """
         file = self.path / "history.csv"
         try:
             table = pd.read_csv(io.BytesIO(disk.read(file, 1 << 28)))[list(HISTORY)].astype(float)
         except (UserError, ValueError, KeyError):
             raise UserError(f"{file} is missing or damaged") from None
         if len(table) != self.info["epochs"] or not np.isfinite(table).to_numpy().all():
-            raise UserError(f"{file} is not this run's: it has not a row of numbers for each of {self.info['epochs']} epochs")
+            raise UserError(
+                f"{file} is not this run's: it has not a row of numbers for each of {self.info['epochs']} epochs"
+            )
         return table.astype({"epoch": int})
 
     @cached_property
     def test(self) -> dict[str, np.ndarray]:
         """What is known of each test image, in the test set's order.
 
-        `labels` (N,), `predicted` (N,); `log_probabilities` and `probabilities` (N, classes), as 256 levels keep them; and, by
-        the name of each corruption, whether the image so corrupted is predicted right (N,), bool.
+        `labels` (N,), `predicted` (N,); `log_probabilities` and `probabilities` (N, classes), as
+        256 levels keep them; and, by the name of each corruption, whether the image so corrupted is
+        predicted right (N,), bool.
         """
-        file, images, classes = self.path / "test.npz", self.info["test_total"], len(self.info["classes"])
+        file, images, classes = (
+            self.path / "test.npz",
+            self.info["test_total"],
+            len(self.info["classes"]),
+        )
         stored = disk.read_arrays(file, min(images * (classes + 32) + (1 << 16), LARGEST))
 
         def known(name: str, below: int, *shape: int) -> np.ndarray:
@@ -169,8 +215,15 @@ class Run:
             values = stored[name]
             if values.shape[:1] != shape[:1]:
                 raise UserError(f"{file} is not this run's: it has not {images} images")
-            if values.shape != shape or values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= below:
-                raise UserError(f"{file} is not this run's: its {name!r} are not of {classes} classes")
+            if (
+                values.shape != shape
+                or values.dtype.kind not in "iu"
+                or values.min() < 0
+                or values.max() >= below
+            ):
+                raise UserError(
+                    f"{file} is not this run's: its {name!r} are not of {classes} classes"
+                )
             return values
 
         found = {"labels": known("labels", classes, images).astype(int)}
@@ -196,9 +249,13 @@ class Run:
             if name not in found:
                 raise UserError(f"{file} lacks {name!r}")
             values = found[name]
-            fits = len(values.shape) == len(wanted) and all(s in (0, t) for s, t in zip(wanted, values.shape, strict=True))
+            fits = len(values.shape) == len(wanted) and all(
+                s in (0, t) for s, t in zip(wanted, values.shape, strict=True)
+            )
             if values.dtype.kind != kind or not values.size or not fits:
-                raise UserError(f"{file} is not this run's: its {name!r} are of another shape or type")
+                raise UserError(
+                    f"{file} is not this run's: its {name!r} are of another shape or type"
+                )
         if not all(np.isfinite(found[f"{name}_range"]).all() for name in ("pca", "filters", "cam")):
             raise UserError(f"{file} is not a run's: not all of its numbers are finite")
         return found
@@ -225,15 +282,22 @@ def find(root: str | Path) -> list[Run]:
         # An installed wheel has no results.
         hint = "; run this in a clone of the repository" if root.parts[:1] == ("results",) else ""
         raise UserError(f"{root} is not a folder of runs{hint}")
-    runs = [Run.load(p.parent) for p in sorted(root.rglob("run.json")) if p.parent.suffix != ".partial"]
+    runs = [
+        Run.load(p.parent) for p in sorted(root.rglob("run.json")) if p.parent.suffix != ".partial"
+    ]
     if not runs:
         raise UserError(f"there is no finished run in {root}")
     return runs
 
 
 def labelled(name: str, changes: dict[str, Any]) -> str:
-    """A network's or a recipe's name with what was changed in it: `resnet18-stem=3x3`, `tuned-augment=none`."""
-    spelled = {key: "+".join(map(str, value)) if isinstance(value, tuple) else value for key, value in changes.items()}
+    """A network's or a recipe's name with what was changed in it: `resnet18-stem=3x3`,
+    `tuned-augment=none`.
+    """
+    spelled = {
+        key: "+".join(map(str, value)) if isinstance(value, tuple) else value
+        for key, value in changes.items()
+    }
     return "-".join([name, *(f"{key}={value}" for key, value in sorted(spelled.items()))])
 
 
@@ -254,10 +318,11 @@ def partial_folder(folder: Path) -> Path:
 
 
 def levels(log_probabilities: np.ndarray) -> np.ndarray:
-    """Return log-probabilities (N, classes), in nats, as 256 levels, uint8: 0 for certain, 255 for -25 nats and below.
+    """Return log-probabilities (N, classes), in nats, as 256 levels, uint8: 0 for certain, 255 for
+    -25 nats and below.
 
-    The root gives its finest levels to what is almost certain. A class that rounding would bring up to the most probable
-    one goes a level down, so that the prediction is kept.
+    The root gives its finest levels to what is almost certain. A class that rounding would bring up
+    to the most probable one goes a level down, so that the prediction is kept.
     """
     found = np.round(255 * np.sqrt(np.clip(-log_probabilities / LOWEST, 0, 1))).astype(np.uint8)
     every, predicted = np.arange(len(found)), log_probabilities.argmax(1)
@@ -289,13 +354,19 @@ def write(
         history: a row of `HISTORY` each epoch.
         labels: of the test images (N,).
         levels: what `levels` makes of the classes' log-probabilities (N, classes).
-        right: by the name of each corruption, whether the image so corrupted is predicted right (N,), bool.
+        right: by the name of each corruption, whether the image so corrupted is predicted right
+            (N,), bool.
         views: see `views.compute`.
     """
-    table = pd.DataFrame(history, columns=list(HISTORY)).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    table = pd.DataFrame(history, columns=list(HISTORY)).to_csv(
+        index=False, float_format="%.6g", lineterminator="\n"
+    )
     disk.write(folder / "history.csv", table.encode())
     small = np.uint8 if levels.shape[1] <= 256 else np.uint16
-    arrays = {"labels": labels.astype(small), "levels": levels} | {name: np.packbits(right[name]) for name in CORRUPTIONS}
-    disk.write(folder / "test.npz", disk.packed(arrays, zipfile.ZIP_LZMA))  # a tenth smaller than NumPy's own
+    arrays = {"labels": labels.astype(small), "levels": levels} | {
+        name: np.packbits(right[name]) for name in CORRUPTIONS
+    }
+    # a tenth smaller than NumPy's own
+    disk.write(folder / "test.npz", disk.packed(arrays, zipfile.ZIP_LZMA))
     disk.write(folder / "views.npz", disk.packed(views, zipfile.ZIP_DEFLATED))
     disk.write(folder / "run.json", f"{json.dumps(info, indent=1)}\n".encode())

@@ -145,7 +145,13 @@ def _cross(grid: dict[str, Any], tier: dict[str, Any]) -> Iterator[Job]:
 
 
 def execute(
-    jobs: list[Job], out: str | Path, *, budget: float = math.inf, parallel: int = 1, scheduler: str | None = None, **how: Any
+    jobs: list[Job],
+    out: str | Path,
+    *,
+    budget: float = math.inf,
+    parallel: int = 1,
+    scheduler: str | None = None,
+    **how: Any,
 ) -> tuple[list[Run], list[str]]:
     """Train what is not finished yet.
 

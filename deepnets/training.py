@@ -1,7 +1,9 @@
-"""Training: one loop, which is a function of its job and of nothing else, and which continues where it was stopped.
+"""Training: one loop, which is a function of its job and of nothing else, and which continues where
+it was stopped.
 
-Whatever is random in step s of epoch e is drawn from generators seeded by (seed, e, s). So neither an evaluation more or
-less, nor other uses of random numbers, nor an interruption changes what comes out, and a checkpoint holds no random state.
+Whatever is random in step s of epoch e is drawn from generators seeded by (seed, e, s). So neither
+an evaluation more or less, nor other uses of random numbers, nor an interruption changes what comes
+out, and a checkpoint holds no random state.
 """
 
 import copy
@@ -25,7 +27,18 @@ from torch.nn import functional as F
 from torch.random import fork_rng
 from tqdm import tqdm
 
-from . import checkpoint, corruptions, data, disk, environment, metrics, models, runs, transforms, views
+from . import (
+    checkpoint,
+    corruptions,
+    data,
+    disk,
+    environment,
+    metrics,
+    models,
+    runs,
+    transforms,
+    views,
+)
 from .environment import OutOfTime, complete, hardware, interruptions, tidy, working_folder
 from .errors import UserError
 from .recipes import Recipe
@@ -76,15 +89,27 @@ class Job:
         if not isinstance(self.options, dict):
             raise UserError("options must be a table, as in options = { dropout = 0.1 }")
         for name, value in self.options.items():
-            if name in ("name", "num_classes", "in_channels") or type(value) not in (str, bool, int, float) or value != value:
-                raise UserError(f"option {name} = {value!r}: an option of a network is a number, a word, true or false")
+            if (
+                name in ("name", "num_classes", "in_channels")
+                or type(value) not in (str, bool, int, float)
+                or value != value
+            ):
+                raise UserError(
+                    f"option {name} = {value!r}: an option of a network is a number, a word, true or false"
+                )
 
     @property
     def folder(self) -> Path:
         """Where the run belongs below the root of results, which has a folder for each tier."""
         name = self.dataset
         dataset = f"folder-{data.folder_title(name)}" if data.is_folder(name) else name
-        return Path(self.tier, dataset, runs.labelled(self.model, self.options), self.recipe.name, f"seed{self.seed}")
+        return Path(
+            self.tier,
+            dataset,
+            runs.labelled(self.model, self.options),
+            self.recipe.name,
+            f"seed{self.seed}",
+        )
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides the outcome, as plain values of JSON."""
@@ -111,18 +136,20 @@ def fit(
         out: folder of runs; the run goes to `job.folder` below it.
         download: fetch the dataset if it is missing.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: `fp32`, `bf16` (autocast), or `auto`: the checkpoint's, or bf16 where the hardware multiplies it faster.
+        precision: `fp32`, `bf16` (autocast), or `auto`: the checkpoint's, or bf16 where the
+            hardware multiplies it faster.
         deadline: on the clock of `time.monotonic`; a checkpoint is written when it passes.
         stop: asked between any two steps; a checkpoint is written when it says yes.
         patience: seconds to wait for another process that trains the same run.
-        checkpoint_seconds: largest time between two checkpoints; there is one at an epoch's end besides, unless saving would
-            take more than a twentieth of the time since the last.
+        checkpoint_seconds: largest time between two checkpoints; there is one at an epoch's end
+            besides, unless saving would take more than a twentieth of the time since the last.
         verbose: print a line an epoch, and a bar within it on a terminal.
 
     Raises:
         UserError: the job, the data or the folder will not do, or the loss is no longer finite.
         Busy: another process trains this run.
-        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by deadline or `stop`, Ctrl-C, SIGTERM; the same call continues.
+        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by deadline or `stop`, Ctrl-C,
+        SIGTERM; the same call continues.
     """
     folder = Path(out) / job.folder
     target, kind = hardware(device, precision)
@@ -135,7 +162,9 @@ def fit(
         tidy(folder)
         return run
     if folder.exists() or folder.is_symlink():  # a link that leads nowhere, say
-        raise UserError(f"{folder} is in the way and is no folder; remove it or choose another --out")
+        raise UserError(
+            f"{folder} is in the way and is no folder; remove it or choose another --out"
+        )
     models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
     dataset = data.load(job.dataset, download=download, size=job.input_size)
     if dataset.left_out and verbose:
@@ -146,11 +175,23 @@ def fit(
     def over() -> bool:
         return time.monotonic() > deadline or stop()
 
-    with working_folder(folder, patience) as work, interruptions(over) as interruption, fork_rng(gpus), ExitStack() as end:
-        end.callback(torch.set_num_threads, torch.get_num_threads())  # a training that is continued sets its own
+    with (
+        working_folder(folder, patience) as work,
+        interruptions(over) as interruption,
+        fork_rng(gpus),
+        ExitStack() as end,
+    ):
+        # a training that is continued sets its own
+        end.callback(torch.set_num_threads, torch.get_num_threads())
         trainer = Trainer(job, dataset, target, kind, work)
-        trainer.interruption, trainer.checkpoint_seconds, trainer.verbose = interruption, checkpoint_seconds, verbose
-        trainer.bf16_speedup = environment.bf16_speedup() if precision == "auto" and target.type == "cpu" else None
+        trainer.interruption, trainer.checkpoint_seconds, trainer.verbose = (
+            interruption,
+            checkpoint_seconds,
+            verbose,
+        )
+        trainer.bf16_speedup = (
+            environment.bf16_speedup() if precision == "auto" and target.type == "cpu" else None
+        )
         trainer.resume(any_precision=precision == "auto")
         try:
             trainer.train()
@@ -173,17 +214,22 @@ def _check_same(where: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> No
     """Raise UserError unless what lies at `where` was made with our settings."""
     for key, value in ours.items():
         if key == "dataset" and data.is_folder(value) and data.is_folder(str(theirs.get(key))):
-            continue  # a path can be written in many ways, and a folder moved: the hash of its pictures tells
+            # a path can be written in many ways, and a folder moved: the hash of its pictures tells
+            continue
         if theirs.get(key) != value:
             if isinstance(value, dict) and isinstance(theirs.get(key), dict):
                 _check_same(where, theirs[key], value)  # names the one field
-            raise UserError(f"{where} is another training's ({key} {theirs.get(key)!r}, not {value!r}); choose another --out")
+            raise UserError(
+                f"{where} is another training's ({key} {theirs.get(key)!r}, not {value!r}); choose another --out"
+            )
 
 
 class Trainer:
-    """A training under way. Its state is what `state` returns; everything else follows from the job.
+    """A training under way. Its state is what `state` returns; everything else follows from the
+    job.
 
-    It neither stops, nor saves within an epoch, nor prints until `interruption`, `checkpoint_seconds` and `verbose` are set.
+    It neither stops, nor saves within an epoch, nor prints until `interruption`,
+    `checkpoint_seconds` and `verbose` are set.
 
     Args:
         job: what to train.
@@ -193,10 +239,13 @@ class Trainer:
         work: folder of the checkpoint, which need not be there yet.
 
     Raises:
-        UserError: the images do not split, have a constant channel, or are too small for the network.
+        UserError: the images do not split, have a constant channel, or are too small for the
+        network.
     """
 
-    def __init__(self, job: Job, dataset: data.Dataset, device: torch.device, precision: str, work: Path) -> None:
+    def __init__(
+        self, job: Job, dataset: data.Dataset, device: torch.device, precision: str, work: Path
+    ) -> None:
         self.job, self.recipe, self.dataset = job, job.recipe, dataset
         self.device, self.precision, self.checkpoint = device, precision, work / "checkpoint.pt"
         self.interruption: Callable[[], BaseException | None] = lambda: None
@@ -214,28 +263,40 @@ class Trainer:
         self.policy = transforms.policy(dataset.name)
         mean, std = data.statistics(train.images)
         if min(std) == 0:
-            raise UserError(f"{dataset.name}: all training images are blank, or one channel is: store in gray or without it")
-        augment = None if self.recipe.augment == "none" else transforms.policy(dataset.name, self.recipe.augment)
+            raise UserError(
+                f"{dataset.name}: all training images are blank, or one channel is: store in gray or without it"
+            )
+        augment = (
+            None
+            if self.recipe.augment == "none"
+            else transforms.policy(dataset.name, self.recipe.augment)
+        )
         self.transform = Transform(job.input_size, mean, std, augment, self.recipe.cutout)
-        # A dataset of small images fits the device whole; a batch is an index into it. Of a larger one batches are read.
+        # A dataset of small images fits the device whole; a batch is an index into it. Of a larger
+        # one batches are read.
         self.train_set, self.validation_set = train.to(device), validation.to(device)
         self.batches = math.ceil(len(train) / self.recipe.batch_size)
 
         torch.manual_seed(_seed(job.seed, INITIALISE))
         network = models.create(job.model, *shape, **job.options)
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # What is evaluated: a running average of the network, if the recipe says so, or the network itself.
+        # What is evaluated: a running average of the network, if the recipe says so, or the network
+        # itself.
         self.evaluated = copy.deepcopy(self.network) if self.recipe.average else self.network
         self.optimizer = _optimizer(self.network, self.recipe)
         resident = isinstance(self.train_set.images, Tensor)
         self.recorded = Recorded(self.network) if device.type == "cuda" and resident else None
 
         self.epoch, self.step = 0, 0
-        self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}  # of the epoch under way
-        self.good_steps = torch.tensor(0, device=device)  # of the epoch under way, before the first that is not finite
+        # of the epoch under way
+        self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}
+        # of the epoch under way, before the first that is not finite
+        self.good_steps = torch.tensor(0, device=device)
         self.history: list[dict[str, float]] = []
         # After what else trained a part of it, if it is continued.
-        self.made_by: list[dict[str, Any]] = [{"commit": environment.commit(), "versions": environment.versions()}]
+        self.made_by: list[dict[str, Any]] = [
+            {"commit": environment.commit(), "versions": environment.versions()}
+        ]
 
     def train(self) -> None:
         """Run the epochs that are left."""
@@ -248,24 +309,38 @@ class Trainer:
             if self.verbose:
                 self.report_epoch()
             self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
-            if time.monotonic() - self.saved_at > 20 * self.save_seconds:  # a gigabyte an epoch might take as long as that
+            # a gigabyte an epoch might take as long as that
+            if time.monotonic() - self.saved_at > 20 * self.save_seconds:
                 self.save()
 
     def train_epoch(self) -> None:
-        """Run the steps of this epoch that are left, each on one batch of a new order of the images."""
-        order = torch.randperm(len(self.train_set), generator=_generator(self.job.seed, ORDER, self.epoch))
-        batches = order.to(self.device).tensor_split(self.batches)  # sizes differ by one at most: none is a single image
+        """Run the steps of this epoch that are left, each on one batch of a new order of the
+        images.
+        """
+        order = torch.randperm(
+            len(self.train_set), generator=_generator(self.job.seed, ORDER, self.epoch)
+        )
+        # sizes differ by one at most: none is a single image
+        batches = order.to(self.device).tensor_split(self.batches)
         left = batches[self.step :]
         self.good_steps = torch.tensor(self.step, device=self.device)
         watched = self.verbose and (
             "ipykernel" in sys.modules or bool(sys.stdout and sys.stdout.isatty())
         )  # a notebook rewrites a line, too
-        for batch in tqdm(left, f"epoch {self.epoch + 1}", leave=False, disable=not watched, file=sys.stdout, mininterval=0.5):
+        for batch in tqdm(
+            left,
+            f"epoch {self.epoch + 1}",
+            leave=False,
+            disable=not watched,
+            file=sys.stdout,
+            mininterval=0.5,
+        ):
             start = time.perf_counter()
             self.train_step(batch)
             self.step += 1
             if self.device.type == "cpu" or self.step == self.batches:
-                self.check_finite()  # a GPU works through all steps of an epoch before the answer is there
+                # a GPU works through all steps of an epoch before the answer is there
+                self.check_finite()
             self.sums["seconds"] += time.perf_counter() - start
             self.pause_point()
 
@@ -276,14 +351,19 @@ class Trainer:
         drawn = self.transform.draw(len(index), self.train_set.images.shape[-1], generator)
         self.network.train()
         inputs = [index, *(send(numbers, self.device) for numbers in drawn)]
-        loss, logits, labels = self.recorded(self.gradients, *inputs) if self.recorded else self.gradients(*inputs)
+        loss, logits, labels = (
+            self.recorded(self.gradients, *inputs) if self.recorded else self.gradients(*inputs)
+        )
 
-        # A step whose loss is not finite updates nothing, nor does any after it; `check_finite` tells of it. The fused SGD
-        # divides gradients by `grad_scale` and skips the update where `found_inf` is 1 (made for torch.amp.GradScaler), so
-        # neither that nor clipping makes the processor wait for a GPU.
+        # A step whose loss is not finite updates nothing, nor does any after it; `check_finite`
+        # tells of it. The fused SGD divides gradients by `grad_scale` and skips the update where
+        # `found_inf` is 1 (made for torch.amp.GradScaler), so neither that nor clipping makes the
+        # processor wait for a GPU.
         finite = loss.isfinite() & (self.good_steps == self.step)
         if self.recipe.clip:
-            norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
+            norm = nn.utils.get_total_norm(
+                [p.grad for p in self.network.parameters() if p.grad is not None]
+            )
             self.optimizer.grad_scale = (norm / self.recipe.clip).clamp(min=1)  # type: ignore[attr-defined]
             finite &= norm.isfinite()
         self.optimizer.found_inf = (~finite).to(torch.float32)  # type: ignore[attr-defined]
@@ -299,7 +379,8 @@ class Trainer:
         self.sums["correct"] += (logits.argmax(1) == labels).sum()
 
     def gradients(self, index: Tensor, *drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Put the gradients for the images at `index`, changed as was `drawn`, into the parameters' `grad`.
+        """Put the gradients for the images at `index`, changed as was `drawn`, into the parameters'
+        `grad`.
 
         Returns:
             The loss, its classifier's logits (N, classes), and the labels (N,).
@@ -309,14 +390,19 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             outputs = self.network.weighted_logits(images)
         smoothing = self.recipe.label_smoothing
-        losses = [w * F.cross_entropy(z.float(), batch.labels, label_smoothing=smoothing) for w, z in outputs]
+        losses = [
+            w * F.cross_entropy(z.float(), batch.labels, label_smoothing=smoothing)
+            for w, z in outputs
+        ]
         loss = torch.stack(losses).sum()
         self.optimizer.zero_grad()
         loss.backward()
         return loss.detach(), outputs[0][1].detach().float(), batch.labels
 
     def check_finite(self) -> None:
-        """Raise Diverged, with the place, if the loss or the gradient was not finite in a step of this epoch."""
+        """Raise Diverged, with the place, if the loss or the gradient was not finite in a step of
+        this epoch.
+        """
         good_steps = int(self.good_steps)
         if good_steps < self.step:
             self.step = good_steps
@@ -329,18 +415,31 @@ class Trainer:
 
     @torch.no_grad()
     def average(self) -> None:
-        """Move the running average of weights and batch statistics towards the present ones; faster at first."""
+        """Move the running average of weights and batch statistics towards the present ones; faster
+        at first.
+        """
         done = self.epoch * self.batches + self.step
         weight = 1 - min(self.recipe.average, (1 + done) / (10 + done))
-        means, present = ([*network.parameters(), *network.buffers()] for network in (self.evaluated, self.network))
-        torch._foreach_lerp_([x for x in means if x.is_floating_point()], [x for x in present if x.is_floating_point()], weight)
+        means, present = (
+            [*network.parameters(), *network.buffers()]
+            for network in (self.evaluated, self.network)
+        )
+        torch._foreach_lerp_(
+            [x for x in means if x.is_floating_point()],
+            [x for x in present if x.is_floating_point()],
+            weight,
+        )
         for count, now in zip(self.evaluated.buffers(), self.network.buffers(), strict=True):
             if not count.is_floating_point():
                 count.copy_(now)
 
     def evaluate(self, images: Tensor, flip: bool = False) -> tuple[Tensor, Tensor]:
-        """What `models.outputs` gives for `images`: representations and logits; `flip` counts their mirror images, too."""
-        return models.outputs(self.evaluated.eval(), images, self.transform, self.precision, flip, self.pause_point)
+        """What `models.outputs` gives for `images`: representations and logits; `flip` counts their
+        mirror images, too.
+        """
+        return models.outputs(
+            self.evaluated.eval(), images, self.transform, self.precision, flip, self.pause_point
+        )
 
     def epoch_row(self, logits: Tensor) -> dict[str, float]:
         """The row of the history for this epoch, given the validation images' logits."""
@@ -358,13 +457,19 @@ class Trainer:
     def report_epoch(self) -> None:
         """Print the last row of the history, with the speed and the time left."""
         row = self.history[-1]
-        left = round(np.mean([r["seconds"] for r in self.history]) * (self.recipe.epochs - self.epoch - 1))
+        left = round(
+            np.mean([r["seconds"] for r in self.history]) * (self.recipe.epochs - self.epoch - 1)
+        )
         losses = f"loss {row['train_loss']:.4f} / {row['val_loss']:.4f}"
         shares = f"accuracy {100 * row['train_accuracy']:5.1f} / {100 * row['val_accuracy']:5.1f} %"
         speed = f"{len(self.train_set) / self.sums['seconds']:5.0f} images/s  {left // 60}:{left % 60:02} left"
         rate = f"rate {row['learning_rate']:.2g}"
-        with suppress(OSError):  # of a terminal that is gone or a full disk; a training does not end for a line
-            print(f"  epoch {row['epoch']:3}/{self.recipe.epochs}  {losses}  {shares}  {rate}  {speed}", flush=True)
+        # of a terminal that is gone or a full disk; a training does not end for a line
+        with suppress(OSError):
+            print(
+                f"  epoch {row['epoch']:3}/{self.recipe.epochs}  {losses}  {shares}  {rate}  {speed}",
+                flush=True,
+            )
 
     def diverged(self, what: str) -> Diverged:
         """The error that says where it happened."""
@@ -374,7 +479,9 @@ class Trainer:
         )
 
     def pause_point(self) -> None:
-        """Between two steps or batches, where nothing is half done: save if it is time, stop if that was asked for."""
+        """Between two steps or batches, where nothing is half done: save if it is time, stop if
+        that was asked for.
+        """
         interruption = self.interruption()
         if interruption or time.monotonic() - self.saved_at > self.checkpoint_seconds:
             self.save()
@@ -382,7 +489,9 @@ class Trainer:
             raise interruption
 
     def identity(self) -> dict[str, Any]:
-        """What decides the outcome: a checkpoint must agree on it with the training that continues it."""
+        """What decides the outcome: a checkpoint must agree on it with the training that continues
+        it.
+        """
         return self.job.settings() | {
             "data_sha256": self.dataset.sha256,
             "split_sha256": self.split_sha256,
@@ -398,7 +507,8 @@ class Trainer:
             "network": self.network.state_dict(),
             "evaluated": self.evaluated.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": {"sums": sums} | {k: getattr(self, k) for k in ("epoch", "step", "history", "bf16_speedup")},
+            "progress": {"sums": sums}
+            | {k: getattr(self, k) for k in ("epoch", "step", "history", "bf16_speedup")},
             "made_by": self.made_by,
             "threads": torch.get_num_threads(),
         }
@@ -419,8 +529,11 @@ class Trainer:
         """
         if not self.checkpoint.exists():
             return
-        state = checkpoint.load(self.checkpoint, most=16 * self.parameters + 2**26)  # weights, their average and momentum
-        strange = UserError(f"{self.checkpoint} does not hold the state of a training; delete it to start again")
+        # weights, their average and momentum
+        state = checkpoint.load(self.checkpoint, most=16 * self.parameters + 2**26)
+        strange = UserError(
+            f"{self.checkpoint} does not hold the state of a training; delete it to start again"
+        )
         if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
             raise strange
         if any_precision and state["identity"].get("precision") in ("fp32", "bf16"):
@@ -448,15 +561,33 @@ class Trainer:
         try:
             progress, optimizer, made_by = state["progress"], state["optimizer"], state["made_by"]
             history = progress["history"]
-            moments = [(number, *pair) for number, kept in optimizer["state"].items() for pair in kept.items()]
+            moments = [
+                (number, *pair)
+                for number, kept in optimizer["state"].items()
+                for pair in kept.items()
+            ]
             return (
                 all(alike(state[key], known[key]) for key in ("network", "evaluated", "threads"))
-                and alike([group["lr"] for group in optimizer["param_groups"]], [0.0] * len(self.optimizer.param_groups))
-                and all(name == "momentum_buffer" and alike(values, parameters[k]) for k, name, values in moments)
+                and alike(
+                    [group["lr"] for group in optimizer["param_groups"]],
+                    [0.0] * len(self.optimizer.param_groups),
+                )
+                and all(
+                    name == "momentum_buffer" and alike(values, parameters[k])
+                    for k, name, values in moments
+                )
                 and progress.keys() == known["progress"].keys()
-                and all(alike(progress[key], known["progress"][key]) for key in ("epoch", "step", "sums"))
+                and all(
+                    alike(progress[key], known["progress"][key])
+                    for key in ("epoch", "step", "sums")
+                )
                 and all(alike(row, dict.fromkeys(runs.HISTORY, 0.0)) for row in history)
-                and all(alike([by["commit"], *by["versions"].values()], [""] * (1 + len(by["versions"]))) for by in made_by)
+                and all(
+                    alike(
+                        [by["commit"], *by["versions"].values()], [""] * (1 + len(by["versions"]))
+                    )
+                    for by in made_by
+                )
                 and all("torch" in by["versions"] for by in made_by)
                 and isinstance(made_by, list)
                 and len(made_by) > 0
@@ -470,7 +601,9 @@ class Trainer:
     def finish(self, folder: Path) -> None:
         """Look at the test set, once, and write the run to `folder`."""
         flip = self.recipe.flip_test and self.policy.flip
-        features, test_logits = (t.cpu().numpy() for t in self.evaluate(self.dataset.test.images, flip))
+        features, test_logits = (
+            t.cpu().numpy() for t in self.evaluate(self.dataset.test.images, flip)
+        )
         validation_logits = self.evaluate(self.validation_set.images, flip)[1].cpu().numpy()
         labels = self.dataset.test.labels
         classes, first = np.unique(labels.numpy(), return_index=True)
@@ -479,31 +612,50 @@ class Trainer:
         logits = io.BytesIO()
         np.save(logits, test_logits)
         disk.write(folder / "logits.npy", logits.getbuffer())
-        weights = {name: value.cpu().contiguous() for name, value in self.evaluated.state_dict().items()}
+        weights = {
+            name: value.cpu().contiguous() for name, value in self.evaluated.state_dict().items()
+        }
         disk.write(folder / "model.safetensors", packed_weights(weights))
-        temperature = metrics.fit_temperature(validation_logits, self.validation_set.labels.cpu().numpy())
+        temperature = metrics.fit_temperature(
+            validation_logits, self.validation_set.labels.cpu().numpy()
+        )
         levels = runs.levels(log_softmax(test_logits, axis=1))
-        figures = metrics.summary(runs.restored(levels), labels.numpy(), temperature)  # those of the predictions that are kept
+        # those of the predictions that are kept
+        figures = metrics.summary(runs.restored(levels), labels.numpy(), temperature)
         right = self.right_when_corrupted(flip)
-        robustness = {"images": len(labels), "clean": figures["test_correct"]} | {k: int(v.sum()) for k, v in right.items()}
-        info = self.info() | figures | {"weights_sha256": runs.weights_sha256(folder), "robustness": robustness}
-        info["warnings"] += metrics.guesses(int(figures["test_correct"]), labels.numpy(), self.dataset.classes)
+        robustness = {"images": len(labels), "clean": figures["test_correct"]} | {
+            k: int(v.sum()) for k, v in right.items()
+        }
+        info = (
+            self.info()
+            | figures
+            | {"weights_sha256": runs.weights_sha256(folder), "robustness": robustness}
+        )
+        info["warnings"] += metrics.guesses(
+            int(figures["test_correct"]), labels.numpy(), self.dataset.classes
+        )
         if data.is_folder(self.job.dataset):
             info["dataset_folder"] = data.folder_from(self.job.dataset, folder)
         runs.write(folder, info, self.history, labels.numpy(), levels, right, seen)
 
     def right_when_corrupted(self, flip: bool) -> dict[str, np.ndarray]:
-        """Whether each test image is predicted right under each corruption (N,), bool; `flip` as for the test set."""
+        """Whether each test image is predicted right under each corruption (N,), bool; `flip` as
+        for the test set.
+        """
         test, right = self.dataset.test, {}
         for name in corruptions.NAMES:
             parts = (self.evaluate(part, flip)[1] for part in corruptions.parts(test.images, name))
-            right[name] = (torch.cat([logits.argmax(1).cpu() for logits in parts]) == test.labels).numpy()
+            right[name] = (
+                torch.cat([logits.argmax(1).cpu() for logits in parts]) == test.labels
+            ).numpy()
         return right
 
     def info(self) -> dict[str, Any]:
         """What `run.json` says beside the test's figures."""
         seconds = sum(row["seconds"] for row in self.history)
-        others = {by["versions"]["torch"] for by in self.made_by} - {self.made_by[-1]["versions"]["torch"]}
+        others = {by["versions"]["torch"] for by in self.made_by} - {
+            self.made_by[-1]["versions"]["torch"]
+        }
         chance = math.log(len(self.dataset.classes))
         stuck = abs(min(row["train_loss"] for row in self.history) - chance) < PLATEAU
         plateau = f"chance-level plateau: the loss stayed at ln {len(self.dataset.classes)} = {chance:.4f}"
@@ -542,10 +694,17 @@ def _generator(*words: int) -> Generator:
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """SGD that decays the weights of convolutions and linear layers, which have more than one axis, and the rest if asked."""
+    """SGD that decays the weights of convolutions and linear layers, which have more than one axis,
+    and the rest if asked.
+    """
     parameters = list(network.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": recipe.weight_decay if recipe.decay_all else 0.0},
+        {
+            "params": [p for p in parameters if p.ndim == 1],
+            "weight_decay": recipe.weight_decay if recipe.decay_all else 0.0,
+        },
     ]
-    return torch.optim.SGD(groups, recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov, fused=True)
+    return torch.optim.SGD(
+        groups, recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov, fused=True
+    )

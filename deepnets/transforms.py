@@ -1,4 +1,5 @@
-"""Batched augmentation on the training device: every geometric change is one 2x3 matrix an image, sampled once.
+"""Batched augmentation on the training device: every geometric change is one 2x3 matrix an image,
+sampled once.
 
 What happens to the colours is one step on the batch, too.
 """
@@ -36,7 +37,8 @@ class Policy:
 
 STANDARD = {
     "digits": Policy(degrees=10, shift=1 / 8, scale=0.1),  # one pixel of 8
-    "mnist": Policy(degrees=10, shift=2 / 28, scale=0.1),  # two pixels of 28; a mirrored digit is another one
+    # two pixels of 28; a mirrored digit is another one
+    "mnist": Policy(degrees=10, shift=2 / 28, scale=0.1),
     "cifar10": Policy(shift=4 / 32, flip=True),  # four pixels of 32
     "folder": Policy(shift=1 / 8, flip=True),
 }
@@ -45,7 +47,9 @@ DIGITS = Policy(degrees=15, shift=0.1, scale=0.2, resized=True)
 PUBLISHED = {
     "digits": DIGITS,
     "mnist": DIGITS,
-    "folder": Policy(degrees=10, shift=0.1, scale=0.2, flip=True, shear=10, colour=0.2, resized=True),
+    "folder": Policy(
+        degrees=10, shift=0.1, scale=0.2, flip=True, shear=10, colour=0.2, resized=True
+    ),
 }
 
 
@@ -63,7 +67,8 @@ def policy(dataset: str, augment: str = "standard") -> Policy:
 def affine(angle: Tensor, shear: Tensor, scale: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
     """Matrices that take output to input positions, both from -1 to 1 across the image.
 
-    The image is mirrored, turned about its centre, sheared, scaled, then shifted, as torchvision's `hflip` and `affine` do.
+    The image is mirrored, turned about its centre, sheared, scaled, then shifted, as torchvision's
+    `hflip` and `affine` do.
 
     Args:
         angle: clockwise, radians (N,).
@@ -75,8 +80,14 @@ def affine(angle: Tensor, shear: Tensor, scale: Tensor, shift: Tensor, flip: Ten
     Returns:
         (N, 2, 3).
     """
-    cos, sin, slant, mirror = torch.cos(angle), torch.sin(angle), torch.tan(shear), torch.where(flip, -1.0, 1.0)
-    # The inverse of each change, in reverse order: out of the shift and the scale, the shear, the turn, the mirror.
+    cos, sin, slant, mirror = (
+        torch.cos(angle),
+        torch.sin(angle),
+        torch.tan(shear),
+        torch.where(flip, -1.0, 1.0),
+    )
+    # The inverse of each change, in reverse order: out of the shift and the scale, the shear, the
+    # turn, the mirror.
     top, bottom = (mirror * cos, mirror * (cos * slant + sin)), (-sin, cos - sin * slant)
     linear = torch.stack([*top, *bottom], dim=1).view(-1, 2, 2) / scale[:, None, None]
     return torch.cat([linear, -linear @ (2 * shift)[:, :, None]], dim=2)  # the image spans 2
@@ -104,8 +115,9 @@ def _uniform(generator: Generator, *shape: int) -> Tensor:
 def blends(brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tensor) -> Tensor:
     """What `recolour` does to images, as numbers.
 
-    Each of the three changes replaces an image by a blend of itself and something else: black for brightness, its mean gray
-    for contrast, its own gray picture for saturation. A factor of 1 changes nothing, one of 0 leaves only the other.
+    Each of the three changes replaces an image by a blend of itself and something else: black for
+    brightness, its mean gray for contrast, its own gray picture for saturation. A factor of 1
+    changes nothing, one of 0 leaves only the other.
 
     Args:
         brightness: factors (N,).
@@ -114,10 +126,15 @@ def blends(brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tens
         order: of the three, a permutation of 0, 1, 2 for each image (N, 3).
 
     Returns:
-        (N, 3, 3): for each image and step the weights of itself, of its gray picture and of its mean gray.
+        (N, 3, 3): for each image and step the weights of itself, of its gray picture and of its
+        mean gray.
     """
     nothing = torch.zeros_like(brightness)
-    weights = [(brightness, nothing, nothing), (contrast, nothing, 1 - contrast), (saturation, 1 - saturation, nothing)]
+    weights = [
+        (brightness, nothing, nothing),
+        (contrast, nothing, 1 - contrast),
+        (saturation, 1 - saturation, nothing),
+    ]
     table = torch.stack([torch.stack(row, dim=1) for row in weights], dim=1)
     return table.gather(1, order[:, :, None].expand(-1, -1, 3))
 
@@ -128,38 +145,51 @@ def random_blends(policy: Policy, count: int, generator: Generator) -> Tensor:
     The order is random, as in torchvision's `ColorJitter`.
     """
     brightness, contrast, saturation = 1 + policy.colour * _uniform(generator, 3, count)
-    return blends(brightness, contrast, saturation, torch.rand(count, 3, generator=generator).argsort(1))
+    return blends(
+        brightness, contrast, saturation, torch.rand(count, 3, generator=generator).argsort(1)
+    )
 
 
 def recolour(images: Tensor, steps: Tensor) -> Tensor:
-    """Change brightness, contrast and saturation of images (N, 3, H, W), from 0 to 255, by the `steps` of `blends`."""
+    """Change brightness, contrast and saturation of images (N, 3, H, W), from 0 to 255, by the
+    `steps` of `blends`.
+    """
     for itself, gray, mean in (step.unbind(1) for step in steps[..., None, None, None].unbind(1)):
         red, green, blue = images.split(1, dim=1)
         picture = 0.2989 * red + 0.587 * green + 0.114 * blue
-        images = (itself * images + gray * picture + mean * picture.mean((2, 3), keepdim=True)).clamp(0, 255)
+        images = (
+            itself * images + gray * picture + mean * picture.mean((2, 3), keepdim=True)
+        ).clamp(0, 255)
     return images
 
 
 def warp(images: Tensor, matrices: Tensor | None, size: int) -> Tensor:
-    """Sample images (N, C, H, W) through matrices (N, 2, 3), bilinearly: (N, C, size, size). None only resizes.
+    """Sample images (N, C, H, W) through matrices (N, 2, 3), bilinearly: (N, C, size, size). None
+    only resizes.
 
     Black lies outside the image; a resize alone never mixes it in.
     """
     if matrices is None:
         same = images.shape[-1] == size
-        return images if same else F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+        return (
+            images
+            if same
+            else F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+        )
     grid = F.affine_grid(matrices, [len(images), 1, size, size], align_corners=False)
     sampled = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    # Outside is black. Across the edge, at 1, the weight falls from 1 to 0 over one output pixel: from 1 - 1/size, where a mere
-    # resize has its last centre and so loses nothing, to 1 + 1/size.
+    # Outside is black. Across the edge, at 1, the weight falls from 1 to 0 over one output pixel:
+    # from 1 - 1/size, where a mere resize has its last centre and so loses nothing, to 1 + 1/size.
     inside = torch.add((size + 1) / 2, grid.abs_(), alpha=-size / 2).clamp_(0, 1)
     return sampled.mul_((inside[..., 0] * inside[..., 1])[:, None])
 
 
 def cutout(images: Tensor, share: float, centres: Tensor) -> Tensor:
-    """Set one square of each of the `images` (N, C, H, H) to zero, a `share` of H wide (DeVries and Taylor 2017).
+    """Set one square of each of the `images` (N, C, H, H) to zero, a `share` of H wide (DeVries and
+    Taylor 2017).
 
-    Its `centres` (N, 2), row and column in shares of H, may lie anywhere, so part of it may be outside.
+    Its `centres` (N, 2), row and column in shares of H, may lie anywhere, so part of it may be
+    outside.
     """
     side = images.shape[-1]
     pixels = (torch.arange(side, device=images.device) + 0.5) / side
@@ -191,14 +221,18 @@ class Transform:
     cut: float = 0.0
 
     def draw(self, count: int, side: int, generator: Generator) -> list[Tensor]:
-        """What is random about `count` images of `side` pixels: matrices, if there is a policy; colours, if it changes them and
-        there are any; centres, if it cuts.
+        """What is random about `count` images of `side` pixels: matrices, if there is a policy;
+        colours, if it changes them and there are any; centres, if it cuts.
 
         They are the CPU's, like the `generator`.
         """
         drawn = []
         if self.policy:
-            drawn.append(random_matrices(self.policy, count, self.size if self.policy.resized else side, generator))
+            drawn.append(
+                random_matrices(
+                    self.policy, count, self.size if self.policy.resized else side, generator
+                )
+            )
         if self.policy and self.recolours:
             drawn.append(random_blends(self.policy, count, generator))
         if self.cut:

@@ -13,13 +13,17 @@ CAM_SIDE = 4  # a map of fewer rows says nothing about where
 
 
 def quantise(values: np.ndarray, axis: int | None = None) -> dict[str, np.ndarray]:
-    """Values as 256 levels between their smallest and largest along `axis`: `levels` (uint8) and `range` (2, ...)."""
+    """Values as 256 levels between their smallest and largest along `axis`: `levels` (uint8) and
+    `range` (2, ...).
+    """
     low, high = values.min(axis), values.max(axis)
     levels = np.round((values - low) * (255 / np.where(high > low, high - low, 1)))
     return {"levels": levels.astype(np.uint8), "range": np.array([low, high], np.float32)}
 
 
-def compute(network: Network, features: np.ndarray, samples: Tensor, classes: Sequence[int]) -> dict[str, np.ndarray]:
+def compute(
+    network: Network, features: np.ndarray, samples: Tensor, classes: Sequence[int]
+) -> dict[str, np.ndarray]:
     """The contents of `views.npz`.
 
     Args:
@@ -29,19 +33,33 @@ def compute(network: Network, features: np.ndarray, samples: Tensor, classes: Se
         classes: their labels.
 
     Returns:
-        `pca_*`: the representations' first two principal components (N, 2); `filters_*`: the first convolution's weights;
-        `cam_*`: Grad-CAM maps (M, h, w) of the samples for their own class; `cam_stage`: the stage they are taken from;
+        `pca_*`: the representations' first two principal components (N, 2); `filters_*`: the first
+        convolution's weights;
+        `cam_*`: Grad-CAM maps (M, h, w) of the samples for their own class; `cam_stage`: the stage
+        they are taken from;
         `pca_share`: the components' share of the variance (2,). `Run.view` reads the starred ones.
     """
     pca = PCA(2, svd_solver="randomized", random_state=0)  # scikit-learn fixes the signs
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     stage, cams = grad_cam(network, samples, classes)
-    with np.errstate(invalid="ignore"):  # to a network that tells nothing apart there is no variance to share out
+    # to a network that tells nothing apart there is no variance to share out
+    with np.errstate(invalid="ignore"):
         projected = pca.fit_transform(features)
-    arrays = {"pca": projected, "filters": first.weight.detach().float().cpu().numpy(), "cam": cams.float().cpu().numpy()}
+    arrays = {
+        "pca": projected,
+        "filters": first.weight.detach().float().cpu().numpy(),
+        "cam": cams.float().cpu().numpy(),
+    }
     axes = {"pca": 0}  # one component may spread far more than the other
-    views = {f"{name}_{part}": v for name, values in arrays.items() for part, v in quantise(values, axes.get(name)).items()}
-    return views | {"cam_stage": np.array(stage), "pca_share": pca.explained_variance_ratio_.astype(np.float32)}
+    views = {
+        f"{name}_{part}": v
+        for name, values in arrays.items()
+        for part, v in quantise(values, axes.get(name)).items()
+    }
+    return views | {
+        "cam_stage": np.array(stage),
+        "pca_share": pca.explained_variance_ratio_.astype(np.float32),
+    }
 
 
 def grad_cam(network: Network, images: Tensor, classes: Sequence[int]) -> tuple[str, Tensor]:

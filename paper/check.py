@@ -1,4 +1,6 @@
-"""Is the paper fit to be read? Looks at what LaTeX said and at the PDF: python check.py BUILD_FOLDER [PAGES]."""
+"""Is the paper fit to be read? Looks at what LaTeX said and at the PDF: python check.py
+BUILD_FOLDER [PAGES].
+"""
 
 import re
 import subprocess
@@ -21,14 +23,20 @@ def complaints(log: str) -> list[str]:
 
 
 def faults(pdf: Path, pages: int) -> list[str]:
-    """What is wrong with the PDF itself: its number of pages, its fonts, marks of what LaTeX did not find."""
+    """What is wrong with the PDF itself: its number of pages, its fonts, marks of what LaTeX did
+    not find.
+    """
     if not pdf.exists():
         return [f"there is no {pdf}: its log says why"]
     found = []
     count = re.search(r"^Pages:\s+(\d+)", _say("pdfinfo", str(pdf)), re.M)
     if not count or int(count[1]) != pages:
         found.append(f"{count[1] if count else 'no'} pages, not {pages}")
-    found += [f"font {line.split()[0]} is Type 3" for line in _say("pdffonts", str(pdf)).splitlines() if " Type 3 " in line]
+    found += [
+        f"font {line.split()[0]} is Type 3"
+        for line in _say("pdffonts", str(pdf)).splitlines()
+        if " Type 3 " in line
+    ]
     if "??" in _say("pdftotext", str(pdf), "-"):
         found.append("?? in the text")
     return found
@@ -41,7 +49,9 @@ def _say(*command: str) -> str:
 def main(folder: str, pages: str = "6") -> int:
     """Print what is wrong; 0 if nothing is."""
     build = Path(folder)
-    found = complaints((build / "main.log").read_text(errors="replace")) + faults(build / "main.pdf", int(pages))
+    found = complaints((build / "main.log").read_text(errors="replace")) + faults(
+        build / "main.pdf", int(pages)
+    )
     for line in found:
         print(f"paper: {line}", file=sys.stderr)
     return 1 if found else 0

@@ -38,8 +38,25 @@ def job():
     from deepnets import recipes
     from deepnets.training import Job
 
-    def make(model="resnet8", recipe="tuned", seed=0, options=None, limit=60, input_size=16, dataset="digits", **fields):
+    def make(
+        model="resnet8",
+        recipe="tuned",
+        seed=0,
+        options=None,
+        limit=60,
+        input_size=16,
+        dataset="digits",
+        **fields,
+    ):
         values = {"epochs": 2, "batch_size": 16} | fields
-        return Job(model, dataset, recipes.get(recipe, model, **values), seed, options or {}, limit, input_size)
+        return Job(
+            model,
+            dataset,
+            recipes.get(recipe, model, **values),
+            seed,
+            options or {},
+            limit,
+            input_size,
+        )
 
     return make

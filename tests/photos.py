@@ -1,15 +1,30 @@
-"""Digits on paper as a phone sees them: real digits of MNIST, drawn on made-up paper with one kind of trouble each."""
+"""Digits on paper as a phone sees them: real digits of MNIST, drawn on made-up paper with one kind
+of trouble each.
+"""
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 SIDE = 360
-KINDS = ("even", "slope", "shadow", "texture", "specks", "frame", "ruled", "squared", "pencil", "board")
+KINDS = (
+    "even",
+    "slope",
+    "shadow",
+    "texture",
+    "specks",
+    "frame",
+    "ruled",
+    "squared",
+    "pencil",
+    "board",
+)
 
 
 def photo(digit: np.ndarray, kind: str, random: np.random.Generator) -> np.ndarray:
-    """A picture (SIDE, SIDE), uint8, of a `digit` (28, 28), bright on black, on paper with a kind of trouble."""
+    """A picture (SIDE, SIDE), uint8, of a `digit` (28, 28), bright on black, on paper with a kind
+    of trouble.
+    """
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     side = int(SIDE * random.uniform(0.4, 0.75))
     top, left = (int((SIDE - side) * random.uniform(0.2, 0.8)) for _ in range(2))
@@ -17,7 +32,11 @@ def photo(digit: np.ndarray, kind: str, random: np.random.Generator) -> np.ndarr
     ink[top : top + side, left : left + side] = (
         np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)) / 255
     )
-    paper, level, noise = np.full((SIDE, SIDE), random.uniform(190, 235)), random.uniform(25, 70), 1.5
+    paper, level, noise = (
+        np.full((SIDE, SIDE), random.uniform(190, 235)),
+        random.uniform(25, 70),
+        1.5,
+    )
     if kind == "slope":
         angle = random.uniform(0, 2 * np.pi)
         along = (np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5)) / 1.4 + 0.5
@@ -25,7 +44,9 @@ def photo(digit: np.ndarray, kind: str, random: np.random.Generator) -> np.ndarr
     elif kind == "shadow":  # with an edge, as of a hand
         angle, place = random.uniform(0, 2 * np.pi), random.uniform(-0.25, 0.25)
         dark = (np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5) > place).astype(float)
-        paper = paper * (1 - random.uniform(0.25, 0.5) * gaussian_filter(dark, random.uniform(1, 12)))
+        paper = paper * (
+            1 - random.uniform(0.25, 0.5) * gaussian_filter(dark, random.uniform(1, 12))
+        )
     elif kind == "texture":
         grain = gaussian_filter(random.standard_normal((SIDE, SIDE)), random.uniform(0.5, 3))
         paper, noise = paper + random.uniform(8, 18) * grain / grain.std(), 4
@@ -38,17 +59,26 @@ def photo(digit: np.ndarray, kind: str, random: np.random.Generator) -> np.ndarr
             if random.random() < 0.8:
                 paper[edge < random.uniform(0.02, 0.1)] = random.uniform(15, 70)
     elif kind in ("ruled", "squared"):
-        step, tilt, grid = SIDE / random.integers(6, 14), random.uniform(-0.03, 0.03), random.uniform(30, 80)
+        step, tilt, grid = (
+            SIDE / random.integers(6, 14),
+            random.uniform(-0.03, 0.03),
+            random.uniform(30, 80),
+        )
         width = random.uniform(1.2, 3)
         for across, along in ((y, x), (x, -y))[: 1 + (kind == "squared")]:
             paper = paper - grid * ((SIDE * (across + tilt * along)) % step < width)
         paper = gaussian_filter(paper, 0.7)
     elif kind == "pencil":
         level = paper[0, 0] - random.uniform(35, 70)
-        ink = ink * np.clip(1 + 0.35 * random.standard_normal(ink.shape), 0, 1)  # it leaves the paper's grain white
+        # it leaves the paper's grain white
+        ink = ink * np.clip(1 + 0.35 * random.standard_normal(ink.shape), 0, 1)
         paper, noise = paper - random.uniform(0, 40) * x, 3
     elif kind == "board":  # chalk, unevenly wiped
-        paper = 55 + 15 * gaussian_filter(random.standard_normal((SIDE, SIDE)), 25) * 25 + random.uniform(0, 40) * y
+        paper = (
+            55
+            + 15 * gaussian_filter(random.standard_normal((SIDE, SIDE)), 25) * 25
+            + random.uniform(0, 40) * y
+        )
         level, noise = random.uniform(170, 240), 3
     values = paper * (1 - ink) + level * ink + noise * random.standard_normal(ink.shape)
     return np.clip(gaussian_filter(values, random.uniform(0.3, 1)), 0, 255).astype(np.uint8)

@@ -1,4 +1,6 @@
-"""Effects are found where they were put, their intervals cover, and sentences follow the intervals."""
+"""Effects are found where they were put, their intervals cover, and sentences follow the
+intervals.
+"""
 
 from pathlib import Path
 
@@ -13,8 +15,12 @@ from deepnets.runs import Run
 IMAGES = 4000
 
 
-def made(model, recipe, accuracy, seed=0, options=None, tier="small", dataset="CIFAR-10", images=IMAGES):
-    """A run that is right on exactly that share of its test images, chosen by its seed and settings."""
+def made(
+    model, recipe, accuracy, seed=0, options=None, tier="small", dataset="CIFAR-10", images=IMAGES
+):
+    """A run that is right on exactly that share of its test images, chosen by its seed and
+    settings.
+    """
     info = {
         "tier": tier, "model": model, "options": options or {}, "dataset_title": dataset, "data_sha256": dataset, "seed": seed,
         "recipe": {"name": recipe, "batch_size": 32},
@@ -37,14 +43,20 @@ def made(model, recipe, accuracy, seed=0, options=None, tier="small", dataset="C
 
 @pytest.fixture
 def square():
-    """Architecture gives 4 points, the recipe 10, and 2 more to the improved network; three seeds."""
+    """Architecture gives 4 points, the recipe 10, and 2 more to the improved network; three
+    seeds.
+    """
     shares = {
         ("resnet18", "plain"): 0.60,
         ("resnet18", "tuned"): 0.69,
         ("resnet18_improved", "plain"): 0.63,
         ("resnet18_improved", "tuned"): 0.74,
     }
-    return [made(*cell, share + 0.001 * seed, seed) for cell, share in shares.items() for seed in (0, 1, 2)]
+    return [
+        made(*cell, share + 0.001 * seed, seed)
+        for cell, share in shares.items()
+        for seed in (0, 1, 2)
+    ]
 
 
 def test_the_two_by_two_separates_architecture_from_recipe(square):
@@ -78,11 +90,14 @@ def test_the_interval_of_many_images_is_students_over_seeds():
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_the_interval_covers_what_it_should(seeds):
-    """95 % of intervals hold the true share of other seeds and images; with 400 trials 92 to 99 %."""
+    """95 % of intervals hold the true share of other seeds and images; with 400 trials 92 to 99
+    %.
+    """
     generator = np.random.default_rng(1)
     held = 0
     for _ in range(400):
-        hard = generator.normal(0, 0.5, 400)  # images differ, and so do trainings if there are several
+        # images differ, and so do trainings if there are several
+        hard = generator.normal(0, 0.5, 400)
         skill = generator.normal(0, 0.3 if seeds > 1 else 0, (seeds, 1))
         values = (generator.normal(size=(seeds, 400)) + hard + skill > 0).astype(float)
         _, low, high = analysis.interval(values)
@@ -95,21 +110,30 @@ def test_only_seeds_that_all_have_are_compared(square):
     assert set(analysis.two_by_two(some)["seeds"]) == {2}
     assert analysis.primary(some)["seeds"].item() == 3
     assert (
-        analysis.two_by_two([run for run in square if run.info["seed"] == 0 or run.info["model"] == "resnet18"]).seeds.max()
+        analysis.two_by_two(
+            [run for run in square if run.info["seed"] == 0 or run.info["model"] == "resnet18"]
+        ).seeds.max()
         == 1
     )
 
 
 def test_tiers_and_datasets_never_mix(square):
-    other = [made("resnet18_improved", "tuned", 0.9, tier="full"), made("resnet18_improved", "tuned", 0.99, dataset="MNIST")]
+    other = [
+        made("resnet18_improved", "tuned", 0.9, tier="full"),
+        made("resnet18_improved", "tuned", 0.99, dataset="MNIST"),
+    ]
     assert analysis.two_by_two(square + other).equals(analysis.two_by_two(square))
     assert len(analysis.accuracies(square + other)) == 6
     assert not [pair for pair in analysis.pairwise(square + other) if pair["tier"] == "full"]
 
 
 def test_changes_are_undone_in_the_improved_and_made_in_the_original(square):
-    undone = analysis.changes([made(name, "tuned", 0.7) for name in ("googlenet", "googlenet_improved")])
-    assert undone["effect"].to_list() == ["3x3 stem"], "GoogLeNet's only change, undone, gives the original"
+    undone = analysis.changes(
+        [made(name, "tuned", 0.7) for name in ("googlenet", "googlenet_improved")]
+    )
+    assert undone["effect"].to_list() == ["3x3 stem"], (
+        "GoogLeNet's only change, undone, gives the original"
+    )
     single = [
         made("resnet18_improved", "tuned", 0.70, options={"stem": "7x7"}),
         made("resnet18_improved", "tuned", 0.7405, options={"dropout": 0.0}),
@@ -122,9 +146,16 @@ def test_changes_are_undone_in_the_improved_and_made_in_the_original(square):
     assert table.loc[("resnet18_improved", "stem=7x7"), "value"] == pytest.approx(0.04)
     assert table.loc[("resnet18_improved", "augment=False"), "value"] == pytest.approx(0.02)
     assert table.loc[("resnet18", "stem=3x3"), "value"] == pytest.approx(0.04)
-    assert table.loc[("resnet18_improved", "dropout=0.0"), "low"] < 0 < table.loc[("resnet18_improved", "dropout=0.0"), "high"]
+    assert (
+        table.loc[("resnet18_improved", "dropout=0.0"), "low"]
+        < 0
+        < table.loc[("resnet18_improved", "dropout=0.0"), "high"]
+    )
     assert all(table["p"] <= table["p_holm"])
-    assert {variant for (_, variant), told in table["told"].items() if told} == {"stem=7x7", "stem=3x3"}
+    assert {variant for (_, variant), told in table["told"].items() if told} == {
+        "stem=7x7",
+        "stem=3x3",
+    }
 
 
 def test_the_primary_comparisons_of_a_tier_are_one_family(square):
@@ -133,15 +164,25 @@ def test_the_primary_comparisons_of_a_tier_are_one_family(square):
     resnet = both[both["network"] == "resnet18_improved"]
     assert resnet["p"].item() == alone["p"].item()
     declared = sorted([*both["p"], 1.0, 1.0, 1.0, 1.0])
-    assert both["p_holm"].to_list() == pytest.approx([metrics.holm(declared)[declared.index(p)] for p in both["p"]])
-    assert alone["p_holm"].item() == pytest.approx(min(1, 6 * alone["p"].item())), "six were declared"
+    assert both["p_holm"].to_list() == pytest.approx(
+        [metrics.holm(declared)[declared.index(p)] for p in both["p"]]
+    )
+    assert alone["p_holm"].item() == pytest.approx(min(1, 6 * alone["p"].item())), (
+        "six were declared"
+    )
     assert resnet["better"].item() == 1
 
 
 def test_all_pairs_of_a_tier_are_one_family():
     shares = {"alexnet": 0.70, "vgg11": 0.715, "vgg16": 0.73}
-    runs = [made(name, "tuned", share, dataset=title) for title in ("A", "B") for name, share in shares.items()]
-    pairs = analysis.pairwise(runs + [made(name, "tuned", share, tier="full") for name, share in shares.items()])
+    runs = [
+        made(name, "tuned", share, dataset=title)
+        for title in ("A", "B")
+        for name, share in shares.items()
+    ]
+    pairs = analysis.pairwise(
+        runs + [made(name, "tuned", share, tier="full") for name, share in shares.items()]
+    )
     for tier, count in (("small", 6), ("full", 3)):
         family = [pair for pair in pairs if pair["tier"] == tier]
         assert len(family) == count
@@ -157,11 +198,19 @@ def test_a_cell_has_all_points_calibration_robustness_and_cost(square):
     row = analysis.accuracies(square).iloc[0]
     assert (row["network"], row["recipe"]) == ("resnet18_improved", "tuned")
     assert row["points"] == pytest.approx([0.74, 0.741, 0.742])
-    assert row[["clean", "noise", "blur", "contrast", "corrupted"]].to_list() == pytest.approx([0.9, 0.5, 0.7, 0.6, 0.6])
-    assert row["low"] < row["accuracy"] < row["high"]
-    assert {"test_nll", "test_brier", "test_ece", "test_ece_calibrated", "parameters", "macs", "train_seconds"} <= set(
-        row.index
+    assert row[["clean", "noise", "blur", "contrast", "corrupted"]].to_list() == pytest.approx(
+        [0.9, 0.5, 0.7, 0.6, 0.6]
     )
+    assert row["low"] < row["accuracy"] < row["high"]
+    assert {
+        "test_nll",
+        "test_brier",
+        "test_ece",
+        "test_ece_calibrated",
+        "parameters",
+        "macs",
+        "train_seconds",
+    } <= set(row.index)
 
 
 def test_sentences_follow_the_intervals(square):
@@ -177,7 +226,10 @@ def test_sentences_follow_the_intervals(square):
     assert "includes zero" in text
     assert "one seed (the interval is over test images only)" in text
     assert "original, plain 60.10 % -> original, tuned 69.10 % -> improved, tuned 74.10 %" in text
-    assert all(line in report.comparison_text(square) for line in report.findings(square) + report.limits(square))
+    assert all(
+        line in report.comparison_text(square)
+        for line in report.findings(square) + report.limits(square)
+    )
     assert report.findings(equal[:1]) == []
 
 
@@ -187,15 +239,22 @@ def test_the_single_change_that_matters_most_is_named(square):
         made("resnet18_improved", "tuned", 0.7405, options={"dropout": 0.0}),
     ]
     text = "\n".join(report.findings(square + single))
-    assert "resnet18_improved, 3x3 stem +14.00 points" in text, "what the change gives, and not what its undoing does"
+    assert "resnet18_improved, 3x3 stem +14.00 points" in text, (
+        "what the change gives, and not what its undoing does"
+    )
     assert "p < 1e-10." in text, "a p that no float holds is not zero"
     assert (
         "of these 2 changes: the largest effect is that of 3x3 stem; not to be told from no change: dropout; its own trainings"
         in text
     )
     assert "its own trainings under tuned lie up to 0.20 points apart." in text
-    same = [made("resnet18_improved", "tuned", 0.7401, options={"dropout": value}) for value in (0.0, 0.1)]
-    assert "of these 2 changes: none can be told from no change; its own trainings" in "\n".join(report.findings(square + same))
+    same = [
+        made("resnet18_improved", "tuned", 0.7401, options={"dropout": value})
+        for value in (0.0, 0.1)
+    ]
+    assert "of these 2 changes: none can be told from no change; its own trainings" in "\n".join(
+        report.findings(square + same)
+    )
 
 
 def test_what_runs_cannot_say_follows_their_seeds(square):
@@ -206,7 +265,10 @@ def test_what_runs_cannot_say_follows_their_seeds(square):
     (both,) = report.limits([*square, made("alexnet", "tuned", 0.5)])
     assert "1 of 5 cells have one seed" in both
     stuck, slow = made("alexnet", "tuned", 0.18), made("vgg11", "tuned", 0.20)
-    assert "; alexnet under tuned hardly left the accuracy of guessing" in report.limits([*square, stuck, slow])[0]
+    assert (
+        "; alexnet under tuned hardly left the accuracy of guessing"
+        in report.limits([*square, stuck, slow])[0]
+    )
     whole = made("alexnet", "tuned", 0.5)
     whole.info["limit"] = None
     assert "tell nothing" not in report.limits([whole])[0]
@@ -238,22 +300,34 @@ def test_who_always_gives_the_most_frequent_class_has_learnt_nothing():
 
 
 def test_what_is_said_stands_below_the_runs_it_is_said_of(square):
-    longer = [made(name, "tuned", share) for name, share in (("resnet18", 0.8), ("resnet18_improved", 0.9))]
+    longer = [
+        made(name, "tuned", share)
+        for name, share in (("resnet18", 0.8), ("resnet18_improved", 0.9))
+    ]
     for run in longer:
         run.info["epochs"] = 9
     long, short = report.study_table(square + longer).split("**CIFAR-10, small tier**")[1:]
     assert "9 epochs" in long
     assert ("+10.00 points" in long, "+5.00 points" in long) == (True, False)
-    assert ("+10.00 points" in short, "+5.00 points" in short) == (True, True), "its recipe is worth ten, too"
+    assert ("+10.00 points" in short, "+5.00 points" in short) == (True, True), (
+        "its recipe is worth ten, too"
+    )
 
 
 def test_two_copies_of_a_dataset_are_not_mixed(square):
-    copy = [made(name, recipe, 0.4) for name in ("resnet18", "resnet18_improved") for recipe in ("plain", "tuned")]
+    copy = [
+        made(name, recipe, 0.4)
+        for name in ("resnet18", "resnet18_improved")
+        for recipe in ("plain", "tuned")
+    ]
     for run in copy:
         run.info["data_sha256"] = "another"
     said = report.findings(square + copy)
     assert len([line for line in said if "the way there" in line]) == 2
-    assert "original, plain 60.10 % -> original, tuned 69.10 % -> improved, tuned 74.10 %, 3 seeds." in "\n".join(said)
+    assert (
+        "original, plain 60.10 % -> original, tuned 69.10 % -> improved, tuned 74.10 %, 3 seeds."
+        in "\n".join(said)
+    )
     assert len(analysis.accuracies(square + copy)) == 8
 
 
@@ -270,10 +344,16 @@ def test_what_is_shown_together_is_of_one_tier_and_setting_a_dataset():
 def test_trainings_of_other_lengths_are_not_compared(square):
     longer = made("resnet18_improved", "tuned", 0.9)
     longer.info["epochs"] = 5
-    rest = [run for run in square if (run.info["model"], run.recipe) != ("resnet18_improved", "tuned")]
+    rest = [
+        run for run in square if (run.info["model"], run.recipe) != ("resnet18_improved", "tuned")
+    ]
     assert analysis.two_by_two([*rest, longer]).empty
     assert analysis.primary([*rest, longer]).empty
-    assert not [line for line in report.findings([made("resnet18", "tuned", 0.7), longer]) if "the way there" in line]
+    assert not [
+        line
+        for line in report.findings([made("resnet18", "tuned", 0.7), longer])
+        if "the way there" in line
+    ]
 
 
 def test_mistakes_come_with_the_surest_first():
@@ -281,7 +361,11 @@ def test_mistakes_come_with_the_surest_first():
     run.info["classes"] = ["a", "b", "c"]
     sure = np.array([0.9, 0.5, 0.7, 0.99, 0.8, 0.6])
     labels, predicted = np.array([0, 0, 1, 1, 2, 2]), np.array([1, 0, 2, 0, 2, 1])
-    run.__dict__["test"] = {"labels": labels, "predicted": predicted, "probabilities": np.stack([sure, 1 - sure], axis=1)}
+    run.__dict__["test"] = {
+        "labels": labels,
+        "predicted": predicted,
+        "probabilities": np.stack([sure, 1 - sure], axis=1),
+    }
     assert analysis.mistakes(run).tolist() == [3, 0, 2, 5]
     assert analysis.mistakes(run, [0, 2]).tolist() == [0, 5]
     assert analysis.worst_classes(run, 2) == [1, 0]
@@ -289,18 +373,31 @@ def test_mistakes_come_with_the_surest_first():
 
 def test_the_readmes_table_has_every_cell_and_sentence(square):
     text = report.study_table(square)
-    assert "**CIFAR-10, small tier**: 50 training images, 2 epochs, batches of 32, fp32, any" in text
+    assert (
+        "**CIFAR-10, small tier**: 50 training images, 2 epochs, batches of 32, fp32, any" in text
+    )
     assert sum(line.startswith("| resnet18") for line in text.splitlines()) == 4
-    assert all(f"- {line.removeprefix('CIFAR-10, small tier, ')}" in text for line in report.findings(square))
+    assert all(
+        f"- {line.removeprefix('CIFAR-10, small tier, ')}" in text
+        for line in report.findings(square)
+    )
 
 
 def test_what_others_report_stands_beside_runs_that_it_can_be_held_against():
-    full = [made("resnet18", recipe, 0.8, tier="full") for recipe in ("tuned", "tuned-augment=False")]
+    full = [
+        made("resnet18", recipe, 0.8, tier="full") for recipe in ("tuned", "tuned-augment=False")
+    ]
     full.append(made("resnet18", "plain", 0.7, tier="full"))
-    control = [made("resnet20", "plain-augment=True", 0.9, tier="control"), made("resnet8", "tuned", 0.5, tier="control")]
+    control = [
+        made("resnet20", "plain-augment=True", 0.9, tier="control"),
+        made("resnet8", "tuned", 0.5, tier="control"),
+    ]
     lines = report.reported_table(full, control).splitlines()
     head, _, *rows = (line.strip("| ").split(" | ") for line in lines if "|" in line)
-    columns = [head.index(name) for name in ("network", "tier", "recipe", "accuracy %", "others at 64", "others at 32")]
+    columns = [
+        head.index(name)
+        for name in ("network", "tier", "recipe", "accuracy %", "others at 64", "others at 32")
+    ]
     assert [[row[i].strip() for i in columns] for row in rows] == [
         ["resnet20", "control", "plain, augment=True", "90.00", "", "91.25"],
         ["resnet18", "full", "tuned", "80.00", "65.53", "93.02 to 95.32"],
@@ -322,7 +419,11 @@ def test_a_gpus_seconds_are_no_core_seconds():
     runs[0].info["device"], runs[1].info["device_type"] = "NVIDIA H100", "cuda"
     cost = report.readable(analysis.accuracies(runs)).set_index("network")
     assert cost["core-seconds"].to_dict() == {"alexnet": "20", "vgg11": "GPU 10", "vgg16": "GPU 10"}
-    assert cost["core-hours"].to_dict() == {"alexnet": "0.0", "vgg11": "GPU 0.00", "vgg16": "GPU 0.00"}
+    assert cost["core-hours"].to_dict() == {
+        "alexnet": "0.0",
+        "vgg11": "GPU 0.00",
+        "vgg16": "GPU 0.00",
+    }
 
 
 def test_a_cell_of_both_kinds_of_device_costs_what_its_trainings_on_a_processor_cost():
@@ -330,17 +431,29 @@ def test_a_cell_of_both_kinds_of_device_costs_what_its_trainings_on_a_processor_
     runs[1].info.update(device="NVIDIA H100", train_seconds=1.0)
     runs[2].info["train_seconds"] = 20.0
     [row] = analysis.accuracies(runs).to_dict("records")
-    assert (row["train_seconds"], row["core_seconds"], row["devices"]) == (15.0, 30.0, ["NVIDIA H100", "any"])
+    assert (row["train_seconds"], row["core_seconds"], row["devices"]) == (
+        15.0,
+        30.0,
+        ["NVIDIA H100", "any"],
+    )
     assert ", fp32, NVIDIA H100 and any\n" in report.study_table(runs), "nobody is left out"
 
 
 def test_the_overview_has_a_row_a_network_and_a_column_a_recipe():
     full = [made("resnet18", "tuned", 0.5 + seed / 100, seed, tier="full") for seed in range(3)]
-    full += [made("resnet18", "plain", 0.4, tier="full"), made("resnet18", "tuned-augment=False", 0.45, tier="full")]
+    full += [
+        made("resnet18", "plain", 0.4, tier="full"),
+        made("resnet18", "tuned-augment=False", 0.45, tier="full"),
+    ]
     full += [made("vgg11", "tuned", 0.6, tier="full")]  # ahead of ResNet18 but under `best`
-    control = [made("resnet18", "best", 0.7, tier="control"), made("vgg11", "best", 0.8, tier="control")]
+    control = [
+        made("resnet18", "best", 0.7, tier="control"),
+        made("vgg11", "best", 0.8, tier="control"),
+    ]
     control[1].info["data_sha256"] = "of other images"
-    head, _, *rows = (line[2:-2].split(" | ") for line in report.overview_table(full, control).splitlines())
+    head, _, *rows = (
+        line[2:-2].split(" | ") for line in report.overview_table(full, control).splitlines()
+    )
     assert head[-3:] == ["CIFAR-10 plain", "CIFAR-10 tuned", "CIFAR-10 best"]
     [row] = analysis.accuracies(full[:3]).to_dict("records")
     half = 50 * (row["high"] - row["low"])
@@ -359,4 +472,6 @@ def test_a_table_goes_to_the_page_that_has_a_place_for_it(tmp_path):
     assert texts[second] == "<!-- two -->\nnew\n<!-- /two -->"
     with pytest.raises(UserError, match="no place for the three in"):
         report.filled([first, second], {"one": "lost", "three": ""})
-    assert first.read_text() == "a\n<!-- one -->\nold\n<!-- /one -->\nb", "only who asked for the text writes it"
+    assert first.read_text() == "a\n<!-- one -->\nold\n<!-- /one -->\nb", (
+        "only who asked for the text writes it"
+    )

@@ -1,4 +1,6 @@
-"""The benchmark measures what it says: the same work in both loops, exact memory, shares that add up."""
+"""The benchmark measures what it says: the same work in both loops, exact memory, shares that add
+up.
+"""
 
 import itertools
 import json
@@ -16,7 +18,18 @@ CPU = torch.device("cpu")
 
 
 def test_it_emits_json_and_speaks_on_stderr_meanwhile(capsys):
-    arguments = ["bench", "--networks", "resnet18,resnet8", "--repeats", "2", "--seconds", "0.1s", "--batch", "4", "--json"]
+    arguments = [
+        "bench",
+        "--networks",
+        "resnet18,resnet8",
+        "--repeats",
+        "2",
+        "--seconds",
+        "0.1s",
+        "--batch",
+        "4",
+        "--json",
+    ]
     assert main([*arguments, "--device", "cpu", "--precision", "fp32"]) == 0
     output = capsys.readouterr()
     results = json.loads(output.out)
@@ -30,8 +43,12 @@ def test_it_emits_json_and_speaks_on_stderr_meanwhile(capsys):
         assert all(share > 0 for share in row["time"].values())
         gflops = row["ours"] * 6 * models.multiply_adds(models.blueprint(row["name"]), 64) / 1e9
         assert row["share_of_peak"] == pytest.approx(gflops / results["peak"]["fp32"])
-    assert results["input"]["ratio_low"] <= results["input"]["ratio"] <= results["input"]["ratio_high"]
-    assert {"device", "threads", "precision", "versions", "commit", "date"} <= set(results["machine"])
+    assert (
+        results["input"]["ratio_low"] <= results["input"]["ratio"] <= results["input"]["ratio_high"]
+    )
+    assert {"device", "threads", "precision", "versions", "commit", "date"} <= set(
+        results["machine"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +84,9 @@ def test_both_loops_train_the_same_network_on_the_same_kind_of_images():
     assert labels.shape == (4,)
 
 
-@pytest.mark.parametrize(("precision", "computes_in"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("precision", "computes_in"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
 def test_the_usual_loop_trains(precision, computes_in):
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10))
@@ -96,9 +115,15 @@ def test_a_measurement_whose_time_is_over_at_once_measures_something(monkeypatch
 
 
 def test_memory_is_what_one_would_count_by_hand():
-    network = torch.nn.Sequential(torch.nn.Linear(1000, 50), torch.nn.ReLU(), torch.nn.Linear(50, 3))
-    kept = bench.kept_for_backward(lambda: network(torch.rand(20, 1000)), list(network.parameters()))
-    assert kept == 4 * (20 * 1000 + 20 * 50), "the input, and the hidden layer once, for ReLU and the second layer"
+    network = torch.nn.Sequential(
+        torch.nn.Linear(1000, 50), torch.nn.ReLU(), torch.nn.Linear(50, 3)
+    )
+    kept = bench.kept_for_backward(
+        lambda: network(torch.rand(20, 1000)), list(network.parameters())
+    )
+    assert kept == 4 * (20 * 1000 + 20 * 50), (
+        "the input, and the hidden layer once, for ReLU and the second layer"
+    )
     with bench.our_trainer("resnet8", CPU, "fp32", 8, 2) as trainer:
         small = bench.step_memory(trainer)
     with bench.our_trainer("resnet8", CPU, "fp32", 16, 2) as trainer:
@@ -108,12 +133,16 @@ def test_memory_is_what_one_would_count_by_hand():
 
 
 def test_the_table_of_networks_is_that_of_the_networks():
-    assert catalogue.entries() == json.loads(catalogue.FILE.read_text())["networks"], "run make report"
+    assert catalogue.entries() == json.loads(catalogue.FILE.read_text())["networks"], (
+        "run make report"
+    )
     assert catalogue.entries() == catalogue._count()
 
 
 def test_a_changed_network_is_counted_anew(tmp_path, monkeypatch):
-    (tmp_path / "counts.json").write_text(json.dumps({"sources": "of another version", "networks": []}))
+    (tmp_path / "counts.json").write_text(
+        json.dumps({"sources": "of another version", "networks": []})
+    )
     monkeypatch.setattr(catalogue, "FILE", tmp_path / "counts.json")
     assert {"name": "alexnet", "parameters": 57_044_810, "macs": 94_089_920} in catalogue.entries()
     catalogue.write()

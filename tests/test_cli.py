@@ -11,7 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
-from deepnets import __version__, assets, catalogue, cli, data, latex, models, recipes, report, runs, training
+from deepnets import (
+    __version__,
+    assets,
+    catalogue,
+    cli,
+    data,
+    latex,
+    models,
+    recipes,
+    report,
+    runs,
+    training,
+)
 
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 
@@ -59,14 +71,18 @@ def test_train_compare_report_and_again(run, tmp_path):
     assert code == 0
     assert out.splitlines() == ["pictures/digits-curves.png", "pictures/digits-confusion.png"]
     (tmp_path / "numbers.json").write_text("[1]")
-    code, _, err = run("report", "runs", "--readme", "README.md", "--bench", "numbers.json", "--out", "pictures")
+    code, _, err = run(
+        "report", "runs", "--readme", "README.md", "--bench", "numbers.json", "--out", "pictures"
+    )
     assert code == 2
     assert "is not what 'deepnets bench --json' prints" in err
     assert all((tmp_path / line).read_bytes().startswith(b"\x89PNG") for line in out.splitlines())
     pages = [tmp_path / "first.md", tmp_path / "second.md"]
     pages[0].write_text("nothing to fill")
     pages[1].write_text("<!-- demo -->\n<!-- /demo -->")
-    assert run("report", "runs", "--out", "pictures", *(f"--readme={page}" for page in pages))[0] == 0
+    assert (
+        run("report", "runs", "--out", "pictures", *(f"--readme={page}" for page in pages))[0] == 0
+    )
     assert pages[0].read_text() == "nothing to fill"
     assert "| resnet8 |" in pages[1].read_text()
 
@@ -97,7 +113,9 @@ def test_help_and_version(run):
 def test_python_m_deepnets_is_the_same_program_and_help_does_not_import_torch():
     code = "import sys, deepnets.cli\ntry: deepnets.cli.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
     commands = [[sys.executable, "-m", "deepnets", "--version"], [sys.executable, "-c", code]]
-    version, helped = (subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
+    version, helped = (
+        subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands
+    )
     assert version == f"deepnets {__version__}\n"
     assert helped.splitlines()[-1] == "False"
 
@@ -154,7 +172,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=[" ".join(a)[:60] for a, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("arguments", "says"), MISTAKES, ids=[" ".join(a)[:60] for a, _ in MISTAKES]
+)
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(run, tmp_path, arguments, says):
     (tmp_path / "file").write_text("[[[")
     (tmp_path / "empty").mkdir()
@@ -172,7 +192,9 @@ def test_output_that_nobody_reads_on_ends_quietly():
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "deepnets", "models"]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
 
@@ -192,7 +214,14 @@ def test_what_is_made_of_a_checkouts_results_is_made_by_one_word(run, monkeypatc
     assert asked == ["results", "pictures"]
     asked.clear()
     assert run("report")[0] == 0
-    assert {"catalogue", "results/demo", "README.md", "results/README.md", "benchmarks/cpu.json", "assets"} < {*asked}
+    assert {
+        "catalogue",
+        "results/demo",
+        "README.md",
+        "results/README.md",
+        "benchmarks/cpu.json",
+        "assets",
+    } < {*asked}
     assert asked[-2:] == ["paper/generated", "catalogue"]
 
 
@@ -207,7 +236,10 @@ def test_a_report_that_cannot_be_written_is_a_mistake(run, tmp_path):
     assert run(*TRAIN, "--out", "runs")[0] == 0
     (tmp_path / "file").write_text("")
     (tmp_path / "picture").write_bytes(b"\x89PNG")
-    for arguments in (["--out", "file"], *(["--out", "p", "--readme", name] for name in ("none.md", "file", "picture"))):
+    for arguments in (
+        ["--out", "file"],
+        *(["--out", "p", "--readme", name] for name in ("none.md", "file", "picture")),
+    ):
         code, _, err = run("report", "runs", *arguments)
         assert code == 2
         assert len(err.splitlines()) == 1
@@ -217,24 +249,41 @@ def test_a_report_that_cannot_be_written_is_a_mistake(run, tmp_path):
     assert (tmp_path / "page.md").read_text() == "<!-- demo -->\n<!-- /demo -->"
     (tmp_path / "page.md").write_text("<!-- bench -->\n<!-- /bench -->")
     measured = json.loads((Path(__file__).parent.parent / "benchmarks" / "cpu.json").read_text())
-    for content in (measured | {"input": {}}, measured | {"machine": {}}, measured | {"networks": [{}]}, None):
+    for content in (
+        measured | {"input": {}},
+        measured | {"machine": {}},
+        measured | {"networks": [{}]},
+        None,
+    ):
         (tmp_path / "bench.json").write_text(json.dumps(content) if content else "no JSON")
-        code, _, err = run("report", "runs", "--out", "p", "--readme", "page.md", "--bench", "bench.json")
+        code, _, err = run(
+            "report", "runs", "--out", "p", "--readme", "page.md", "--bench", "bench.json"
+        )
         assert code == 2
-        assert ("is not what 'deepnets bench --json' prints" if content else "it is not JSON") in err
+        assert (
+            "is not what 'deepnets bench --json' prints" if content else "it is not JSON"
+        ) in err
 
 
 def test_runs_of_two_settings_make_no_report(run, tmp_path):
     tier = tmp_path / "results" / "full" / "digits" / "resnet8" / "tuned"
     for seed, size in ((0, 16), (1, 24)):
-        job = training.Job("resnet8", "digits", recipes.get("tuned", "resnet8", epochs=1), seed, {}, 60, size)
-        shutil.copytree(training.fit(job, tmp_path / "made", verbose=False).path, tier / f"seed{seed}")
-    code, _, err = run("report", "results/full", "--tiers", "results", "--out", "p", "--readme", "page.md")
+        job = training.Job(
+            "resnet8", "digits", recipes.get("tuned", "resnet8", epochs=1), seed, {}, 60, size
+        )
+        shutil.copytree(
+            training.fit(job, tmp_path / "made", verbose=False).path, tier / f"seed{seed}"
+        )
+    code, _, err = run(
+        "report", "results/full", "--tiers", "results", "--out", "p", "--readme", "page.md"
+    )
     assert code == 2
     assert len(err.splitlines()) == 1
     for other in ("small", "control", "compression"):
         shutil.copytree(tier / "seed0", tmp_path / "results" / other / "seed0")
-    code, _, err = run("report", "results/full", "--tiers", "results", "--out", "p", "--readme", "page.md")
+    code, _, err = run(
+        "report", "results/full", "--tiers", "results", "--out", "p", "--readme", "page.md"
+    )
     assert (code, "cannot be shown together" in err) == (2, True)
 
 
@@ -253,7 +302,9 @@ def test_too_little_memory_is_said_in_one_line(run, monkeypatch, error):
     monkeypatch.setattr(training, "fit", fail)
     code, _, err = run(*TRAIN)
     assert code == 2
-    assert err.splitlines() == ["deepnets: out of memory; take a smaller batch_size, input size or network, or fewer --jobs"]
+    assert err.splitlines() == [
+        "deepnets: out of memory; take a smaller batch_size, input size or network, or fewer --jobs"
+    ]
 
 
 def test_a_fault_of_ours_is_not_hidden(run, monkeypatch):
@@ -286,7 +337,9 @@ def test_a_picture_that_cannot_be_read_does_not_silence_the_others(run, tmp_path
     assert run(*TRAIN)[0] == 0
     Image.fromarray(data.load("digits").test.images[0, 0].numpy()).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("no picture")
-    code, out, err = run("predict", "runs/digits/resnet8/tuned/seed0", "bad.png", "none.png", "good.png")
+    code, out, err = run(
+        "predict", "runs/digits/resnet8/tuned/seed0", "bad.png", "none.png", "good.png"
+    )
     assert code == 2
     assert out.startswith("good.png: ")
     assert [line.split()[1] for line in err.splitlines()] == ["bad.png", "none.png"]
@@ -297,8 +350,18 @@ def test_a_name_that_the_terminal_cannot_show_is_no_reason_to_fail(run, tmp_path
     file = tmp_path / os.fsdecode(b"caf\xe9 \xe2\x82\xac.png")
     Image.fromarray(data.load("digits").test.images[0, 0].numpy()).save(file)
     for encoding in ("utf-8:strict", "ascii:strict"):
-        command = [sys.executable, "-m", "deepnets", "predict", "runs/digits/resnet8/tuned/seed0", file, "none"]
-        done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding})
+        command = [
+            sys.executable,
+            "-m",
+            "deepnets",
+            "predict",
+            "runs/digits/resnet8/tuned/seed0",
+            file,
+            "none",
+        ]
+        done = subprocess.run(
+            command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}
+        )
         assert b"caf\\udce9" in done.stdout
         assert done.returncode == 2, "for the one that is not there"
         assert len(done.stderr.splitlines()) == 1

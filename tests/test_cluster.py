@@ -1,4 +1,6 @@
-"""Studies in several processes: they train what one trains, and nothing that dies or is asked to stop loses anything."""
+"""Studies in several processes: they train what one trains, and nothing that dies or is asked to
+stop loses anything.
+"""
 
 import os
 import signal
@@ -45,7 +47,9 @@ input_size = 16
 def process(*command, **options):
     """A process in a group of its own, of which nothing stays."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | {"text": True}
-    with subprocess.Popen([sys.executable, *command], start_new_session=True, **pipes, **options) as started:
+    with subprocess.Popen(
+        [sys.executable, *command], start_new_session=True, **pipes, **options
+    ) as started:
         end = threading.Timer(600, os.killpg, (started.pid, signal.SIGKILL))  # whatever hangs
         end.start()
         try:
@@ -58,8 +62,11 @@ def process(*command, **options):
 
 @pytest.fixture(scope="module")
 def address():
-    """Of a scheduler with two workers, in processes of their own; the last test that asks for it kills it."""
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers cannot import this file
+    """Of a scheduler with two workers, in processes of their own; the last test that asks for it
+    kills it.
+    """
+    # the workers cannot import this file
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with process("-c", CLUSTER) as started:
         yield started.stdout.readline().strip()
 
@@ -71,7 +78,9 @@ def jobs(tmp_path):
 
 
 def kill_at_the_first_checkpoint(parent):
-    """In a worker: have it, or its `parent`, die as by SIGKILL when it has saved a training for the first time."""
+    """In a worker: have it, or its `parent`, die as by SIGKILL when it has saved a training for the
+    first time.
+    """
     save = Trainer.save
 
     def save_and_die(self):
@@ -87,7 +96,9 @@ def same(run, other):
     assert run.history.drop(columns="seconds").equals(other.history.drop(columns="seconds"))
     for name in ("test.npz", "views.npz"):
         with np.load(run.path / name) as ours, np.load(other.path / name) as theirs:
-            assert {key: ours[key].tobytes() for key in ours} == {key: theirs[key].tobytes() for key in theirs}
+            assert {key: ours[key].tobytes() for key in ours} == {
+                key: theirs[key].tobytes() for key in theirs
+            }
     measured = {"train_seconds", "images_per_second"}
     assert {k: v for k, v in run.info.items() if k not in measured} == {
         k: v for k, v in other.info.items() if k not in measured
@@ -104,7 +115,9 @@ def alone(jobs, tmp_path):
 
 
 @pytest.mark.xdist_group("cluster")
-def test_workers_at_an_address_of_which_one_dies_train_what_one_process_trains(jobs, alone, address, tmp_path, capsys):
+def test_workers_at_an_address_of_which_one_dies_train_what_one_process_trains(
+    jobs, alone, address, tmp_path, capsys
+):
     with Client(address, set_as_default=False) as client:
         before = client.run(os.getpid)
         client.run(kill_at_the_first_checkpoint, parent=False, workers=[min(before)])
@@ -135,7 +148,9 @@ def test_a_study_whose_scheduler_died_goes_on_with_the_next_call(jobs, alone, ad
         study.execute(jobs, tmp_path / "out", scheduler=address, **how)
     assert list((tmp_path / "out").rglob("checkpoint.pt"))
     torch.set_num_threads(max(1, cores() // 2))
-    for run, other in zip(alone, study.execute(jobs, tmp_path / "out", verbose=False, **how)[0], strict=True):
+    for run, other in zip(
+        alone, study.execute(jobs, tmp_path / "out", verbose=False, **how)[0], strict=True
+    ):
         same(run, other)
 
 
@@ -143,14 +158,25 @@ def test_a_study_whose_scheduler_died_goes_on_with_the_next_call(jobs, alone, ad
 def started(tmp_path):
     """`deepnets study --jobs 2` of two trainings that do not end."""
     (tmp_path / "study.toml").write_text(STUDY)
-    command = ["study", tmp_path / "study.toml", "--jobs", "2", "--out", tmp_path / "out", "--precision", "fp32"]
+    command = [
+        "study",
+        tmp_path / "study.toml",
+        "--jobs",
+        "2",
+        "--out",
+        tmp_path / "out",
+        "--precision",
+        "fp32",
+    ]
     with process("-m", "deepnets", *command) as running:
         yield running
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_all_trainings_stop_at_a_checkpoint(started, tmp_path, number):
-    """A terminal and a batch system signal all processes of a group; SIGKILL is for the parent alone."""
+    """A terminal and a batch system signal all processes of a group; SIGKILL is for the parent
+    alone.
+    """
     found = []
     while len(found) < 2:
         assert started.poll() is None
@@ -168,7 +194,11 @@ def test_all_trainings_stop_at_a_checkpoint(started, tmp_path, number):
 
 
 def test_ctrl_c_while_processes_start_is_quiet(started, tmp_path):
-    while not (children := subprocess.run(["pgrep", "-P", str(started.pid)], stdout=subprocess.PIPE).stdout.split()):
+    while not (
+        children := subprocess.run(
+            ["pgrep", "-P", str(started.pid)], stdout=subprocess.PIPE
+        ).stdout.split()
+    ):
         time.sleep(0.02)
     os.killpg(started.pid, signal.SIGINT)
     _, error = started.communicate()
@@ -188,7 +218,11 @@ def test_a_worker_that_cannot_train_says_why(jobs, tmp_path, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    worker.status, worker.get_current_task, worker.state.tasks = Status.running, lambda: "task", {"task": None}
+    worker.status, worker.get_current_task, worker.state.tasks = (
+        Status.running,
+        lambda: "task",
+        {"task": None},
+    )
     for name in ("get_client", "Event"):
         monkeypatch.setattr(cluster, name, lambda *_: SimpleNamespace(wait=lambda: None))
     monkeypatch.setattr(cluster, "train", fail)

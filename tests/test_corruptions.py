@@ -1,4 +1,6 @@
-"""Corruptions do what they are called, to every image alike in every run, and a run counts what they cost."""
+"""Corruptions do what they are called, to every image alike in every run, and a run counts what
+they cost.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from deepnets.transforms import Transform
 
 @pytest.fixture
 def images():
-    return torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -39,16 +43,23 @@ def test_noise_has_its_deviation_and_no_bias():
 
 def test_blur_is_torchvisions(images):
     expected = tv.gaussian_blur(images.double(), [9, 9], [1.0, 1.0])
-    difference = (corruptions.corrupt(images, "blur").double() - expected)[..., 4:-4, 4:-4]  # they differ at the edge
+    # they differ at the edge
+    difference = (corruptions.corrupt(images, "blur").double() - expected)[..., 4:-4, 4:-4]
     assert difference.abs().max() <= 0.6
 
 
 def test_contrast_is_torchvisions():
-    grey = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    difference = corruptions.corrupt(grey, "contrast").double() - tv.adjust_contrast(grey, 0.4).double()
+    grey = torch.randint(
+        0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    difference = (
+        corruptions.corrupt(grey, "contrast").double() - tv.adjust_contrast(grey, 0.4).double()
+    )
     assert difference.abs().max() <= 1
     red = torch.tensor([240, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)
-    assert corruptions.corrupt(red, "contrast").flatten().tolist() == [144, 48, 48], "around the mean of all channels"
+    assert corruptions.corrupt(red, "contrast").flatten().tolist() == [144, 48, 48], (
+        "around the mean of all channels"
+    )
 
 
 def test_an_unknown_corruption_is_an_error(images):
@@ -59,7 +70,10 @@ def test_an_unknown_corruption_is_an_error(images):
 def test_a_run_keeps_what_its_network_gets_right_under_each(job, tmp_path):
     run = fit(job(epochs=3), tmp_path, verbose=False, device="cpu", precision="fp32")
     test = data.load("digits").test
-    network, transform = load_network(run), Transform(16, tuple(run.info["mean"]), tuple(run.info["std"]))
+    network, transform = (
+        load_network(run),
+        Transform(16, tuple(run.info["mean"]), tuple(run.info["std"])),
+    )
     assert run.info["robustness"]["images"] == len(test) == 360
     assert run.info["robustness"]["clean"] == run.correct.sum()
     for name in CORRUPTIONS:

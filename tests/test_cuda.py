@@ -1,4 +1,6 @@
-"""On a GPU a training is as repeatable as on a processor, recorded steps are those that were recorded; skipped without one."""
+"""On a GPU a training is as repeatable as on a processor, recorded steps are those that were
+recorded; skipped without one.
+"""
 
 import math
 from pathlib import Path
@@ -40,19 +42,23 @@ def test_recorded_steps_are_the_steps(job, name):
         for _ in range(3):
             trainer.train_epoch()
             trainer.epoch, trainer.step = trainer.epoch + 1, 0
-        assert [size for size in sorted(recordings) if recordings[size]] == ([15, 16] if recorded else [])
+        assert [size for size in sorted(recordings) if recordings[size]] == (
+            [15, 16] if recorded else []
+        )
         states.append(trainer.network.state_dict() | {"sum": trainer.sums["loss"]})
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 
 
 def test_images_that_do_not_fit_the_gpu_train_as_those_that_do(job, tmp_path, monkeypatch):
     settings, runs = job("resnet8", "best", limit=300, input_size=32, epochs=2), []
-    for large, free in ((images.LARGE, 2**40), (0, 2**40), (0, 0)):  # copied; rows that fit; rows that do not
+    # copied; rows that fit; rows that do not
+    for large, free in ((images.LARGE, 2**40), (0, 2**40), (0, 0)):
         monkeypatch.setattr(images, "LARGE", large)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_, free=free: (free, free))
         runs.append(fit(settings, tmp_path / str(len(runs)), **HOW))
     same(runs[0], runs[1])
-    assert runs[2].accuracy == pytest.approx(runs[0].accuracy, abs=0.03)  # its steps are not recorded
+    # its steps are not recorded
+    assert runs[2].accuracy == pytest.approx(runs[0].accuracy, abs=0.03)
 
 
 @pytest.mark.parametrize("name", models.names())
@@ -67,6 +73,9 @@ def test_every_network_is_deterministic_and_computes_what_a_processor_does(name,
     torch.testing.assert_close(network(images.to("cuda")).cpu(), expected, rtol=1e-3, atol=1e-4)
     torch.use_deterministic_algorithms(True)
     try:
-        sum(weight * logits.square().sum() for weight, logits in network.train().weighted_logits(images.to("cuda"))).backward()
+        sum(
+            weight * logits.square().sum()
+            for weight, logits in network.train().weighted_logits(images.to("cuda"))
+        ).backward()
     finally:
         torch.use_deterministic_algorithms(False)

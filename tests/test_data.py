@@ -91,7 +91,9 @@ def test_a_damaged_mnist_is_refused(tmp_path):
 
 
 def cifar_batches(root, monkeypatch):
-    """A small set in the layout of the original, with the checksums that torchvision will expect."""
+    """A small set in the layout of the original, with the checksums that torchvision will
+    expect.
+    """
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -99,13 +101,20 @@ def cifar_batches(root, monkeypatch):
     for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]:
         content = {"label_names": list("abcdefghij")}
         if name != "batches.meta":
-            content = {"data": random.integers(0, 256, (20, 3072), dtype=np.uint8), "labels": [i % 10 for i in range(20)]}
+            content = {
+                "data": random.integers(0, 256, (20, 3072), dtype=np.uint8),
+                "labels": [i % 10 for i in range(20)],
+            }
         (folder / name).write_bytes(pickle.dumps(content))
         sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
     cifar = datasets.CIFAR10
     monkeypatch.setattr(cifar, "train_list", [[n, sums[n]] for n in sums if n.startswith("data")])
     monkeypatch.setattr(cifar, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(cifar, "meta", {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]})
+    monkeypatch.setattr(
+        cifar,
+        "meta",
+        {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]},
+    )
     return folder
 
 
@@ -116,19 +125,30 @@ def test_both_versions_of_cifar_give_one_dataset(tmp_path, monkeypatch):
     sums = {}
     for name in data.CIFAR10_SHA256:
         batch = pickle.loads((folder / name.removesuffix(".bin")).read_bytes())
-        content = b"".join(bytes([label]) + row.tobytes() for label, row in zip(batch["labels"], batch["data"], strict=True))
+        content = b"".join(
+            bytes([label]) + row.tobytes()
+            for label, row in zip(batch["labels"], batch["data"], strict=True)
+        )
         (binary / name).write_bytes(content)
         sums[name] = hashlib.sha256(content).hexdigest()
     monkeypatch.setattr(data, "CIFAR10_SHA256", sums)
     monkeypatch.setattr(data, "CIFAR10_CLASSES", tuple("abcdefghij"))
     pickled, plain = data.load("cifar10", tmp_path / "py"), data.load("cifar10", tmp_path / "bin")
-    assert (plain.title, plain.classes, plain.sha256) == ("CIFAR-10", pickled.classes, pickled.sha256)
+    assert (plain.title, plain.classes, plain.sha256) == (
+        "CIFAR-10",
+        pickled.classes,
+        pickled.sha256,
+    )
     for ours, theirs in ((plain.train, pickled.train), (plain.test, pickled.test)):
         assert torch.equal(ours.images, theirs.images)
         assert torch.equal(ours.labels, theirs.labels)
     first = binary / "data_batch_1.bin"
     content = first.read_bytes()
-    for name, damaged in {"bit": bytes([content[0] ^ 1]) + content[1:], "short": content[:-1], "foreign": b"x" * 50}.items():
+    for name, damaged in {
+        "bit": bytes([content[0] ^ 1]) + content[1:],
+        "short": content[:-1],
+        "foreign": b"x" * 50,
+    }.items():
         first.write_bytes(damaged)
         with pytest.raises(UserError, match=r"data_batch_1\.bin is damaged") as error:
             data.load("cifar10", tmp_path / "bin")
@@ -191,14 +211,25 @@ def test_real_cifar10():
     assert cifar.sha256 == "e307418287407a5e660d51e11954ab84f77ab2d8d7b7a84ed9da8c064447fe83"
 
 
-@pytest.mark.parametrize("name", ["mnist", pytest.param("cifar10", marks=pytest.mark.xdist_group("cifar10"))])
+@pytest.mark.parametrize(
+    "name", ["mnist", pytest.param("cifar10", marks=pytest.mark.xdist_group("cifar10"))]
+)
 def test_a_training_on_real_data(name, job, tmp_path, monkeypatch):
     """Validation and test are cut to a few hundred images, as a training's time is theirs."""
     from deepnets import training
 
     dataset = real(name)
-    small = Dataset(name, dataset.title, dataset.classes, dataset.train, dataset.test[torch.arange(300)], dataset.sha256)
+    small = Dataset(
+        name,
+        dataset.title,
+        dataset.classes,
+        dataset.train,
+        dataset.test[torch.arange(300)],
+        dataset.sha256,
+    )
     monkeypatch.setattr(data, "load", lambda *_, **__: small)
-    run = training.fit(job(dataset=name, limit=600, input_size=32, epochs=3), tmp_path, verbose=False)
+    run = training.fit(
+        job(dataset=name, limit=600, input_size=32, epochs=3), tmp_path, verbose=False
+    )
     assert run.accuracy > (0.5 if name == "mnist" else 0.15)
     assert run.info["data_sha256"] == dataset.sha256

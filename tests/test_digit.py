@@ -1,4 +1,6 @@
-"""A digit on paper is found whatever the light, the paper and what else lies there: real digits on made-up photographs."""
+"""A digit on paper is found whatever the light, the paper and what else lies there: real digits on
+made-up photographs.
+"""
 
 from pathlib import Path
 
@@ -53,14 +55,20 @@ def test_nine_in_ten_of_200_photographs_are_read_right(reader, mnist, tmp_path):
 
 def seven(paper, ink=40.0, side=400):
     drawn = Image.new("L", (side, side))
-    ImageDraw.Draw(drawn).line([(150, 110), (250, 110), (190, 290)], fill=255, width=22, joint="curve")
+    ImageDraw.Draw(drawn).line(
+        [(150, 110), (250, 110), (190, 290)], fill=255, width=22, joint="curve"
+    )
     share = np.asarray(drawn, float) / 255
     return paper * (1 - share) + ink * share
 
 
 def ink(values):
     """What is found, on a square of 40 pixels."""
-    return np.asarray(Image.fromarray(digit.find(values).ink.astype(np.float32)).resize((40, 40), Image.Resampling.BOX))
+    return np.asarray(
+        Image.fromarray(digit.find(values).ink.astype(np.float32)).resize(
+            (40, 40), Image.Resampling.BOX
+        )
+    )
 
 
 Y, X = np.mgrid[:400, :400] / 400
@@ -107,7 +115,9 @@ def test_what_is_doubtful_is_said():
 
 
 @pytest.mark.parametrize(
-    "values", [np.full((50, 70), 200.0), np.full((1, 1), 3.0), 200 - 90 * Y], ids=["blank", "a pixel", "light alone"]
+    "values",
+    [np.full((50, 70), 200.0), np.full((1, 1), 3.0), 200 - 90 * Y],
+    ids=["blank", "a pixel", "light alone"],
 )
 def test_nothing_is_found_where_nothing_is(values):
     assert digit.find(values) is None

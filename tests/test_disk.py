@@ -1,4 +1,6 @@
-"""What comes from a disk may be anything, and what goes to one may find it full; Windows lacks half of what Unix has."""
+"""What comes from a disk may be anything, and what goes to one may find it full; Windows lacks half
+of what Unix has.
+"""
 
 import errno
 import hashlib
@@ -29,7 +31,15 @@ DEEP = 100_000
 
 
 def small(epochs=1):
-    return Job("resnet8", "digits", recipes.get("tuned", "resnet8", epochs=epochs, batch_size=16), 0, {}, 60, 16)
+    return Job(
+        "resnet8",
+        "digits",
+        recipes.get("tuned", "resnet8", epochs=epochs, batch_size=16),
+        0,
+        {},
+        60,
+        16,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +149,8 @@ def test_views_of_another_form_are_refused(folder, name):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a,b\n1,2\n", ",".join(runs.HISTORY) + "\n", ",".join(runs.HISTORY) + "\n1,x,3,4,5,6,7\n"]
+    "text",
+    ["", "a,b\n1,2\n", ",".join(runs.HISTORY) + "\n", ",".join(runs.HISTORY) + "\n1,x,3,4,5,6,7\n"],
 )
 def test_a_history_of_another_form_is_refused(folder, text):
     (folder / "history.csv").write_text(text)
@@ -147,7 +158,16 @@ def test_a_history_of_another_form_is_refused(folder, text):
 
 
 @pytest.mark.parametrize(
-    "kind", ["one missing", "another shape", "another type", "not finite", "no safetensors", "pickle", "pipe"]
+    "kind",
+    [
+        "one missing",
+        "another shape",
+        "another type",
+        "not finite",
+        "no safetensors",
+        "pickle",
+        "pipe",
+    ],
 )
 def test_weights_with_a_right_hash_and_other_content_are_refused(folder, kind):
     path = folder / "model.safetensors"
@@ -164,7 +184,9 @@ def test_weights_with_a_right_hash_and_other_content_are_refused(folder, kind):
         path.write_bytes(b"\xff" * 100)
     if kind == "pickle":
         torch.save(weights, path)
-    info = json.loads((folder / "run.json").read_text()) | {"weights_sha256": runs.weights_sha256(folder)}
+    info = json.loads((folder / "run.json").read_text()) | {
+        "weights_sha256": runs.weights_sha256(folder)
+    }
     (folder / "run.json").write_text(json.dumps(info))
     if kind == "pipe":
         path.unlink()
@@ -200,9 +222,14 @@ def saved(state):
 def bomb(good):
     """The archive of a checkpoint, packed, with a gigabyte of zeros announced."""
     file = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(good)) as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(io.BytesIO(good)) as old,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for entry in old.infolist():
-            new.writestr(entry.filename, bytes(1 << 24) if "/data/" in entry.filename else old.read(entry))
+            new.writestr(
+                entry.filename, bytes(1 << 24) if "/data/" in entry.filename else old.read(entry)
+            )
     return file.getvalue()
 
 
@@ -250,7 +277,15 @@ def test_a_full_disk_ends_in_one_line_and_what_was_there_stays(tmp_path, monkeyp
         if full["name"] in os.readlink(f"/proc/self/fd/{handle}"):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    for name in ("logits.npy", "model.safetensors", "history.csv", "test.npz", "views.npz", "run.json", "checkpoint.pt"):
+    for name in (
+        "logits.npy",
+        "model.safetensors",
+        "history.csv",
+        "test.npz",
+        "views.npz",
+        "run.json",
+        "checkpoint.pt",
+    ):
         full["name"] = name
         monkeypatch.setattr(os, "fsync", sync)
         line = told(lambda: fit(job, tmp_path, verbose=False, checkpoint_seconds=0))
@@ -324,9 +359,14 @@ def test_sighup_ends_at_a_checkpoint_unless_it_is_ignored():
 
 def test_pictures_do_not_depend_on_a_persons_settings_nor_take_names_for_formulas(finished):
     run = Run.load(finished)
-    odd = Run(finished, run.info | {"classes": ["$x_", "$", "a$b$", "\\frac{", "%", "#", "^", "_", "{", "}"]})
+    odd = Run(
+        finished,
+        run.info | {"classes": ["$x_", "$", "a$b$", "\\frac{", "%", "#", "^", "_", "{", "}"]},
+    )
     plain = figures.encoded(figures.confusion(odd))
-    with matplotlib.rc_context({"text.usetex": True, "font.size": 30, "savefig.dpi": 10, "axes.facecolor": "red"}):
+    with matplotlib.rc_context(
+        {"text.usetex": True, "font.size": 30, "savefig.dpi": 10, "axes.facecolor": "red"}
+    ):
         assert figures.encoded(figures.confusion(odd)) == plain
 
 
@@ -374,7 +414,9 @@ def test_what_windows_lacks_is_not_needed(tmp_path):
     ImageDraw.Draw(paper).line([(18, 15), (42, 15), (28, 46)], "black", 5)
     paper.save(tmp_path / "seven.png")
     where = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    done = subprocess.run([sys.executable, "-c", WINDOWS], cwd=tmp_path, capture_output=True, text=True, env=where)
+    done = subprocess.run(
+        [sys.executable, "-c", WINDOWS], cwd=tmp_path, capture_output=True, text=True, env=where
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "continuing from epoch 1, step" in done.stdout
     assert "seven.png: " in done.stdout

@@ -19,7 +19,13 @@ def pair(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("figures")
     for name in ("resnet8", "resnet14"):
-        fit(Job(name, "digits", recipes.get("tuned", name, epochs=3, batch_size=16), 0, {}, 300, 16), root, verbose=False)
+        fit(
+            Job(
+                name, "digits", recipes.get("tuned", name, epochs=3, batch_size=16), 0, {}, 300, 16
+            ),
+            root,
+            verbose=False,
+        )
     return runs.find(root)
 
 
@@ -33,7 +39,9 @@ def drawn(pair, images):
     effects = pd.DataFrame([{"effect": "a", "value": 0.02, "low": 0.01, "high": 0.03, "seeds": 3}])
     cells = product(("resnet18", "resnet18_improved"), ("plain", "tuned"), [0.5], [0.4], [0.6])
     table = pd.DataFrame(cells, columns=["network", "recipe", "accuracy", "low", "high"])
-    main = pd.DataFrame({"effect": analysis.EFFECTS.keys(), "value": 0.0, "stuck": False}).assign(network="resnet18_improved")
+    main = pd.DataFrame({"effect": analysis.EFFECTS.keys(), "value": 0.0, "stuck": False}).assign(
+        network="resnet18_improved"
+    )
     return {
         "crossed": figures.crossed(table, main),
         "block": drawings.block([[("3x3, 64", True)] * 2, [("identity", False)]], "add", "title"),
@@ -50,7 +58,9 @@ def drawn(pair, images):
         "trade_off": figures.trade_off(analysis.accuracies(pair)),
         "reliability": figures.reliability(pair),
         "robustness": figures.robustness(analysis.accuracies(pair)),
-        "pictures": figures.pictures([images[:3], images[3:6]], ["a", "b", "c"], ["x", "y"], "title"),
+        "pictures": figures.pictures(
+            [images[:3], images[3:6]], ["a", "b", "c"], ["x", "y"], "title"
+        ),
         "overview": assets.overview([data.load("digits")]),
     }
 
@@ -62,7 +72,9 @@ def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
         (tmp_path / folder).mkdir()
         for name, figure in drawn(pair, images).items():
             figures.save(figure, tmp_path / folder / f"{name}.{suffix}")
-        written.append({path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())})
+        written.append(
+            {path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())}
+        )
     assert written[0] == written[1]
     assert len(written[0]) == 17
     if suffix == "pdf":
@@ -71,7 +83,10 @@ def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
 
 def test_few_weights_are_counted_exactly():
     texts = [
-        text.get_text() for text in drawings.stages(models.trace(models.blueprint("resnet20"), 32), (3, 32, 32)).axes[0].texts
+        text.get_text()
+        for text in drawings.stages(models.trace(models.blueprint("resnet20"), 32), (3, 32, 32))
+        .axes[0]
+        .texts
     ]
     assert "classifier\n650 weights" in texts
 
@@ -80,7 +95,9 @@ def test_a_drawing_has_a_box_a_stage_as_high_as_its_map():
     trace = models.trace(models.blueprint("resnet18"), 64)
     assert [step["name"] for step in trace][-2:] == ["head", "classifier"]
     assert trace[0]["shape"] == (64, 32, 32)
-    assert sum(step["parameters"] for step in trace) == models.count_parameters(models.blueprint("resnet18"))
+    assert sum(step["parameters"] for step in trace) == models.count_parameters(
+        models.blueprint("resnet18")
+    )
     boxes = drawings.stages(trace, (3, 64, 64)).axes[0].patches
     assert [round(box.get_height() ** 2) for box in boxes] == [64, 32, 16, 16, 8, 4, 2, 1, 1]
     windows = [step["windows"] for step in trace]
@@ -88,11 +105,21 @@ def test_a_drawing_has_a_box_a_stage_as_high_as_its_map():
 
 
 def test_an_effect_of_a_cell_that_never_trained_is_written_and_not_drawn():
-    rows = [("a", 0.02, 0.01, 0.03, 3, False), ("b", 0.02, 0.01, 0.03, 1, False), ("c", -0.38, -0.39, -0.37, 1, True)]
-    (ax,) = figures.effects(pd.DataFrame(rows, columns=["effect", "value", "low", "high", "seeds", "stuck"])).axes
-    assert [line.get_linestyle() for line in ax.lines[::2]] == ["-", "--", "-"], "seeds, images only, and zero"
+    rows = [
+        ("a", 0.02, 0.01, 0.03, 3, False),
+        ("b", 0.02, 0.01, 0.03, 1, False),
+        ("c", -0.38, -0.39, -0.37, 1, True),
+    ]
+    (ax,) = figures.effects(
+        pd.DataFrame(rows, columns=["effect", "value", "low", "high", "seeds", "stuck"])
+    ).axes
+    assert [line.get_linestyle() for line in ax.lines[::2]] == ["-", "--", "-"], (
+        "seeds, images only, and zero"
+    )
     assert ax.get_xlim()[0] > -5
-    assert [text.get_text() for text in ax.texts] == ["-38.00: one of the four hardly left guessing"]
+    assert [text.get_text() for text in ax.texts] == [
+        "-38.00: one of the four hardly left guessing"
+    ]
 
 
 def test_a_network_has_one_colour_in_every_picture():
@@ -105,7 +132,9 @@ def test_a_network_has_one_colour_in_every_picture():
 
 def test_curves_and_matrices_are_the_runs(pair):
     loss, accuracy, rate = figures.together(pair).axes
-    assert [line.get_ydata().tolist() for line in loss.lines[::2]] == [run.history["val_loss"].tolist() for run in pair]
+    assert [line.get_ydata().tolist() for line in loss.lines[::2]] == [
+        run.history["val_loss"].tolist() for run in pair
+    ]
     trained = [line.get_ydata().tolist() for line in accuracy.lines[1:4:2]]
     assert trained == [run.history["train_accuracy"].tolist() for run in pair]
     assert rate.lines[0].get_ydata().tolist() == pair[0].history["learning_rate"].tolist()
@@ -120,7 +149,9 @@ def test_curves_and_matrices_are_the_runs(pair):
 def test_losses_have_a_line_a_run_and_a_colour_a_network(pair):
     twice = runs.Run(pair[0].path, pair[0].info | {"seed": 1})
     (ax,) = figures.losses([*pair, twice]).axes
-    assert [line.get_ydata().tolist() for line in ax.lines[:2]] == [run.history["train_loss"].tolist() for run in pair]
+    assert [line.get_ydata().tolist() for line in ax.lines[:2]] == [
+        run.history["train_loss"].tolist() for run in pair
+    ]
     assert ax.lines[0].get_color() == ax.lines[2].get_color() != ax.lines[1].get_color()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["resnet14", "resnet8"]
 
@@ -148,14 +179,20 @@ def test_corrupted_images_have_a_mark_each_beside_the_clean_ones(pair):
     figure = figures.robustness(analysis.accuracies(pair[:1]))
     (ax,), right = figure.axes, pair[0].info["robustness"]
     marks = {line.get_label(): line.get_xdata().item() for line in ax.lines}
-    assert marks == {kind: pytest.approx(100 * count / right["images"]) for kind, count in right.items() if kind != "images"}
+    assert marks == {
+        kind: pytest.approx(100 * count / right["images"])
+        for kind, count in right.items()
+        if kind != "images"
+    }
 
 
 def test_a_class_is_named_in_the_middle_of_its_images(pair):
     (ax,) = figures.representation(pair[0]).axes
     points, labels = pair[0].view("pca"), pair[0].test["labels"]
     places = {text.get_text(): text.get_position() for text in ax.texts}
-    assert places == {str(k): pytest.approx(np.median(points[labels == k], axis=0)) for k in range(10)}
+    assert places == {
+        str(k): pytest.approx(np.median(points[labels == k], axis=0)) for k in range(10)
+    }
 
 
 def test_classes_are_counted_apart(pair):
@@ -182,7 +219,9 @@ def test_reliability_is_the_share_right_at_each_confidence(pair, monkeypatch):
 
 def test_a_table_of_pictures_holds_them_in_order(images):
     axes = figures.pictures([images[:2], images[2:4]], ["a", "b"], ["x", "y"]).axes
-    assert [np.asarray(ax.images[0].get_array()).tolist() for ax in axes] == [image[0].tolist() for image in images[:4]]
+    assert [np.asarray(ax.images[0].get_array()).tolist() for ax in axes] == [
+        image[0].tolist() for image in images[:4]
+    ]
     assert [ax.get_title() for ax in axes] == ["a", "b", "", ""]
     assert [ax.get_ylabel() for ax in axes] == ["x", "", "y", ""]
 
@@ -193,28 +232,38 @@ def test_the_four_cells_of_a_family_stand_where_the_table_has_them():
         ("vgg16", "tuned", 0.8, 0.7, 0.85), ("vgg16_improved", "plain", 0.3, 0.25, 0.4),
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=["network", "recipe", "accuracy", "low", "high"])
-    effects = pd.DataFrame({"effect": ["recipe", "architecture"], "value": [0.65, 0.15], "stuck": False})
+    effects = pd.DataFrame(
+        {"effect": ["recipe", "architecture"], "value": [0.65, 0.15], "stuck": False}
+    )
     effects["network"] = "vgg16_improved"
     ax = figures.crossed(table, effects).axes[0]
     original, improved = (container.lines for container in ax.containers)
     assert original[0].get_ydata() == pytest.approx([10, 80])
     assert improved[0].get_ydata() == pytest.approx([30, 90])
-    assert np.concatenate([s[:, 1] for s in improved[2][0].get_segments()]) == pytest.approx([25, 40, 88, 91])
+    assert np.concatenate([s[:, 1] for s in improved[2][0].get_segments()]) == pytest.approx(
+        [25, 40, 88, 91]
+    )
     assert ax.get_title() == "recipe +65.00, architecture +15.00"
     other = table.replace({"vgg16": "resnet18", "vgg16_improved": "resnet18_improved"})
     other[["accuracy", "low", "high"]] /= 2
     table = pd.concat([table, other])
     for stuck in (False, True):
-        found = pd.concat([effects.assign(stuck=stuck), effects.assign(network="resnet18_improved")])
+        found = pd.concat(
+            [effects.assign(stuck=stuck), effects.assign(network="resnet18_improved")]
+        )
         first, second = figures.crossed(table, found).axes
         assert (first.get_title() == "one of the four hardly left guessing") == stuck
         assert second.get_title() == "recipe +65.00, architecture +15.00"
-        assert (first.get_ylim() == second.get_ylim()) != stuck, "one scale, unless one of them is nobody's measure"
+        assert (first.get_ylim() == second.get_ylim()) != stuck, (
+            "one scale, unless one of them is nobody's measure"
+        )
 
 
 def test_cost_is_held_against_the_error_and_one_seed_is_hollow():
     rows = [("resnet18", 0.9, 0.88, 0.91, 3, 5.0), ("vgg16", 0.8, 0.7, 0.85, 1, np.nan)]
-    table = pd.DataFrame(rows, columns=["network", "accuracy", "low", "high", "seeds", "core_seconds"])
+    table = pd.DataFrame(
+        rows, columns=["network", "accuracy", "low", "high", "seeds", "core_seconds"]
+    )
     figure = figures.trade_off(table.assign(parameters=[1e6, 1e8], macs=[1e7, 1e9]))
     for ax in figure.axes[:2]:
         first, second = (container.lines for container in ax.containers)
@@ -226,10 +275,18 @@ def test_cost_is_held_against_the_error_and_one_seed_is_hollow():
 
 
 def test_the_readmes_pictures_are_of_every_network_and_dataset(pair, tmp_path, monkeypatch):
-    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "nowhere"))  # the digits come with scikit-learn
+    # the digits come with scikit-learn
+    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "nowhere"))
     names = {path.stem for path in disk.write_all(assets.of_study(pair, tmp_path / "out", []))}
     networks = {f"network-{name}" for name in assets.NETWORKS}
-    assert names == networks | {f"digits-{what}" for what in ("curves", "accuracy", "confusion", "predictions")}
-    elsewhere = [runs.Run(run.path, run.info | {"data_sha256": "of other images with the same labels"}) for run in pair]
-    assert "digits-predictions" not in {path.stem for path in disk.write_all(assets.of_study(elsewhere, tmp_path / "out", []))}
+    assert names == networks | {
+        f"digits-{what}" for what in ("curves", "accuracy", "confusion", "predictions")
+    }
+    elsewhere = [
+        runs.Run(run.path, run.info | {"data_sha256": "of other images with the same labels"})
+        for run in pair
+    ]
+    assert "digits-predictions" not in {
+        path.stem for path in disk.write_all(assets.of_study(elsewhere, tmp_path / "out", []))
+    }
     assert {path.stem for path in (tmp_path / "out").iterdir()} == names

@@ -1,4 +1,6 @@
-"""What READMEs and notebooks say of the committed runs: tables are made of them, and sentences with figures agree with them."""
+"""What READMEs and notebooks say of the committed runs: tables are made of them, and sentences with
+figures agree with them.
+"""
 
 import json
 import re
@@ -21,7 +23,9 @@ TEXT = re.sub(r"\s+", " ", "\n".join((ROOT / page).read_text() for page in PAGES
 def notes(name):
     """The text of a notebook."""
     cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
-    return re.sub(r"\s+", " ", "\n".join(cell.source for cell in cells if cell.cell_type == "markdown"))
+    return re.sub(
+        r"\s+", " ", "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    )
 
 
 def test_the_tables_are_made_from_the_committed_runs():
@@ -39,7 +43,9 @@ def test_the_tables_are_made_from_the_committed_runs():
 
 
 def test_every_committed_run_is_of_a_study():
-    """As its study file plans it, setting by setting. (The earlier study's are of recipes and networks that are no more.)"""
+    """As its study file plans it, setting by setting. (The earlier study's are of recipes and
+    networks that are no more.)
+    """
     for name in ("main", "replication"):
         planned = [job.settings() for job in study.plan(ROOT / "studies" / f"{name}.toml")]
         for run in runs.find(ROOT / "results" / name):
@@ -49,9 +55,14 @@ def test_every_committed_run_is_of_a_study():
 @pytest.mark.parametrize("name", ["main", "replication"])
 def test_stored_figures_are_those_of_the_stored_predictions(name):
     for run in runs.find(ROOT / "results" / name):
-        again = metrics.summary(run.test["log_probabilities"], run.test["labels"], run.info["temperature"])
+        again = metrics.summary(
+            run.test["log_probabilities"], run.test["labels"], run.info["temperature"]
+        )
         assert {key: pytest.approx(run.info[key], rel=1e-9) for key in again} == again
-        right = {kind: run.test[kind].sum() for kind in runs.CORRUPTIONS} | {"clean": run.correct.sum(), "images": 10_000}
+        right = {kind: run.test[kind].sum() for kind in runs.CORRUPTIONS} | {
+            "clean": run.correct.sum(),
+            "images": 10_000,
+        }
         assert run.info["robustness"] == right
 
 
@@ -68,7 +79,11 @@ def full():
 
 @pytest.fixture(scope="module")
 def accuracy(full):
-    return analysis.accuracies(analysis.unchanged(full)).set_index(["dataset", "recipe", "network"]).sort_index()
+    return (
+        analysis.accuracies(analysis.unchanged(full))
+        .set_index(["dataset", "recipe", "network"])
+        .sort_index()
+    )
 
 
 def share(run, kind):
@@ -82,14 +97,21 @@ def of(full, dataset):
 
 def test_what_is_said_of_improved_against_original_on_all_images(full):
     rows = analysis.primary(of(full, "cifar10")).to_dict("records")
-    verdicts = {row["network"]: analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows}
-    assert verdicts == {"googlenet_improved": "better", "resnet18_improved": ALIKE, "vgg16_improved": ALIKE}
+    verdicts = {
+        row["network"]: analysis.verdict(row["low"], row["high"], row["p_holm"]) for row in rows
+    }
+    assert verdicts == {
+        "googlenet_improved": "better",
+        "resnet18_improved": ALIKE,
+        "vgg16_improved": ALIKE,
+    }
     assert [row["seeds"] for row in rows] == [1, 3, 3]
     by_name = {row["network"]: row for row in rows}
     first, second = (by_name[name] for name in ("googlenet_improved", "resnet18_improved"))
     assert first["better"] == second["better"] == 1
     points = [
-        f"by {100 * row['value']:.2f} points ({100 * row['low']:.2f} to {100 * row['high']:.2f})" for row in (first, second)
+        f"by {100 * row['value']:.2f} points ({100 * row['low']:.2f} to {100 * row['high']:.2f})"
+        for row in (first, second)
     ]
     assert f"is better than the original on CIFAR-10: {points[0]} over three seeds" in TEXT
     assert f"is ahead, too, {points[1]}; but" in TEXT
@@ -99,13 +121,21 @@ def test_what_is_said_of_improved_against_original_on_all_images(full):
 
 
 def test_what_is_said_of_the_seed_that_is_tested(full):
-    """Of the families with three seeds, p of another seed, adjusted with the tests of seed 0 of the others."""
+    """Of the families with three seeds, p of another seed, adjusted with the tests of seed 0 of the
+    others.
+    """
     tested = [run for run in full if run.recipe == "tuned"]
     several = ("googlenet", "googlenet_improved", "resnet18", "resnet18_improved")
     found = {}
     for seed in (1, 2):
-        one = [run for run in of(tested, "cifar10") if run.info["seed"] == (seed if run.label in several else 0)]
-        rows = analysis.primary(one + of(tested, "mnist")).set_index(["dataset", "network"])["p_holm"]
+        one = [
+            run
+            for run in of(tested, "cifar10")
+            if run.info["seed"] == (seed if run.label in several else 0)
+        ]
+        rows = analysis.primary(one + of(tested, "mnist")).set_index(["dataset", "network"])[
+            "p_holm"
+        ]
         found[seed] = [rows[COPY, name] for name in ("googlenet_improved", "resnet18_improved")]
     assert max(found[1]) < 0.05 < min(found[2])
     said = "tests of the other four, p: GoogLeNet {:.3f}, ResNet18 {:.3f}), with that of seed 2 neither ({:.3f} and {:.2f})"
@@ -113,8 +143,14 @@ def test_what_is_said_of_the_seed_that_is_tested(full):
 
 
 def test_what_is_said_of_architecture_against_recipe_on_all_images(full, accuracy):
-    assert accuracy.loc[(COPY, "tuned", "vgg16"), "accuracy"] - accuracy.loc[(COPY, "plain", "vgg16"), "accuracy"] > 0.07
-    assert all(accuracy.loc[(dataset, "plain", "vgg16_improved"), "stuck"] for dataset in (COPY, "MNIST"))
+    assert (
+        accuracy.loc[(COPY, "tuned", "vgg16"), "accuracy"]
+        - accuracy.loc[(COPY, "plain", "vgg16"), "accuracy"]
+        > 0.07
+    )
+    assert all(
+        accuracy.loc[(dataset, "plain", "vgg16_improved"), "stuck"] for dataset in (COPY, "MNIST")
+    )
     assert set(accuracy["seeds"]) == {1, 3}
     crossed = analysis.two_by_two(of(full, "cifar10")).query("not stuck")
     effects = crossed.set_index(["network", "effect"])["value"].unstack()
@@ -123,7 +159,8 @@ def test_what_is_said_of_architecture_against_recipe_on_all_images(full, accurac
     ends = 100 * crossed.set_index(["network", "effect"])[["value", "low", "high"]]
     said = {pair: "{:.2f} ({:.2f} to {:.2f})".format(*row) for pair, row in ends.iterrows()}
     first, second = (
-        [said[name, effect] for effect in ("recipe", "architecture")] for name in ("resnet18_improved", "googlenet_improved")
+        [said[name, effect] for effect in ("recipe", "architecture")]
+        for name in ("resnet18_improved", "googlenet_improved")
     )
     assert (
         f"gives ResNet18 {first[0].replace(' (', ' points (')}, where the architecture gives {first[1]}, with three seeds"
@@ -132,7 +169,12 @@ def test_what_is_said_of_architecture_against_recipe_on_all_images(full, accurac
     assert f"GoogLeNet {second[0]} and {second[1]}, with one" in TEXT
     for seed in range(3):
         one = [run for run in of(full, "cifar10") if run.info["seed"] == seed]
-        effects = analysis.two_by_two(one).set_index(["network", "effect"])["value"].unstack().loc["resnet18_improved"]
+        effects = (
+            analysis.two_by_two(one)
+            .set_index(["network", "effect"])["value"]
+            .unstack()
+            .loc["resnet18_improved"]
+        )
         assert effects["recipe"] > 3 * abs(effects["architecture"])
 
 
@@ -141,8 +183,13 @@ def test_what_the_notebooks_sum_up(full, accuracy):
     crossed = 100 * analysis.two_by_two(colour).set_index(["network", "effect"])["value"]
     worth = {name: crossed[f"{name}_improved"] for name in ("resnet18", "googlenet")}
     primary = analysis.primary(full).set_index(["dataset", "network"])
-    gain = {name: primary.loc[COPY, f"{name}_improved"] for name in ("resnet18", "googlenet", "vgg16")}
-    changed = 100 * analysis.changes(colour).set_index(["network", "effect"])["value"]["resnet18_improved"]
+    gain = {
+        name: primary.loc[COPY, f"{name}_improved"] for name in ("resnet18", "googlenet", "vgg16")
+    }
+    changed = (
+        100
+        * analysis.changes(colour).set_index(["network", "effect"])["value"]["resnet18_improved"]
+    )
     page = notes("comparison")
     both = "{:.2f} points against {:.2f} for ResNet18, {:.2f} against {:.2f} for GoogLeNet"
     said = [worth[name][effect] for name in worth for effect in ("recipe", "architecture")]
@@ -154,24 +201,40 @@ def test_what_the_notebooks_sum_up(full, accuracy):
         in page
     )
     square = 100 * accuracy.loc[COPY]["accuracy"].unstack("network")
-    climbs = [square.loc[["tuned", "plain"], name].round(2).to_list() for name in ("resnet18", "resnet18_improved")]
+    climbs = [
+        square.loc[["tuned", "plain"], name].round(2).to_list()
+        for name in ("resnet18", "resnet18_improved")
+    ]
     climbs = ["{:.2f} - {:.2f} = {:.2f}".format(*ends, ends[0] - ends[1]) for ends in climbs]
     mean, apart = worth["resnet18"][["recipe", "interaction"]]
-    said = (
-        "recipe gives ResNet18 {} points and its improved form {}: the recipe's effect is their mean ({:.2f} before rounding)"
+    said = "recipe gives ResNet18 {} points and its improved form {}: the recipe's effect is their mean ({:.2f} before rounding)"
+    assert (
+        f"{said.format(*climbs, mean)}, and the *interaction* their difference, {apart:.2f}."
+        in page
     )
-    assert f"{said.format(*climbs, mean)}, and the *interaction* their difference, {apart:.2f}." in page
-    assert page.count(f"GoogLeNet's on CIFAR-10, by {100 * gain['googlenet']['value']:.2f} points") == 2
+    assert (
+        page.count(f"GoogLeNet's on CIFAR-10, by {100 * gain['googlenet']['value']:.2f} points")
+        == 2
+    )
     assert primary["p_holm"].lt(0.05).sum() == 1
     assert f"ahead by {100 * gain['resnet18']['value']:.2f} there" in page
     assert f"($p = {gain['resnet18']['p_holm']:.3f}$)" in page
     single = "the falling rate costs the improved ResNet18 {:.2f} points, augmentation {:.2f} and weight decay {:.2f}"
-    assert single.format(*(changed[name] for name in ("falling rate", "augmentation", "weight decay"))) in page
-    recipe = 100 * (accuracy["accuracy"].xs("tuned", level="recipe") - accuracy["accuracy"].xs("plain", level="recipe"))
+    assert (
+        single.format(*(changed[name] for name in ("falling rate", "augmentation", "weight decay")))
+        in page
+    )
+    recipe = 100 * (
+        accuracy["accuracy"].xs("tuned", level="recipe")
+        - accuracy["accuracy"].xs("plain", level="recipe")
+    )
     recipe = recipe.drop(index="vgg16_improved", level="network")
     ends = [part.agg(["min", "max"]) for part in (recipe[COPY], recipe["MNIST"])]
     assert (
-        "from the recipe: {:.0f} to {:.0f} points on CIFAR-10, and {:.1f} to {:.1f} on MNIST".format(*ends[0], *ends[1]) in page
+        "from the recipe: {:.0f} to {:.0f} points on CIFAR-10, and {:.1f} to {:.1f} on MNIST".format(
+            *ends[0], *ends[1]
+        )
+        in page
     )
     tuned = accuracy.loc[COPY, "tuned"].sort_values("accuracy")
     assert tuned.index[0] == "alexnet"
@@ -193,17 +256,33 @@ def test_what_the_notebooks_sum_up(full, accuracy):
     assert 9 < tuned.loc["vgg16", "macs"] / tuned.loc["resnet18", "macs"] < 9.5
     assert tuned.loc["resnet18", "accuracy"] - tuned.loc["resnet20", "accuracy"] < 0.02
     assert tuned.loc["resnet20", "macs"] > tuned.loc["resnet18", "macs"]
-    assert len(analysis.pairwise([run for run in analysis.unchanged(full) if run.info["seed"] == 0])) == 144
+    assert (
+        len(analysis.pairwise([run for run in analysis.unchanged(full) if run.info["seed"] == 0]))
+        == 144
+    )
     page = notes("resnet")
-    assert f"the recipe is worth {worth['resnet18']['recipe']:.2f} points to ResNet18 and the improved" in page
+    assert (
+        f"the recipe is worth {worth['resnet18']['recipe']:.2f} points to ResNet18 and the improved"
+        in page
+    )
     assert f"architecture {worth['resnet18']['architecture']:.2f}, over both" in page
-    assert "ahead by {:.2f} points, in all nine pairs of trainings".format(100 * gain["resnet18"]["value"]) in page
+    assert (
+        "ahead by {:.2f} points, in all nine pairs of trainings".format(
+            100 * gain["resnet18"]["value"]
+        )
+        in page
+    )
     said = "the falling rate is worth {:.2f} points, augmentation {:.2f}, weight decay {:.2f}, label smoothing {:.2f}"
     effects = ("falling rate", "augmentation", "weight decay", "label smoothing")
     assert said.format(*(changed[name] for name in effects)) in page
     page = notes("googlenet")
     points = [100 * gain["googlenet"][end] for end in ("value", "low", "high")]
-    assert "it gives {:.2f} points on all of CIFAR-10 ({:.2f} to {:.2f}, three seeds each)".format(*points) in page
+    assert (
+        "it gives {:.2f} points on all of CIFAR-10 ({:.2f} to {:.2f}, three seeds each)".format(
+            *points
+        )
+        in page
+    )
     recipe_and_stem = [worth["googlenet"][effect] for effect in ("recipe", "architecture")]
     assert (
         "is worth {:.2f} points on CIFAR-10, over both forms and with one seed, where the stem is worth {:.2f}".format(
@@ -213,18 +292,27 @@ def test_what_the_notebooks_sum_up(full, accuracy):
     )
     page = notes("vgg")
     mnist = primary.loc["MNIST", "vgg16_improved"]["value"]
-    assert f"(+{100 * gain['vgg16']['value']:.2f} points on CIFAR-10, +{100 * mnist:.2f} on MNIST, one training each)" in page
+    assert (
+        f"(+{100 * gain['vgg16']['value']:.2f} points on CIFAR-10, +{100 * mnist:.2f} on MNIST, one training each)"
+        in page
+    )
     assert f"the recipe is worth {recipe[COPY, 'vgg16']:.1f} points to the original" in page
     best = Run.load(ROOT / "results" / "control" / "cifar10" / "vgg16_improved" / "best" / "seed0")
     assert f"{100 * best.accuracy:.2f} %, the highest figure here" in page
-    copies = [run for run in [*runs.find(ROOT / "results" / "control"), *full] if run.info["dataset"] == "cifar10"]
+    copies = [
+        run
+        for run in [*runs.find(ROOT / "results" / "control"), *full]
+        if run.info["dataset"] == "cifar10"
+    ]
     assert best.accuracy == max(run.accuracy for run in copies)
     said = f"{recipe[COPY, 'alexnet']:.1f} points to it on all of CIFAR-10 and {recipe['MNIST', 'alexnet']:.2f} on MNIST"
     assert said in notes("alexnet")
 
 
 def test_what_is_said_of_mistakes_and_confidence(full):
-    """Which pair of classes each network confuses most under `tuned`, and on which side of 1 the temperatures are."""
+    """Which pair of classes each network confuses most under `tuned`, and on which side of 1 the
+    temperatures are.
+    """
     for run in analysis.unchanged(full):
         recipe, colour = run.recipe, run.info["dataset"] == "cifar10"
         if run.label != "vgg16_improved" or recipe == "tuned":
@@ -232,7 +320,10 @@ def test_what_is_said_of_mistakes_and_confidence(full):
         if recipe == "tuned":
             counts = metrics.confusion(run.test["labels"], run.test["predicted"], 10)
             np.fill_diagonal(counts, 0)
-            worst = [tuple(run.info["classes"][k] for k in divmod(place, 10)) for place in np.argsort(counts.ravel())[::-1]]
+            worst = [
+                tuple(run.info["classes"][k] for k in divmod(place, 10))
+                for place in np.argsort(counts.ravel())[::-1]
+            ]
             if colour:
                 assert set(worst[:2]) == {("cat", "dog"), ("dog", "cat")}
             else:
@@ -256,14 +347,20 @@ def test_what_is_said_of_jpeg(full):
     pairs = [(run, copy) for run in original for copy in copies if training(run) == training(copy)]
     assert len(pairs) == len(original) == 4
     gain = sorted(100 * (run.accuracy - copy.accuracy) for run, copy in pairs)
-    noise, blur, contrast = (sorted(share(run, kind) - share(copy, kind) for run, copy in pairs) for kind in runs.CORRUPTIONS)
+    noise, blur, contrast = (
+        sorted(share(run, kind) - share(copy, kind) for run, copy in pairs)
+        for kind in runs.CORRUPTIONS
+    )
     page = notes("comparison")
     assert f"The original images give more: {gain[0]:.1f} to {gain[3]:.1f} points" in page
     worse = f"{-noise[3]:.0f} to {-noise[0]:.0f} points worse"
     assert f"the networks that saw them are {worse} under noise" in page
     assert worse in notes("resnet")
     assert f"{worse} under noise" in TEXT
-    short = [runs.find(ROOT / "results" / "compression" / dataset) for dataset in ("folder-CIFAR-10", "cifar10")]
+    short = [
+        runs.find(ROOT / "results" / "compression" / dataset)
+        for dataset in ("folder-CIFAR-10", "cifar10")
+    ]
     apart = [share(run, "noise") - share(copy, "noise") for run, copy in zip(*short, strict=True)]
     assert f"{-max(apart):.0f} to {-min(apart):.0f} points with each of three seeds" in TEXT
     assert f"{-blur[2]:.0f} to {-blur[0]:.0f} points worse, and ResNet18 is not" in page
@@ -297,13 +394,18 @@ def test_what_is_said_of_shortcuts():
     good = ends["resnet20", True] + ends["resnet56", True]
     page = notes("resnet")
     said = f"ends at {min(deep):.2f} to {max(deep):.2f}, with 20 layers at {max(shallow):.2f}"
-    assert f"{said}, and with shortcuts at {min(good):.2f} to {max(good):.2f} for either depth" in page
+    assert (
+        f"{said}, and with shortcuts at {min(good):.2f} to {max(good):.2f} for either depth" in page
+    )
     assert max(shallow) - min(shallow) < 0.005
     right = sorted(100 * run.accuracy for run in found)
     assert (
-        f"has {right[0]:.0f} to {right[2]:.0f} % of the test images right, the others {right[3]:.0f} to {right[-1]:.0f}" in page
+        f"has {right[0]:.0f} to {right[2]:.0f} % of the test images right, the others {right[3]:.0f} to {right[-1]:.0f}"
+        in page
     )
-    assert {run.label for run in found if 100 * run.accuracy <= right[2]} == {"resnet56-shortcuts=False"}
+    assert {run.label for run in found if 100 * run.accuracy <= right[2]} == {
+        "resnet56-shortcuts=False"
+    }
     assert f"between {shallow[0]:.2f} for 20 layers and {deep[0]:.2f} for 56" in page
 
 
@@ -322,8 +424,13 @@ def test_what_is_said_of_single_changes_on_all_images(full, accuracy):
         "augmentation": True, "falling rate": True, "weight decay": True, "label smoothing": False,
         "3x3 stem": True, "dropout": False, "batch norm in the stem": False,
     }  # fmt: skip
-    stem, dropout = ("{:.2f} ({:.2f} to {:.2f})".format(*worth.loc[name]) for name in ("3x3 stem", "dropout"))
-    assert f"Left out alone it costs the improved ResNet18 {stem.replace(' (', ' points (')}, one training each" in TEXT
+    stem, dropout = (
+        "{:.2f} ({:.2f} to {:.2f})".format(*worth.loc[name]) for name in ("3x3 stem", "dropout")
+    )
+    assert (
+        f"Left out alone it costs the improved ResNet18 {stem.replace(' (', ' points (')}, one training each"
+        in TEXT
+    )
     assert f"dropout {dropout} cannot be told from nothing" in TEXT
     norm = "{:.2f} ({:.2f} to {:.2f})".format(*worth.loc["batch norm in the stem"])
     assert f"batch norm between the stem's convolutions, {norm}" in TEXT
@@ -336,26 +443,36 @@ def test_what_is_said_of_single_changes_on_all_images(full, accuracy):
         )
         in page
     )
-    tuned, plain = (accuracy.loc[(COPY, recipe, "resnet18_improved"), "points"] for recipe in ("tuned", "plain"))
+    tuned, plain = (
+        accuracy.loc[(COPY, recipe, "resnet18_improved"), "points"] for recipe in ("tuned", "plain")
+    )
     assert f"lie {100 * (max(tuned) - min(tuned)):.2f} points apart" in TEXT
     assert f"more than the {100 * (tuned[0] - plain[0]):.2f} points of the whole recipe" in TEXT
     largest = worth.loc[["falling rate", "augmentation"], "value"]
     assert largest.sum() > 100 * (tuned[0] - plain[0])
-    form = 100 * analysis.two_by_two(found).set_index(["network", "effect"])["value"]["resnet18_improved", "architecture"]
+    form = (
+        100
+        * analysis.two_by_two(found).set_index(["network", "effect"])["value"][
+            "resnet18_improved", "architecture"
+        ]
+    )
     assert largest.min() > 3 * form
 
 
 def test_what_is_said_of_label_smoothing_and_confidence():
     folder = ROOT / "results" / "full" / "cifar10" / "resnet18_improved"
-    kept, undone = (Run.load(folder / name / "seed0").info for name in ("tuned", "tuned-label_smoothing=0.0"))
+    kept, undone = (
+        Run.load(folder / name / "seed0").info for name in ("tuned", "tuned-label_smoothing=0.0")
+    )
     assert kept["temperature"] < 1 < undone["temperature"]
     assert "with it the network is not sure enough, without it too sure" in TEXT
     ends = "the temperature fitted to its confidence is {:.2f}, without it {:.2f}"
     assert ends.format(kept["temperature"], undone["temperature"]) in TEXT
     left = f"error that is left then is {kept['test_ece_calibrated']:.3f} and {undone['test_ece_calibrated']:.3f}"
     assert left in TEXT
-    assert f"the same training without label smoothing is too sure (temperature {undone['temperature']:.2f})" in notes(
-        "comparison"
+    assert (
+        f"the same training without label smoothing is too sure (temperature {undone['temperature']:.2f})"
+        in notes("comparison")
     )
 
 
@@ -371,11 +488,17 @@ def test_what_is_said_of_corrupted_images(accuracy):
         original = analysis.ORIGINALS[improved]
         for recipe in ("plain", "tuned"):
             colour = accuracy.loc[COPY, recipe]
-            lower += [100 * (colour.loc[original, kind] - colour.loc[improved, kind]) for kind in ("noise", "blur")]
+            lower += [
+                100 * (colour.loc[original, kind] - colour.loc[improved, kind])
+                for kind in ("noise", "blur")
+            ]
             assert colour.loc[improved, "contrast"] > colour.loc[original, "contrast"]
     assert f"are {min(lower):.1f} to {max(lower):.1f} points lower than" in TEXT
     small, large = (
-        [share(Run.load(ROOT / "results/full/cifar10" / name / "tuned/seed0"), kind) for kind in ("noise", "blur")]
+        [
+            share(Run.load(ROOT / "results/full/cifar10" / name / "tuned/seed0"), kind)
+            for kind in ("noise", "blur")
+        ]
         for name in ("resnet18_improved", "resnet18_improved-stem=7x7")
     )
     said = "{:.1f} % of 1,000 blurred images are right and {:.1f} % of noisy ones, without it {:.1f} and {:.1f} %"
@@ -391,16 +514,32 @@ def test_what_is_said_of_corrupted_images(accuracy):
 
 def test_what_is_said_of_the_confidence_of_vgg16_improved():
     colour, digits = (
-        Run.load(ROOT / "results" / "full" / dataset / "vgg16_improved" / "tuned" / "seed0") for dataset in ("cifar10", "mnist")
+        Run.load(ROOT / "results" / "full" / dataset / "vgg16_improved" / "tuned" / "seed0")
+        for dataset in ("cifar10", "mnist")
     )
-    assert "confidence is {:.0f} % where {:.0f} % of its answers are right".format(*sure_and_right(colour)) in TEXT
-    assert "({:.0f} % where {:.1f} % are right), and more so from epoch to epoch".format(*sure_and_right(digits)) in TEXT
+    assert (
+        "confidence is {:.0f} % where {:.0f} % of its answers are right".format(
+            *sure_and_right(colour)
+        )
+        in TEXT
+    )
+    assert (
+        "({:.0f} % where {:.1f} % are right), and more so from epoch to epoch".format(
+            *sure_and_right(digits)
+        )
+        in TEXT
+    )
     assert digits.history["val_loss"].iloc[:7].is_monotonic_increasing
-    for path in (("control", "cifar10", "vgg16_improved", "best"), ("small", "mnist", "vgg16_improved", "tuned")):
+    for path in (
+        ("control", "cifar10", "vgg16_improved", "best"),
+        ("small", "mnist", "vgg16_improved", "tuned"),
+    ):
         confidence, accuracy = sure_and_right(Run.load(ROOT.joinpath("results", *path, "seed0")))
         assert accuracy - confidence < 9, "what label smoothing asks for"
     found = {run.label: run for run in runs.find(ROOT / "results" / "confidence")}
-    (he, right), (field, _) = (sure_and_right(found[name]) for name in ("vgg16_improved", "vgg16_improved-init=field"))
+    (he, right), (field, _) = (
+        sure_and_right(found[name]) for name in ("vgg16_improved", "vgg16_improved-init=field")
+    )
     said = "has a mean confidence of {:.0f} % where {:.0f} % of its answers are right, and with VGG16's initialisation {:.0f} %"
     assert said.format(he, right, field) in TEXT
     assert 91 - field < (91 - he) / 2
@@ -412,21 +551,32 @@ def sure_and_right(run: Run) -> tuple[float, float]:
 
 
 def test_what_is_said_of_single_changes():
-    found = [run for run in runs.find(ROOT / "results" / "small") if run.info["dataset"] == "cifar10"]
+    found = [
+        run for run in runs.find(ROOT / "results" / "small") if run.info["dataset"] == "cifar10"
+    ]
     worth = analysis.changes(found).query("seeds > 1").set_index(["network", "effect"])
-    by_seed = [analysis.changes([run for run in found if run.info["seed"] == seed]) for seed in range(3)]
+    by_seed = [
+        analysis.changes([run for run in found if run.info["seed"] == seed]) for seed in range(3)
+    ]
     by_seed = [table.set_index(["network", "effect"]).loc[worth.index] for table in by_seed]
     assert set(worth["seeds"]) == {3}
-    assert {analysis.ORIGINALS.get(name, name) for name, _ in worth.index} == {"resnet18", "googlenet"}
+    assert {analysis.ORIGINALS.get(name, name) for name, _ in worth.index} == {
+        "resnet18",
+        "googlenet",
+    }
     counts = len(worth), by_seed[0]["told"].sum(), worth["told"].sum()
-    said = (
-        "By the rule, {1} of {0} single changes to ResNet18 and GoogLeNet make a difference if one seed is trained, and {2} if"
-    )
+    said = "By the rule, {1} of {0} single changes to ResNet18 and GoogLeNet make a difference if one seed is trained, and {2} if"
     assert f"{said.format(*counts)} three are;" in TEXT
-    shown, nearest = ("googlenet_improved", "batch norm in the stem"), ("resnet18_improved", "3x3 stem")
+    shown, nearest = (
+        ("googlenet_improved", "batch norm in the stem"),
+        ("resnet18_improved", "3x3 stem"),
+    )
     assert [*worth.index[worth["told"]]] == [shown]
     points = "{:+.2f} points ({:+.2f} to {:+.2f})"
-    said = [points.format(*(100 * worth.loc[change, ["value", "low", "high"]])) for change in (shown, nearest)]
+    said = [
+        points.format(*(100 * worth.loc[change, ["value", "low", "high"]]))
+        for change in (shown, nearest)
+    ]
     assert f"can be told from no change: {said[0]}." in TEXT
     assert worth["value"].abs().idxmin() == nearest
     again = {(run.label, run.info["seed"]): run for run in runs.find(ROOT / "results" / "again")}
@@ -440,29 +590,59 @@ def test_what_is_said_of_single_changes():
         f"(of ResNet18, its improved form and the improved GoogLeNet) end up to {max(moved):.1f} points from where they were"
         in TEXT
     )
-    assert f"by {min(moved):.1f} to {max(moved):.1f} points either way" in (ROOT / "studies" / "LOG.md").read_text()
+    assert (
+        f"by {min(moved):.1f} to {max(moved):.1f} points either way"
+        in (ROOT / "studies" / "LOG.md").read_text()
+    )
     table = analysis.changes(held).query("seeds > 1").set_index(["network", "effect"])
     other = ("resnet18", "He's initialisation")
     stem = ("googlenet_improved", "3x3 stem")  # its original was not trained again
     assert [*table.index[table["told"]]] == [stem, other]
     rows = [table.loc[change, ["value", "low", "high"]] * 100 for change in (shown, other, nearest)]
     assert "told no more ({:+.2f} points, {:+.2f} to {:+.2f}), and".format(*rows[0]) in TEXT
-    assert "He's initialisation of ResNet18 is ({:+.2f} points, {:+.2f} to {:+.2f};".format(*rows[1]) in TEXT
-    assert "the improved ResNet18: {}, or {:+.2f} ({:+.2f} to {:+.2f}) against".format(said[1], *rows[2]) in TEXT
+    assert (
+        "He's initialisation of ResNet18 is ({:+.2f} points, {:+.2f} to {:+.2f};".format(*rows[1])
+        in TEXT
+    )
+    assert (
+        "the improved ResNet18: {}, or {:+.2f} ({:+.2f} to {:+.2f}) against".format(
+            said[1], *rows[2]
+        )
+        in TEXT
+    )
 
 
 def test_what_is_said_of_short_training_on_mnist():
-    rows = analysis.primary(runs.find(ROOT / "results" / "small")).query("dataset == 'MNIST'").set_index("network")
-    verdicts = {name: analysis.verdict(row["low"], row["high"], row["p_holm"]) for name, row in rows.iterrows()}
-    assert verdicts == {"vgg16_improved": "better", "resnet18_improved": ALIKE, "googlenet_improved": ALIKE}
-    assert f"counts as better, by {100 * rows.loc['vgg16_improved', 'value']:.1f} points, with one seed" in TEXT
+    rows = (
+        analysis.primary(runs.find(ROOT / "results" / "small"))
+        .query("dataset == 'MNIST'")
+        .set_index("network")
+    )
+    verdicts = {
+        name: analysis.verdict(row["low"], row["high"], row["p_holm"])
+        for name, row in rows.iterrows()
+    }
+    assert verdicts == {
+        "vgg16_improved": "better",
+        "resnet18_improved": ALIKE,
+        "googlenet_improved": ALIKE,
+    }
+    assert (
+        f"counts as better, by {100 * rows.loc['vgg16_improved', 'value']:.1f} points, with one seed"
+        in TEXT
+    )
 
 
 def test_what_is_said_of_vgg16s_changes():
-    found = [run for run in runs.find(ROOT / "results" / "small") if run.info["dataset"] == "cifar10"]
+    found = [
+        run for run in runs.find(ROOT / "results" / "small") if run.info["dataset"] == "cifar10"
+    ]
     worth = 100 * analysis.changes(found).set_index(["network", "effect"])["value"]
     effects = ("batch norm", "He's initialisation")
-    gains, costs = [worth["vgg16", effect] for effect in effects], [-worth["vgg16_improved", effect] for effect in effects]
+    gains, costs = (
+        [worth["vgg16", effect] for effect in effects],
+        [-worth["vgg16_improved", effect] for effect in effects],
+    )
     own = [100 * run.accuracy for run in found if run.path.parts[-3:-1] == ("vgg16", "tuned")]
     assert gains[0] > max(own) - min(own) > gains[1]
     assert (
@@ -470,13 +650,24 @@ def test_what_is_said_of_vgg16s_changes():
         "both cost the improved form points ({:.1f} and {:.1f})"
     ).format(*gains, *costs) in TEXT
     cells = {(run.label, run.recipe): 100 * run.accuracy for run in found}
-    bare, clipped, warmed = (cells["vgg16_improved", name] for name in ("plain", "plain-clip=5.0", "plain-warmup=0.05"))
+    bare, clipped, warmed = (
+        cells["vgg16_improved", name] for name in ("plain", "plain-clip=5.0", "plain-warmup=0.05")
+    )
     field = cells["vgg16_improved-init=field", "plain"]
     assert f"takes it from {bare:.1f} to {clipped:.1f} %" in TEXT
     said = f"bound on the gradient ({clipped:.1f} %) or with the original's initialisation ({field:.1f} %)"
     assert f"{said}, and not with a warm-up ({warmed:.1f} %)" in TEXT
-    seeds = {run.info["seed"]: 100 * run.accuracy for run in found if run.path.parts[-3:-1] == ("vgg16_improved", "tuned")}
-    assert "the poorest of three ({:.1f}, {:.1f} and {:.1f} %)".format(*(seeds[seed] for seed in range(3))) in TEXT
+    seeds = {
+        run.info["seed"]: 100 * run.accuracy
+        for run in found
+        if run.path.parts[-3:-1] == ("vgg16_improved", "tuned")
+    }
+    assert (
+        "the poorest of three ({:.1f}, {:.1f} and {:.1f} %)".format(
+            *(seeds[seed] for seed in range(3))
+        )
+        in TEXT
+    )
     assert seeds[0] == min(seeds.values())
     assert worth.abs().idxmax() == ("vgg16_improved", effects[1])
     assert costs[1] > 4 * (max(seeds.values()) - seeds[0])
@@ -488,10 +679,18 @@ def test_what_is_said_beside_the_figures_at_64_pixels(accuracy):
     for _, row in table.iterrows():
         others = report.REPORTED[row["dataset"].split(" (")[0], 64].get(row["network"])
         if others:
-            distances[row["dataset"], row["network"], row["recipe"]] = 100 * row["accuracy"] - float(others)
+            distances[row["dataset"], row["network"], row["recipe"]] = 100 * row[
+                "accuracy"
+            ] - float(others)
     assert min(gap for (_, _, recipe), gap in distances.items() if recipe == "tuned") > -0.001
-    digits = table[(table["dataset"] == "MNIST") & (table["recipe"] == "tuned")].set_index("network")
-    others = {name: float(share) / 100 for name, share in report.REPORTED["MNIST", 64].items() if name in digits.index}
+    digits = table[(table["dataset"] == "MNIST") & (table["recipe"] == "tuned")].set_index(
+        "network"
+    )
+    others = {
+        name: float(share) / 100
+        for name, share in report.REPORTED["MNIST", 64].items()
+        if name in digits.index
+    }
     assert {name for name, share in others.items() if digits.loc[name, "low"] < share} == {
         "googlenet", "googlenet_improved", "resnet18_improved", "vgg16_improved",
     }  # fmt: skip
@@ -501,7 +700,9 @@ def test_what_is_said_beside_the_figures_at_64_pixels(accuracy):
     assert bare.pop("vgg16_improved") < -60
     assert bare.keys() == {"resnet18_improved", "googlenet", "googlenet_improved"}
     assert (round(max(bare.values())), round(min(bare.values()))) == (-4, -6)
-    assert max(abs(distances["MNIST", network, "plain"]) for network in ("resnet18", "vgg16")) < 0.15
+    assert (
+        max(abs(distances["MNIST", network, "plain"]) for network in ("resnet18", "vgg16")) < 0.15
+    )
     for network in ("resnet18_improved", "googlenet"):
         assert distances["MNIST", network, "plain"] == pytest.approx(-0.5, abs=0.1)
     assert -1.5 < distances["MNIST", "googlenet_improved", "plain"] < -1
@@ -529,10 +730,17 @@ def test_what_the_benchmarks_say_is_what_was_measured():
     said = "| AMD EPYC with AVX512-BF16 | bf16 | fp32 | {} | | the same | bf16 | bf16, too | {} |"
     assert said.format(*ends) in TEXT
     everywhere = [ratio for found in ratios for ratio in found]
-    assert f"{min(everywhere):.1f} to {max(everywhere):.1f} times the usual training loop, [measured](#speed)" in TEXT
+    assert (
+        f"{min(everywhere):.1f} to {max(everywhere):.1f} times the usual training loop, [measured](#speed)"
+        in TEXT
+    )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("run.json")), ids=lambda p: str(p.parent.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "results").rglob("run.json")),
+    ids=lambda p: str(p.parent.relative_to(ROOT)),
+)
 def test_committed_predictions_give_the_committed_figures(path):
     run = Run.load(path.parent)
     assert run.correct.sum() == run.info["test_correct"]
@@ -548,10 +756,14 @@ def test_committed_predictions_give_the_committed_figures(path):
 def test_what_is_said_of_compression():
     found = runs.find(ROOT / "results" / "compression")
     titles = ("CIFAR-10", COPY)
-    original, copy = ([run for run in found if run.info["dataset_title"] == title] for title in titles)
+    original, copy = (
+        [run for run in found if run.info["dataset_title"] == title] for title in titles
+    )
     row = analysis.paired(original, copy)
     assert len(row["pairs"]) == 3
-    assert all((a.test["labels"] == b.test["labels"]).all() for a, b in row["pairs"]), "the same images in the same order"
+    assert all((a.test["labels"] == b.test["labels"]).all() for a, b in row["pairs"]), (
+        "the same images in the same order"
+    )
     said = (
         "over 3 seeds the mean accuracy is {first:.1f} % on the original images and {second:.1f} % on the copy: {value:+.2f} "
         "points, 95 % interval {low:+.2f} to {high:+.2f} (over other seeds and test images)"
@@ -567,7 +779,9 @@ def first(full):
 
 def test_what_is_said_of_the_cost_of_jpeg(first):
     same = ("model", "recipe", "input_size")
-    originals, copies = ([run for run in first if run.info["dataset_title"] == title] for title in ("CIFAR-10", COPY))
+    originals, copies = (
+        [run for run in first if run.info["dataset_title"] == title] for title in ("CIFAR-10", COPY)
+    )
     cost = [
         100 * (run.accuracy - copy.accuracy)
         for run in originals
@@ -575,12 +789,21 @@ def test_what_is_said_of_the_cost_of_jpeg(first):
         if all(run.info[name] == copy.info[name] for name in same)
     ]
     assert len(cost) == 4
-    assert f"costs {min(cost):.1f} to {max(cost):.1f} points in four long trainings made on both" in TEXT
+    assert (
+        f"costs {min(cost):.1f} to {max(cost):.1f} points in four long trainings made on both"
+        in TEXT
+    )
 
 
 def test_what_is_said_of_the_original_images(first, accuracy):
-    percent = {(run.info["dataset_title"], run.info["model"], run.recipe): 100 * run.accuracy for run in first}
-    both = [[percent[title, name, "tuned"] for title in ("CIFAR-10", COPY)] for name in ("resnet18", "resnet20")]
+    percent = {
+        (run.info["dataset_title"], run.info["model"], run.recipe): 100 * run.accuracy
+        for run in first
+    }
+    both = [
+        [percent[title, name, "tuned"] for title in ("CIFAR-10", COPY)]
+        for name in ("resnet18", "resnet20")
+    ]
     said = "On the original images ResNet18 reaches {:.1f} % under `tuned` (with the same seed on the copy {:.1f} %)".format(
         *both[0]
     )
@@ -589,7 +812,9 @@ def test_what_is_said_of_the_original_images(first, accuracy):
     names = ("vgg16_improved", "resnet18_improved", "googlenet_improved")
     best = [percent[COPY, name, "best"] for name in names]
     tuned = [100 * accuracy.loc[(COPY, "tuned", name), "accuracy"] for name in names]
-    said = "improved VGG16 reaches {:.1f} % on the copy, ResNet18 {:.1f} % and GoogLeNet {:.1f} %: ".format(*best)
+    said = "improved VGG16 reaches {:.1f} % on the copy, ResNet18 {:.1f} % and GoogLeNet {:.1f} %: ".format(
+        *best
+    )
     gains = "{:.1f}, {:.1f} and {:.1f} points more than under `tuned`".format(
         *(a - b for a, b in zip(best, tuned, strict=True))
     )

@@ -1,4 +1,6 @@
-"""Folders of pictures: which are taken, which are left out, and a decoded copy that is right, complete and not in memory."""
+"""Folders of pictures: which are taken, which are left out, and a decoded copy that is right,
+complete and not in memory.
+"""
 
 import os
 import shutil
@@ -56,10 +58,15 @@ def test_a_folder_is_read_once_and_again_when_it_changed(folder, tmp_path, monke
         assert data.load(f"folder:{folder}", root).sha256 == second.sha256
 
 
-def test_a_finished_run_is_not_passed_off_as_one_of_pictures_that_changed(folder, job, tmp_path, monkeypatch):
+def test_a_finished_run_is_not_passed_off_as_one_of_pictures_that_changed(
+    folder, job, tmp_path, monkeypatch
+):
     monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
     one = job(dataset=f"folder:{folder}", limit=None, epochs=1, input_size=12)
-    assert fit(one, tmp_path / "runs", verbose=False).path == fit(one, tmp_path / "runs", verbose=False).path
+    assert (
+        fit(one, tmp_path / "runs", verbose=False).path
+        == fit(one, tmp_path / "runs", verbose=False).path
+    )
     picture(folder / "cat" / "new.png", (1, 2, 3))
     with pytest.raises(UserError, match="data_sha256"):
         fit(one, tmp_path / "runs", verbose=False)
@@ -69,7 +76,9 @@ def test_train_and_test_folders_gray_pictures_and_other_sizes(tmp_path):
     for part, count in (("train", 6), ("test", 3)):
         for name, level in (("a", 10), ("b", 240)):
             for number in range(count):
-                picture(tmp_path / "set" / part / name / f"{number}.png", (level,) * 3, 100 + number, 80)
+                picture(
+                    tmp_path / "set" / part / name / f"{number}.png", (level,) * 3, 100 + number, 80
+                )
     dataset = data.load(f"folder:{tmp_path / 'set'}", tmp_path / "root", size=32)
     assert (len(dataset.train), len(dataset.test)) == (12, 6)
     assert dataset.train.images.shape[1:] == (1, 32, 32)
@@ -137,7 +146,9 @@ def test_an_interrupted_decoding_goes_on_where_it_was(folder, tmp_path, monkeypa
         data.load(f"folder:{folder}", root)
     first = set(seen[:16])  # two chunks of eight at least are noted
     seen.clear()
-    monkeypatch.setattr(pictures, "read_in_thread", lambda file, side: (seen.append(file), read(file, side))[1])
+    monkeypatch.setattr(
+        pictures, "read_in_thread", lambda file, side: (seen.append(file), read(file, side))[1]
+    )
     again = data.load(f"folder:{folder}", root)
     assert not first & set(seen)
     assert again.sha256 == data.load(f"folder:{folder}", tmp_path / "other").sha256
@@ -145,7 +156,11 @@ def test_an_interrupted_decoding_goes_on_where_it_was(folder, tmp_path, monkeypa
 
 def test_only_what_is_new_is_decoded(folder, tmp_path, monkeypatch):
     root, read, seen = tmp_path / "root", pictures.read_in_thread, []
-    monkeypatch.setattr(pictures, "read_in_thread", lambda file, side: (seen.append(Path(file).name), read(file, side))[1])
+    monkeypatch.setattr(
+        pictures,
+        "read_in_thread",
+        lambda file, side: (seen.append(Path(file).name), read(file, side))[1],
+    )
     data.load(f"folder:{folder}", root)
     assert len(seen) == 40
     seen.clear()
@@ -155,7 +170,9 @@ def test_only_what_is_new_is_decoded(folder, tmp_path, monkeypatch):
     assert seen == ["new.png"]
     seen.clear()
     assert changed.sha256 == data.load(f"folder:{folder}", tmp_path / "other").sha256
-    assert len(list((root / "cache").iterdir())) == 3, "the old copy is gone: images, marks and a lock"
+    assert len(list((root / "cache").iterdir())) == 3, (
+        "the old copy is gone: images, marks and a lock"
+    )
 
 
 @pytest.mark.parametrize("what", ["files", "folders", "contents"])
@@ -182,10 +199,16 @@ def test_pictures_that_changed_places_are_noticed(folder, tmp_path, what):
     assert data.load(f"folder:{folder}", tmp_path / "root").sha256 != before.sha256
 
 
-def test_a_full_disk_or_one_that_may_not_be_written_costs_time_and_nothing_else(folder, tmp_path, monkeypatch):
+def test_a_full_disk_or_one_that_may_not_be_written_costs_time_and_nothing_else(
+    folder, tmp_path, monkeypatch
+):
     whole = data.load(f"folder:{folder}", tmp_path / "root")
     usage, cache = shutil.disk_usage, tmp_path / "full" / "cache"
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=0) if Path(path) == cache else usage(path))
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda path: usage(path)._replace(free=0) if Path(path) == cache else usage(path),
+    )
     assert data.load(f"folder:{folder}", tmp_path / "full").sha256 == whole.sha256
     assert not [file for file in cache.iterdir() if file.suffix != ".lock"]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=0))
@@ -201,7 +224,9 @@ def test_rows_of_a_large_copy_train_as_those_in_memory_do(folder, job, tmp_path,
         monkeypatch.setattr(images, "LARGE", large)
         train = data.load(one.dataset, size=12).split(0)[0]
         assert isinstance(train.images, images.Rows) == (large == 0)
-        assert data.statistics(train.images) == data.statistics(train[torch.arange(len(train))].images)
+        assert data.statistics(train.images) == data.statistics(
+            train[torch.arange(len(train))].images
+        )
         runs.append(fit(one, tmp_path / f"runs{large}", verbose=False))
     for name in ("logits.npy", "model.safetensors"):
         assert (runs[0].path / name).read_bytes() == (runs[1].path / name).read_bytes()
@@ -225,7 +250,14 @@ def make(path, classes=("ant", "bee"), count=6, suffix=".png"):
 
 
 @pytest.mark.parametrize(
-    "names", [("train", "val"), ("train", "valid"), ("Train", "Validation"), ("training", "testing"), ("train", "test")]
+    "names",
+    [
+        ("train", "val"),
+        ("train", "valid"),
+        ("Train", "Validation"),
+        ("training", "testing"),
+        ("train", "test"),
+    ],
 )
 def test_two_parts_are_for_training_and_testing(tmp_path, names):
     for name, count in zip(names, (6, 3), strict=True):
@@ -248,8 +280,14 @@ def test_of_three_parts_one_is_for_validation_whatever_the_seed(tmp_path, job, m
     train, validation, _ = dataset.split(0, 12)
     assert train.labels.bincount().tolist() == [6, 6]
     assert len(validation) == 8
-    run = fit(job(dataset=name, limit=None, epochs=1, input_size=12), tmp_path / "runs", verbose=False)
-    assert [run.info[key] for key in ("train_images", "validation_images", "test_total")] == [20, 8, 6]
+    run = fit(
+        job(dataset=name, limit=None, epochs=1, input_size=12), tmp_path / "runs", verbose=False
+    )
+    assert [run.info[key] for key in ("train_images", "validation_images", "test_total")] == [
+        20,
+        8,
+        6,
+    ]
     picture(tmp_path / "set" / "val" / "ant" / "0.png", 7)
     assert data.load(name).sha256 != dataset.sha256
 
@@ -265,7 +303,11 @@ def test_training_images_alone_are_divided_and_other_folders_said(tmp_path):
 
 def test_a_class_may_be_called_train(tmp_path):
     make(tmp_path / "set", classes=("bus", "test", "train"), count=10)
-    assert data.load(f"folder:{tmp_path / 'set'}", tmp_path / "root").classes == ("bus", "test", "train")
+    assert data.load(f"folder:{tmp_path / 'set'}", tmp_path / "root").classes == (
+        "bus",
+        "test",
+        "train",
+    )
 
 
 def test_one_name_in_two_forms_of_unicode_is_one_class(tmp_path):
@@ -285,7 +327,9 @@ def test_names_in_latin_1_become_text(tmp_path, job, monkeypatch):
     name = f"folder:{tmp_path / os.fsdecode(b'f' + bytes([0xFC]) + b'nf')}"
     dataset = data.load(name)
     assert (dataset.title, dataset.classes) == ("fünf", ("café", "tea"))
-    run = fit(job(dataset=name, limit=None, epochs=1, input_size=12), tmp_path / "runs", verbose=False)
+    run = fit(
+        job(dataset=name, limit=None, epochs=1, input_size=12), tmp_path / "runs", verbose=False
+    )
     assert run.path.is_relative_to(tmp_path / "runs" / "folder-fünf")
 
 
@@ -314,7 +358,12 @@ def test_what_this_program_writes_is_no_class(tmp_path, monkeypatch):
         Path(name).touch()
     picture(Path("assets/photos-curves.png"), 5)
     again = data.load("folder:.")
-    assert (again.classes, again.sha256, again.left_out, again.title) == (("ant", "bee"), first.sha256, "", "photos")
+    assert (again.classes, again.sha256, again.left_out, again.title) == (
+        ("ant", "bee"),
+        first.sha256,
+        "",
+        "photos",
+    )
 
 
 def test_one_folder_however_it_is_written_and_wherever_it_is(folder, job, tmp_path, monkeypatch):
@@ -322,10 +371,17 @@ def test_one_folder_however_it_is_written_and_wherever_it_is(folder, job, tmp_pa
     monkeypatch.chdir(tmp_path)
 
     def train(name):
-        return fit(job(dataset=name, limit=None, epochs=1, input_size=12), tmp_path / "runs", verbose=False)
+        return fit(
+            job(dataset=name, limit=None, epochs=1, input_size=12), tmp_path / "runs", verbose=False
+        )
 
     run = train("folder:pets")
-    for name in ("folder:pets/", "folder:./pets", f"folder:{folder}", "folder:../" + tmp_path.name + "/pets/."):
+    for name in (
+        "folder:pets/",
+        "folder:./pets",
+        f"folder:{folder}",
+        "folder:../" + tmp_path.name + "/pets/.",
+    ):
         assert train(name).path == run.path
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -333,7 +389,9 @@ def test_one_folder_however_it_is_written_and_wherever_it_is(folder, job, tmp_pa
     folder.rename(tmp_path / "elsewhere" / "animals")
     with pytest.raises(UserError, match="say --dataset folder:PATH"):
         predict.evaluate(run)
-    np.testing.assert_array_equal(predict.evaluate(run, dataset="folder:animals/"), run.test["predicted"])
+    np.testing.assert_array_equal(
+        predict.evaluate(run, dataset="folder:animals/"), run.test["predicted"]
+    )
     picture(tmp_path / "elsewhere" / "animals" / "cat" / "00.png", 5)
     with pytest.raises(UserError, match="another copy"):
         predict.evaluate(run, dataset="folder:animals")
@@ -352,12 +410,16 @@ def test_a_class_of_a_single_image_is_named(tmp_path):
 def test_every_bad_picture_is_named_at_once_and_the_others_are_done(folder, tmp_path, monkeypatch):
     for number in (3, 5):
         (folder / "cat" / f"{number:02}.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"0[35]\.png is not a readable image.*; so with .*0[35]\.png$"):
+    with pytest.raises(
+        UserError, match=r"0[35]\.png is not a readable image.*; so with .*0[35]\.png$"
+    ):
         data.load(f"folder:{folder}", tmp_path / "root")
     for number in (3, 5):
         (folder / "cat" / f"{number:02}.png").unlink()
     read, seen = pictures.read_in_thread, []
-    monkeypatch.setattr(pictures, "read_in_thread", lambda file, side: (seen.append(file), read(file, side))[1])
+    monkeypatch.setattr(
+        pictures, "read_in_thread", lambda file, side: (seen.append(file), read(file, side))[1]
+    )
     assert len(data.load(f"folder:{folder}", tmp_path / "root").train) == 31
     assert not seen
 
@@ -374,6 +436,15 @@ def test_guessing_is_called_so(tmp_path, job, monkeypatch):
     for name, count in (("healthy", 95), ("sick", 5)):
         (tmp_path / "scans" / name).mkdir(parents=True)
         for number in range(count):
-            Image.fromarray(random.integers(0, 255, (12, 12), np.uint8)).save(tmp_path / "scans" / name / f"{number}.png")
-    run = fit(job(dataset=f"folder:{tmp_path / 'scans'}", limit=None, input_size=12), tmp_path / "runs", verbose=False)
-    assert any("not better than guessing: always saying 'healthy'" in warning for warning in run.info["warnings"])
+            Image.fromarray(random.integers(0, 255, (12, 12), np.uint8)).save(
+                tmp_path / "scans" / name / f"{number}.png"
+            )
+    run = fit(
+        job(dataset=f"folder:{tmp_path / 'scans'}", limit=None, input_size=12),
+        tmp_path / "runs",
+        verbose=False,
+    )
+    assert any(
+        "not better than guessing: always saying 'healthy'" in warning
+        for warning in run.info["warnings"]
+    )

@@ -1,4 +1,6 @@
-"""The networks and runs in other programs: exported, scripted, taken apart; loaded in one line; away from the checkout."""
+"""The networks and runs in other programs: exported, scripted, taken apart; loaded in one line;
+away from the checkout.
+"""
 
 import json
 import os
@@ -50,7 +52,9 @@ def differs(given, wanted):
 
 
 def test_every_network_is_exported_with_a_dynamic_batch(network, images, logits):
-    exported = torch.export.export(network, (images[:2],), dynamic_shapes=({0: Dim.DYNAMIC},)).module()
+    exported = torch.export.export(
+        network, (images[:2],), dynamic_shapes=({0: Dim.DYNAMIC},)
+    ).module()
     assert differs(exported(images), logits) < 1e-4
 
 
@@ -59,13 +63,17 @@ def test_every_network_is_scripted(network, images, logits):
     scripted = torch.jit.script(network)
     with torch.no_grad(), torch.jit.optimized_execution(False):
         assert differs(scripted(images), logits) < 1e-4
-        with pytest.raises(torch.jit.Error, match=r"ValueError: a network takes images \(N, C, H, W\), not 3 axes"):
+        with pytest.raises(
+            torch.jit.Error, match=r"ValueError: a network takes images \(N, C, H, W\), not 3 axes"
+        ):
             scripted(images[0])
 
 
 def test_torchvision_extracts_the_maps_of_every_network(network, images, logits):
     maps = network.maps(images)
-    found = create_feature_extractor(network, {f"stages.{name}": name for name in maps} | {"classifier": "logits"})(images)
+    found = create_feature_extractor(
+        network, {f"stages.{name}": name for name in maps} | {"classifier": "logits"}
+    )(images)
     assert differs(found.pop("logits"), logits) < 1e-4
     assert found.keys() == maps.keys()
     for name, values in maps.items():
@@ -79,10 +87,18 @@ def test_every_network_gives_the_same_in_onnx(network, images, logits, dynamo, t
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package, reason=why)
     onnxruntime = pytest.importorskip("onnxruntime", reason=why)
-    axes = {"dynamic_shapes": ({0: Dim.DYNAMIC},)} if dynamo else {"dynamic_axes": {"images": {0: "batch"}}}
+    axes = (
+        {"dynamic_shapes": ({0: Dim.DYNAMIC},)}
+        if dynamo
+        else {"dynamic_axes": {"images": {0: "batch"}}}
+    )
     names = {"input_names": ["images"], "verbose": False}
-    torch.onnx.export(network, (images[:2],), tmp_path / "network.onnx", dynamo=dynamo, **names, **axes)
-    (found,) = onnxruntime.InferenceSession(tmp_path / "network.onnx").run(None, {"images": images.numpy()})
+    torch.onnx.export(
+        network, (images[:2],), tmp_path / "network.onnx", dynamo=dynamo, **names, **axes
+    )
+    (found,) = onnxruntime.InferenceSession(tmp_path / "network.onnx").run(
+        None, {"images": images.numpy()}
+    )
     assert differs(torch.from_numpy(found), logits) < 1e-3
 
 
@@ -113,12 +129,16 @@ def test_the_windows_of_a_pool_are_pytorchs_also_where_division_is_towards_zero(
     assert -TowardsZero(3) // 2 == -1
     for side in range(1, 15):
         share = Fraction(side, size)
-        assert window_edges(number(side), size) == [(floor(i * share), ceil((i + 1) * share)) for i in range(size)]
+        assert window_edges(number(side), size) == [
+            (floor(i * share), ceil((i + 1) * share)) for i in range(size)
+        ]
 
 
 def test_one_image_without_its_batch_is_named():
     network = models.create("resnet8")
-    with pytest.raises(ValueError, match=r"a network takes images \(N, C, H, W\), not 3 axes; images\[None\] makes"):
+    with pytest.raises(
+        ValueError, match=r"a network takes images \(N, C, H, W\), not 3 axes; images\[None\] makes"
+    ):
         network(torch.randn(3, 32, 32))
     with pytest.raises(ValueError, match="not 3 axes"):
         network.maps(torch.randn(3, 32, 32))
@@ -149,7 +169,11 @@ def run(tmp_path_factory):
     from deepnets.training import Job
 
     recipe = recipes.get("tuned", "resnet8", epochs=1, batch_size=16)
-    return fit(Job("resnet8", "digits", recipe, limit=60, input_size=16), tmp_path_factory.mktemp("runs"), verbose=False)
+    return fit(
+        Job("resnet8", "digits", recipe, limit=60, input_size=16),
+        tmp_path_factory.mktemp("runs"),
+        verbose=False,
+    )
 
 
 def test_a_run_is_loaded_in_one_line(run):
@@ -182,9 +206,16 @@ def test_weights_of_another_network_are_named(run, change, tmp_path):
     file = folder / "model.safetensors"
     weights = load_file(file)
     bias = weights.pop("classifier.1.bias")
-    changed = {"one more": {"classifier.1.bias": bias, "other": bias + 1}, "of other shape": {"classifier.1.bias": bias[:3]}}
-    file.write_bytes(b"weights" if change == "no safetensors" else save(weights | changed.get(change, {})))
-    info = json.loads((folder / "run.json").read_text()) | {"weights_sha256": runs.weights_sha256(folder)}
+    changed = {
+        "one more": {"classifier.1.bias": bias, "other": bias + 1},
+        "of other shape": {"classifier.1.bias": bias[:3]},
+    }
+    file.write_bytes(
+        b"weights" if change == "no safetensors" else save(weights | changed.get(change, {}))
+    )
+    info = json.loads((folder / "run.json").read_text()) | {
+        "weights_sha256": runs.weights_sha256(folder)
+    }
     (folder / "run.json").write_text(json.dumps(info))
     with pytest.raises(UserError, match="does not hold the weights of the network") as found:
         deepnets.load(folder)
@@ -194,22 +225,36 @@ def test_weights_of_another_network_are_named(run, change, tmp_path):
 def python(*arguments, path, cwd=ROOT):
     """Runs Python on the package in the folder `path`."""
     environment = os.environ | {"PYTHONPATH": str(path)}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, env=environment, cwd=cwd)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        cwd=cwd,
+    )
 
 
 def test_the_package_itself_imports_nothing_large():
-    code = "import sys, deepnets; print(callable(deepnets.load), {'torch', 'numpy'} & {*sys.modules})"
+    code = (
+        "import sys, deepnets; print(callable(deepnets.load), {'torch', 'numpy'} & {*sys.modules})"
+    )
     assert python("-c", code, path=ROOT).stdout == "True set()\n"
 
 
 # --- away from the checkout
 
 
-@pytest.mark.parametrize("command", ["report", "report --out pictures", "compare", "study studies/demo.toml"])
+@pytest.mark.parametrize(
+    "command", ["report", "report --out pictures", "compare", "study studies/demo.toml"]
+)
 def test_a_command_that_needs_the_repository_says_so(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(command.split()) == 2
-    assert re.fullmatch(r"deepnets: (results|studies)\b.*; run this in a clone of the repository\n", capsys.readouterr().err)
+    assert re.fullmatch(
+        r"deepnets: (results|studies)\b.*; run this in a clone of the repository\n",
+        capsys.readouterr().err,
+    )
     assert not [*tmp_path.iterdir()]
 
 

@@ -28,8 +28,12 @@ def test_wilson_interval_is_the_published_one():
 def test_likelihood_brier_and_summary_agree_with_the_references(predictions):
     logits, labels = predictions
     probabilities = softmax(logits, axis=1)
-    assert metrics.negative_log_likelihood(logits, labels) == pytest.approx(reference.log_loss(labels, probabilities))
-    expected = reference.brier_score_loss(labels, probabilities, labels=range(5), scale_by_half=False)
+    assert metrics.negative_log_likelihood(logits, labels) == pytest.approx(
+        reference.log_loss(labels, probabilities)
+    )
+    expected = reference.brier_score_loss(
+        labels, probabilities, labels=range(5), scale_by_half=False
+    )
     assert metrics.brier_score(probabilities, labels) == pytest.approx(expected)
     summary = metrics.summary(logits, labels, 2.0)
     assert summary["test_brier"] == pytest.approx(expected)
@@ -37,7 +41,9 @@ def test_likelihood_brier_and_summary_agree_with_the_references(predictions):
     assert summary["test_nll_calibrated"] == pytest.approx(halved["test_nll"])
     assert summary["test_ece_calibrated"] == pytest.approx(halved["test_ece"])
     assert summary["test_correct"] == (logits.argmax(1) == labels).sum()
-    assert summary["test_nll"] == pytest.approx(torch.nn.CrossEntropyLoss()(torch.tensor(logits), torch.tensor(labels)).item())
+    assert summary["test_nll"] == pytest.approx(
+        torch.nn.CrossEntropyLoss()(torch.tensor(logits), torch.tensor(labels)).item()
+    )
 
 
 def test_confusion_rows_are_the_true_classes_even_where_one_is_never_seen():
@@ -49,7 +55,9 @@ def test_calibration_error_by_hand_with_confidences_of_zero_and_one():
     probabilities = np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.4], [0.6, 0.4]])
     labels = np.array([0, 1, 0, 1])
     # bin (0.93, 1]: accuracy 1/2 at confidence 1; bin of 0.6: accuracy 1/2 at confidence 0.6
-    assert metrics.expected_calibration_error(probabilities, labels) == pytest.approx(0.5 * 0.5 + 0.5 * 0.1)
+    assert metrics.expected_calibration_error(probabilities, labels) == pytest.approx(
+        0.5 * 0.5 + 0.5 * 0.1
+    )
     assert metrics.expected_calibration_error(np.zeros((3, 2)), np.array([1, 1, 1])) == 0
     assert metrics.expected_calibration_error(np.eye(2), np.array([0, 1])) == 0
 
@@ -67,7 +75,9 @@ def test_temperature_is_recovered(temperature):
     logits = random.normal(size=(20_000, 4)) * 2
     uniform = random.uniform(size=(20_000, 1))
     labels = (softmax(logits, axis=1).cumsum(1) < uniform).sum(1).clip(0, 3)
-    assert metrics.fit_temperature(logits * temperature, labels) == pytest.approx(temperature, rel=0.05)
+    assert metrics.fit_temperature(logits * temperature, labels) == pytest.approx(
+        temperature, rel=0.05
+    )
 
 
 def test_mcnemar_is_the_exact_binomial_test_on_discordant_images():
@@ -87,5 +97,7 @@ def test_holm_by_the_books_example():
 
 def test_holm_keeps_the_family_wise_error():
     random = np.random.default_rng(3)
-    wrong = np.mean([min(metrics.holm(random.uniform(size=36).tolist())) < 0.05 for _ in range(2000)])
+    wrong = np.mean(
+        [min(metrics.holm(random.uniform(size=36).tolist())) < 0.05 for _ in range(2000)]
+    )
     assert wrong == pytest.approx(0.05, abs=0.015)

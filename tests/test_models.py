@@ -1,4 +1,6 @@
-"""Each network is the one its paper describes: counts, torchvision's outputs and gradients, the papers' layer details."""
+"""Each network is the one its paper describes: counts, torchvision's outputs and gradients, the
+papers' layer details.
+"""
 
 import inspect
 
@@ -84,7 +86,9 @@ def test_multiply_adds_are_the_published_ones(name, classes, size, millions):
 def test_grayscale_changes_the_first_convolution_and_nothing_else(name):
     colour, gray = (models.blueprint(name, in_channels=channels) for channels in (3, 1))
     different = [
-        key for (key, a), b in zip(colour.state_dict().items(), gray.state_dict().values(), strict=True) if a.shape != b.shape
+        key
+        for (key, a), b in zip(colour.state_dict().items(), gray.state_dict().values(), strict=True)
+        if a.shape != b.shape
     ]
     assert len(different) == 1
     first = next(module for module in gray.modules() if isinstance(module, nn.Conv2d))
@@ -127,16 +131,22 @@ def test_undoing_every_improvement_gives_the_original(name):
 
 
 def transplant(theirs: nn.Module, ours: models.Network) -> None:
-    """Copy weights in the order of the layers (torchvision's heads come before the classifier, ours behind)."""
+    """Copy weights in the order of the layers (torchvision's heads come before the classifier, ours
+    behind).
+    """
     state = theirs.state_dict()
-    names = [k for k in state if not k.startswith("aux")] + [k for k in state if k.startswith("aux")]
+    names = [k for k in state if not k.startswith("aux")] + [
+        k for k in state if k.startswith("aux")
+    ]
     values = iter(state[name] for name in names)
     ours.load_state_dict({key: next(values) for key in ours.state_dict()})
     assert next(values, None) is None
 
 
 def randomise(network: nn.Module) -> None:
-    """Batch statistics as after a training: at their defaults, mistakes in batch norm would not show."""
+    """Batch statistics as after a training: at their defaults, mistakes in batch norm would not
+    show.
+    """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
@@ -147,7 +157,15 @@ def randomise(network: nn.Module) -> None:
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("alexnet", 64), ("alexnet", 96), ("vgg11", 64), ("vgg16", 32), ("resnet18", 64), ("resnet34", 48), ("googlenet", 64)],
+    [
+        ("alexnet", 64),
+        ("alexnet", 96),
+        ("vgg11", 64),
+        ("vgg16", 32),
+        ("resnet18", 64),
+        ("resnet34", 48),
+        ("googlenet", 64),
+    ],
 )
 def test_agrees_with_torchvision(name, size):
     torch.manual_seed(0)
@@ -168,7 +186,9 @@ def test_agrees_with_torchvision(name, size):
 @pytest.mark.parametrize("size", [64, 96])
 def test_agrees_with_torchvision_in_training_with_auxiliary_heads(size):
     torch.manual_seed(0)
-    theirs = torchvision.models.googlenet(num_classes=10, aux_logits=True, init_weights=True).double()
+    theirs = torchvision.models.googlenet(
+        num_classes=10, aux_logits=True, init_weights=True
+    ).double()
     ours = models.create("googlenet", aux=True).double()
     transplant(theirs, ours)
     for network in (theirs, ours):
@@ -225,7 +245,9 @@ def test_a_convolution_by_matrix_product_is_pytorchs(sides, kernel, padding, str
     assert by_product == (kernel > 1 and kernel**2 * ours[0, 0].numel() <= 64)
     torch.testing.assert_close(ours, theirs)
     inputs, seed = [maps, layer.weight, layer.bias], torch.randn_like(theirs)
-    torch.testing.assert_close(torch.autograd.grad(ours, inputs, seed), torch.autograd.grad(theirs, inputs, seed))
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, inputs, seed), torch.autograd.grad(theirs, inputs, seed)
+    )
 
 
 def test_a_1x1_convolution_is_a_matrix_product_in_bf16_alone():
@@ -236,7 +258,9 @@ def test_a_1x1_convolution_is_a_matrix_product_in_bf16_alone():
             found = layer(maps)
         assert ("Convolution" in type(found.grad_fn).__name__) == (not on)
         assert found.dtype == (torch.bfloat16 if on else torch.float32)
-        torch.testing.assert_close(found.float(), expected, atol=0.02 if on else 1e-5, rtol=0.02 if on else 1e-5)
+        torch.testing.assert_close(
+            found.float(), expected, atol=0.02 if on else 1e-5, rtol=0.02 if on else 1e-5
+        )
 
 
 @pytest.mark.parametrize("kind", ["avg", "max"])
@@ -246,7 +270,10 @@ def test_adaptive_pool_is_pytorchs(kind, size, side):
     x = torch.randn(2, 3, side, side, dtype=torch.float64, requires_grad=True)
     oracle = F.adaptive_avg_pool2d if kind == "avg" else F.adaptive_max_pool2d
     weights = torch.randn(2, 3, size, size, dtype=torch.float64)
-    results = [(y, torch.autograd.grad((y * weights).sum(), x)[0]) for y in (AdaptivePool(kind, size)(x), oracle(x, size))]
+    results = [
+        (y, torch.autograd.grad((y * weights).sum(), x)[0])
+        for y in (AdaptivePool(kind, size)(x), oracle(x, size))
+    ]
     torch.testing.assert_close(results[0], results[1])
 
 
@@ -280,7 +307,9 @@ def test_cifar_resnet_has_6n_plus_2_layers_and_no_projection():
 def test_without_shortcuts_a_residual_network_is_the_papers_plain_one():
     network = models.create("resnet20", 10, 3, shortcuts=False).eval()
     assert models.count_parameters(network) == 269_722, "option A has no weights"
-    assert not [module for module in network.modules() if isinstance(module, nn.Identity | PaddedShortcut)]
+    assert not [
+        module for module in network.modules() if isinstance(module, nn.Identity | PaddedShortcut)
+    ]
     x = torch.randn(2, 3, 32, 32)
     plain = x
     for stage in network.stages.children():
@@ -288,16 +317,23 @@ def test_without_shortcuts_a_residual_network_is_the_papers_plain_one():
             plain = part.residual(plain).relu() if isinstance(part, BasicBlock) else part(plain)
     torch.testing.assert_close(network(x), network.classifier(network.head(plain)))
     wide = models.create("resnet18", 10, 3, shortcuts=False)
-    assert models.count_parameters(models.create("resnet18", 10, 3)) - models.count_parameters(wide) == sum(
+    assert models.count_parameters(models.create("resnet18", 10, 3)) - models.count_parameters(
+        wide
+    ) == sum(
         first * second + 2 * second for first, second in ((64, 128), (128, 256), (256, 512))
     ), "option B has"
 
 
 def test_every_batch_norm_has_the_eps_of_its_reference_implementation():
     for name in models.names():
-        stem = "stages.conv1." if name == "googlenet_improved" else " "  # published with another: tests/test_published.py
+        # published with another: tests/test_published.py
+        stem = "stages.conv1." if name == "googlenet_improved" else " "
         expected = 1e-3 if name.startswith("googlenet") else 1e-5
-        norms = {path: m for path, m in models.blueprint(name).named_modules() if isinstance(m, nn.BatchNorm2d)}
+        norms = {
+            path: m
+            for path, m in models.blueprint(name).named_modules()
+            if isinstance(m, nn.BatchNorm2d)
+        }
         assert {m.eps for path, m in norms.items() if not path.startswith(stem)} <= {expected}
     for name in ("alexnet", "alexnet_2012", "vgg11", "vgg13", "vgg16", "vgg19", "googlenet_2014"):
         assert not [m for m in models.blueprint(name).modules() if isinstance(m, nn.BatchNorm2d)]
@@ -311,7 +347,14 @@ def sides(name: str, size: int, **options) -> dict[str, int]:
 
 def test_alexnet_2012_has_the_papers_maps_and_survives_64_pixels():
     published = sides("alexnet_2012", 227)
-    assert [published[s] for s in ("conv1", "pool1", "conv2", "pool2", "conv5", "pool5")] == [55, 27, 27, 13, 13, 6]
+    assert [published[s] for s in ("conv1", "pool1", "conv2", "pool2", "conv5", "pool5")] == [
+        55,
+        27,
+        27,
+        13,
+        13,
+        6,
+    ]
     small = sides("alexnet_2012", 64)
     assert [small[s] for s in ("conv1", "pool1", "pool2", "pool5")] == [14, 7, 3, 1]
     assert [sides("alexnet", 64)[s] for s in ("conv1", "pool1", "pool2", "pool5")] == [15, 7, 3, 1]
@@ -331,7 +374,9 @@ def test_googlenet_has_table_1s_maps(name):
         "inception5a": (832, 7), "inception5b": (1024, 7),
     }  # fmt: skip
     maps = models.blueprint(name).maps(torch.empty(1, 3, 224, 224, device="meta"))
-    assert {s: (x.shape[1], x.shape[2]) for s, x in maps.items() if not s.startswith("norm")} == table
+    assert {
+        s: (x.shape[1], x.shape[2]) for s, x in maps.items() if not s.startswith("norm")
+    } == table
     small = sides(name, 64)
     assert (small["inception4a"], small["inception4d"], small["inception5b"]) == (4, 4, 2)
 
@@ -342,10 +387,14 @@ def test_googlenet_2014_is_as_published():
     assert stages.index("norm1") == stages.index("pool1") + 1
     assert stages.index("norm2") == stages.index("conv2") + 1
     assert list(network.auxiliary) == ["inception4a", "inception4d"]
-    assert [weight for weight, _ in network.weighted_logits(torch.empty(1, 3, 224, 224, device="meta"))] == [1.0, 0.3, 0.3]
+    assert [
+        weight for weight, _ in network.weighted_logits(torch.empty(1, 3, 224, 224, device="meta"))
+    ] == [1.0, 0.3, 0.3]
     assert {head.dropout.p for head in network.auxiliary.values()} == {0.7}
     assert network.classifier[0].p == 0.4
-    larger = [m for m in network.stages.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (5, 5)]
+    larger = [
+        m for m in network.stages.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (5, 5)
+    ]
     assert len(larger) == 9
     assert all(m.bias is not None for m in network.modules() if isinstance(m, nn.Conv2d))
 
@@ -387,26 +436,40 @@ def test_initial_weights_and_dropout_are_torchvisions(name):
     torch.manual_seed(0)
     options = {"aux_logits": False, "init_weights": True} if name == "googlenet" else {}
     both = getattr(torchvision.models, name)(num_classes=10, **options), models.create(name)
-    pairs = [[m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)] for network in both]
+    pairs = [
+        [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)] for network in both
+    ]
     for number, (theirs, ours) in enumerate(zip(*pairs, strict=True), start=1):
-        if number == len(pairs[0]):  # the last layer, of ten classes, is a new one with PyTorch's default (Skoularikis 2021)
+        # the last layer, of ten classes, is a new one with PyTorch's default (Skoularikis 2021)
+        if number == len(pairs[0]):
             theirs.reset_parameters()
         assert ours.weight.std().item() == pytest.approx(theirs.weight.std().item(), rel=0.1)
         if theirs.bias is not None and theirs.bias.numel() >= 64:
-            assert ours.bias.std().item() == pytest.approx(theirs.bias.std().item(), rel=0.4, abs=1e-8)
+            assert ours.bias.std().item() == pytest.approx(
+                theirs.bias.std().item(), rel=0.4, abs=1e-8
+            )
     shares = []
     for network in both:  # of dropout, and between which linear layers it stands
-        layers = [m for _, m in network.named_modules(remove_duplicate=False) if isinstance(m, nn.Dropout | nn.Linear)]
+        layers = [
+            m
+            for _, m in network.named_modules(remove_duplicate=False)
+            if isinstance(m, nn.Dropout | nn.Linear)
+        ]
         shares.append([getattr(m, "p", "linear") for m in layers if getattr(m, "p", 1) > 0])
     assert shares[0] == shares[1]
 
 
 def test_what_makes_the_improved_networks_improved():
-    vgg, resnet, googlenet = (models.blueprint(f"{name}_improved") for name in ("vgg16", "resnet18", "googlenet"))
+    vgg, resnet, googlenet = (
+        models.blueprint(f"{name}_improved") for name in ("vgg16", "resnet18", "googlenet")
+    )
     maps = torch.randn(1, 3, 7, 7)
     pool = next(m for m in vgg.head.modules() if isinstance(m, AdaptivePool))
     torch.testing.assert_close(pool(maps), F.adaptive_max_pool2d(maps, 5))
-    dropout = [[m.p for m in network.modules() if isinstance(m, nn.Dropout)] for network in (vgg, resnet, googlenet)]
+    dropout = [
+        [m.p for m in network.modules() if isinstance(m, nn.Dropout)]
+        for network in (vgg, resnet, googlenet)
+    ]
     assert dropout == [[0.5], [0.1], [0.2]]
 
 
@@ -443,8 +506,14 @@ def test_a_wrong_network_is_named(name, options, says):
 
 def test_every_option_that_is_true_or_false_is_known_to_be_one():
     classes = {type(models.blueprint(name)) for name in models.names()}
-    arguments = {name: given.default for made in classes for name, given in inspect.signature(made).parameters.items()}
-    assert {name for name, default in arguments.items() if isinstance(default, bool)} <= set(models.SWITCHES)
+    arguments = {
+        name: given.default
+        for made in classes
+        for name, given in inspect.signature(made).parameters.items()
+    }
+    assert {name for name, default in arguments.items() if isinstance(default, bool)} <= set(
+        models.SWITCHES
+    )
 
 
 def test_images_too_small_for_a_network_are_refused():

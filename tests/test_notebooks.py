@@ -1,4 +1,6 @@
-"""Committed notebooks are what the committed library makes of the committed runs; `make test` executes them besides."""
+"""Committed notebooks are what the committed library makes of the committed runs; `make test`
+executes them besides.
+"""
 
 import ast
 import shutil
@@ -30,7 +32,14 @@ def code(path):
 
 
 def test_each_family_has_one():
-    assert [path.stem for path in NOTEBOOKS] == ["alexnet", "comparison", "datasets", "googlenet", "resnet", "vgg"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "alexnet",
+        "comparison",
+        "datasets",
+        "googlenet",
+        "resnet",
+        "vgg",
+    ]
 
 
 def test_was_executed_from_top_to_bottom_without_complaint(path):
@@ -49,7 +58,12 @@ def test_can_be_shown_anywhere(path):
 
 
 def test_pictures_say_what_they_show(path):
-    pictures = [output for cell in code(path) for output in cell.outputs if "image/png" in output.get("data", {})]
+    pictures = [
+        output
+        for cell in code(path)
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
     assert pictures
     assert all(picture.metadata["image/png"]["alt"] for picture in pictures)
 
@@ -76,10 +90,14 @@ def test_times_are_printed_and_fail_nothing(tmp_path):
 def test_defines_nothing(path):
     for cell in code(path):
         tree = ast.parse(cell.source)
-        assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)], cell.source
+        assert not [
+            node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        ], cell.source
 
 
-@pytest.mark.skip(reason="the notebooks show the earlier study, and are made again with the new one")
+@pytest.mark.skip(
+    reason="the notebooks show the earlier study, and are made again with the new one"
+)
 def test_is_no_older_than_what_it_shows(path):
     """If this fails: `make notebooks`."""
     stored = nbformat.read(path, as_version=4)
@@ -95,7 +113,9 @@ def test_code_decides_the_digest():
 
 
 def test_a_run_that_is_not_there_is_named():
-    with pytest.raises(UserError, match=r"no committed run in results/full/mnist/resnet8/tuned/seed3; train=True"):
+    with pytest.raises(
+        UserError, match=r"no committed run in results/full/mnist/resnet8/tuned/seed3; train=True"
+    ):
         notebook.run("resnet8", "mnist", seed=3)
 
 
@@ -120,7 +140,9 @@ def test_training_anew_depends_on_the_changes(monkeypatch, tmp_path, capsys):
     assert first.path.is_relative_to(tmp_path / "runs/notebooks")
     assert notebook.images_of(first).shape == (360, 1, 8, 8)
     assert len(np.unique(notebook.images_of(first))) > 2
-    elsewhere = Run(first.path, first.info | {"data_sha256": "of other images with the same labels"})
+    elsewhere = Run(
+        first.path, first.info | {"data_sha256": "of other images with the same labels"}
+    )
     assert np.unique(notebook.images_of(elsewhere)).tolist() == [128]
     assert "not on this machine" in capsys.readouterr().out
 
@@ -135,7 +157,11 @@ def test_the_smoke_profile_trains_on_digits_and_leaves_nothing(monkeypatch):
 def test_pictures_are_the_same_bytes_each_time():
     shown = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(notebook, "display", lambda image, caption: shown.append((image.data, image.alt, caption.data)))
+        patch.setattr(
+            notebook,
+            "display",
+            lambda image, caption: shown.append((image.data, image.alt, caption.data)),
+        )
         for _ in range(2):
             notebook.show(notebook.drawing("resnet20", 32), "a drawing")
     assert shown[0] == shown[1]
@@ -148,12 +174,25 @@ def test_a_run_that_is_given_twice_counts_once():
 
 
 def test_a_block_is_drawn_from_its_layers():
-    texts = [text.get_text() for text in notebook.block(Inception(INCEPTION["3a"], 5, {}).branches, "stack").axes[0].texts]
-    reduced = [["1x1, 96, ReLU", "3x3, 128, ReLU"], ["1x1, 16, ReLU", "5x5, 32, ReLU"], ["max pool 3x3", "1x1, 32, ReLU"]]
+    texts = [
+        text.get_text()
+        for text in notebook.block(Inception(INCEPTION["3a"], 5, {}).branches, "stack")
+        .axes[0]
+        .texts
+    ]
+    reduced = [
+        ["1x1, 96, ReLU", "3x3, 128, ReLU"],
+        ["1x1, 16, ReLU", "5x5, 32, ReLU"],
+        ["max pool 3x3", "1x1, 32, ReLU"],
+    ]
     assert [text for text in texts if text] == ["map", "stack", "1x1, 64, ReLU", *chain(*reduced)]
     first = models.blueprint("resnet18").stages.conv3_x[0]
     paths = notebook.block([first.residual, first.shortcut], "add").axes[0].texts
-    layers = ["3x3, 128, stride 2\nbatch norm, ReLU", "3x3, 128\nbatch norm", "1x1, 128, stride 2\nbatch norm"]
+    layers = [
+        "3x3, 128, stride 2\nbatch norm, ReLU",
+        "3x3, 128\nbatch norm",
+        "1x1, 128, stride 2\nbatch norm",
+    ]
     assert [text.get_text() for text in paths if text.get_text()] == ["map", "add", *layers]
     padded = models.blueprint("resnet20").stages.conv3_x[0].shortcut
     boxes = notebook.block([first.shortcut, padded], "add").axes[0].texts[2:]

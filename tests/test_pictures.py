@@ -18,11 +18,18 @@ from deepnets.errors import UserError
 
 
 def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def png(pixels, *chunks, depth=16, colour=2):
-    """The bytes of a PNG of `pixels` (H, W, ...), which Pillow itself would not write with 16 bits a channel."""
+    """The bytes of a PNG of `pixels` (H, W, ...), which Pillow itself would not write with 16 bits
+    a channel.
+    """
     height, width = pixels.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
@@ -54,7 +61,9 @@ def test_pictures_of_every_form_become_rgb(tmp_path, form):
         Image.fromarray(np.full((4, 4), 51200, np.uint16)).save(path)
         assert data.read_image(path).max() == 200
     elif form == "pgm16":
-        (tmp_path / "picture.pgm").write_bytes(b"P5 2 1 65535 " + np.array([51200, 256], ">u2").tobytes())
+        (tmp_path / "picture.pgm").write_bytes(
+            b"P5 2 1 65535 " + np.array([51200, 256], ">u2").tobytes()
+        )
         assert data.read_image(tmp_path / "picture.pgm")[0, :, 0].tolist() == [200, 1]
     else:
         image = Image.new("RGB", (6, 4))
@@ -65,13 +74,17 @@ def test_pictures_of_every_form_become_rgb(tmp_path, form):
 
 
 def test_the_transparent_gray_of_16_bits_is_white_and_no_other(tmp_path):
-    Image.fromarray(np.array([[0x8000, 5, 0x0100]], np.uint16)).save(tmp_path / "p.png", transparency=5)
+    Image.fromarray(np.array([[0x8000, 5, 0x0100]], np.uint16)).save(
+        tmp_path / "p.png", transparency=5
+    )
     assert data.read_image(tmp_path / "p.png")[0, :, 0].tolist() == [128, 255, 1]
 
 
 def test_the_transparent_colour_of_16_bits_is_white_and_no_other(tmp_path):
     pixels = np.array([[[0x8000, 0x4000, 0], [0x1234, 0, 0xFF00]]], ">u2")
-    (tmp_path / "p.png").write_bytes(png(pixels, chunk(b"tRNS", struct.pack(">HHH", 0x1234, 0, 0xFF00))))
+    (tmp_path / "p.png").write_bytes(
+        png(pixels, chunk(b"tRNS", struct.pack(">HHH", 0x1234, 0, 0xFF00)))
+    )
     assert data.read_image(tmp_path / "p.png")[0].tolist() == [[128, 64, 0], [255, 255, 255]]
 
 
@@ -85,7 +98,9 @@ def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path, tag):
     exif[0x0112] = tag
     image.save(tmp_path / "p.png", exif=exif)
     with Image.open(tmp_path / "p.png") as stored:
-        np.testing.assert_array_equal(data.read_image(tmp_path / "p.png"), ImageOps.exif_transpose(stored))
+        np.testing.assert_array_equal(
+            data.read_image(tmp_path / "p.png"), ImageOps.exif_transpose(stored)
+        )
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "L", "RGB"])
@@ -93,13 +108,23 @@ def test_what_is_transparent_lies_on_white_as_pillow_does_it(tmp_path, mode, mon
     """Strip by strip as at once."""
     monkeypatch.setattr(pictures, "STRIP", 3)
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 4), np.uint8)
-    image = Image.fromarray(pixels).convert("RGB" if mode in ("P", "L", "RGB") else "RGBA").convert(mode)
-    extra = {"P": {"transparency": 3}, "L": {"transparency": 7}, "RGB": {"transparency": (1, 2, 3)}}.get(mode, {})
+    image = (
+        Image.fromarray(pixels)
+        .convert("RGB" if mode in ("P", "L", "RGB") else "RGBA")
+        .convert(mode)
+    )
+    extra = {
+        "P": {"transparency": 3},
+        "L": {"transparency": 7},
+        "RGB": {"transparency": (1, 2, 3)},
+    }.get(mode, {})
     image.save(tmp_path / "p.tif" if mode == "PA" else tmp_path / "p.png", **extra)
     file = next(tmp_path.iterdir())
     with Image.open(file) as stored:
         colours = stored.convert("RGBA")
-    expected = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
+    expected = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert(
+        "RGB"
+    )
     np.testing.assert_array_equal(data.read_image(file), expected)
 
 
@@ -107,7 +132,11 @@ def test_damaged_exif_is_no_reason_to_refuse_a_picture(tmp_path):
     buffer = io.BytesIO()
     Image.new("RGB", (6, 4), (1, 2, 3)).save(buffer, "PNG")
     content = buffer.getvalue()
-    for exif in (b"junk", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\xff\xff\0\0\0\0\0\0"):
+    for exif in (
+        b"junk",
+        b"II*\0\xff\xff\xff\xff",
+        b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\xff\xff\0\0\0\0\0\0",
+    ):
         (tmp_path / "p.png").write_bytes(content[:33] + chunk(b"eXIf", exif) + content[33:])
         assert data.read_image(tmp_path / "p.png").shape == (4, 6, 3)
 
@@ -120,7 +149,24 @@ def test_brightness_of_no_known_range_is_refused(tmp_path, kind):
 
 @pytest.mark.parametrize(
     "suffix",
-    ["avif", "bmp", "dib", "gif", "jfif", "jpe", "jpg", "jp2", "pbm", "pcx", "png", "qoi", "sgi", "tga", "tif", "webp"],
+    [
+        "avif",
+        "bmp",
+        "dib",
+        "gif",
+        "jfif",
+        "jpe",
+        "jpg",
+        "jp2",
+        "pbm",
+        "pcx",
+        "png",
+        "qoi",
+        "sgi",
+        "tga",
+        "tif",
+        "webp",
+    ],
 )
 def test_what_pillow_reads_by_itself_is_read(tmp_path, suffix):
     file = tmp_path / f"p.{suffix}"
@@ -163,8 +209,12 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path, kind):
 def test_too_large_a_picture_is_called_so_and_costs_nothing(tmp_path):
     for side in (9_500, 13_300, 40_000):  # below and above what Pillow itself refuses
         pixels = np.zeros((1, 1), np.uint8)
-        content = png(pixels, depth=1, colour=0).replace(struct.pack(">II", 1, 1), struct.pack(">II", side, side), 1)
-        (tmp_path / "p.png").write_bytes(content[:29] + struct.pack(">I", zlib.crc32(content[12:29])) + content[33:])
+        content = png(pixels, depth=1, colour=0).replace(
+            struct.pack(">II", 1, 1), struct.pack(">II", side, side), 1
+        )
+        (tmp_path / "p.png").write_bytes(
+            content[:29] + struct.pack(">I", zlib.crc32(content[12:29])) + content[33:]
+        )
         refused(tmp_path / "p.png", r"p\.png is too large: it has more than 89 megapixels")
 
 
@@ -185,7 +235,10 @@ def test_large_pictures_are_decoded_a_few_at_a_time(tmp_path, monkeypatch):
         return result
 
     monkeypatch.setattr(pictures, "_rgb", counted)
-    threads = [threading.Thread(target=pictures.read_in_thread, args=(tmp_path / "p.png",)) for _ in range(8)]
+    threads = [
+        threading.Thread(target=pictures.read_in_thread, args=(tmp_path / "p.png",))
+        for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -202,23 +255,35 @@ def damaged_files():
     info[258] = (99, 99, 99)
     buffer = io.BytesIO()
     Image.new("RGB", (5, 5)).save(buffer, "TIFF", tiffinfo=info)
-    yield "bits.tif", buffer.getvalue().replace(struct.pack("<HHH", 8, 8, 8), struct.pack("<HHH", 99, 99, 99))
+    yield (
+        "bits.tif",
+        buffer.getvalue().replace(struct.pack("<HHH", 8, 8, 8), struct.pack("<HHH", 99, 99, 99)),
+    )
     for suffix in ("png", "jpg", "gif", "webp", "bmp", "tga", "jp2"):
         buffer = io.BytesIO()
-        Image.effect_noise((30, 30), 80).convert("RGB").save(buffer, {"jpg": "JPEG", "jp2": "JPEG2000"}.get(suffix, suffix))
+        Image.effect_noise((30, 30), 80).convert("RGB").save(
+            buffer, {"jpg": "JPEG", "jp2": "JPEG2000"}.get(suffix, suffix)
+        )
         yield f"half.{suffix}", buffer.getvalue()[: len(buffer.getvalue()) // 2]
     yield "empty.png", b""
     yield "text.jpg", b"hello"
 
 
-@pytest.mark.parametrize(("name", "content"), [pytest.param(*case, id=case[0]) for case in damaged_files()])
+@pytest.mark.parametrize(
+    ("name", "content"), [pytest.param(*case, id=case[0]) for case in damaged_files()]
+)
 def test_a_damaged_picture_is_one_line_and_no_warning(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with warnings.catch_warnings(action="error"):
         refused(tmp_path / name, f"{name} is not a readable image")
     code = "import sys; from deepnets import data\ntry: data.read_image(sys.argv[1])\nexcept Exception as e: print(type(e))"
     if name == "cut.tif":  # nor anything that is not a warning of Python's
-        done = subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert done.stderr == ""
         assert "UserError" in done.stdout
 

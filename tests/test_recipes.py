@@ -16,7 +16,12 @@ ROOT = Path(__file__).parent.parent
 
 def test_vanilla_changes_nothing_on_the_way():
     vanilla = recipes.get("vanilla", "resnet18")
-    assert (vanilla.augment, vanilla.weight_decay, vanilla.label_smoothing, vanilla.schedule) == ("none", 0.0, 0.0, "constant")
+    assert (vanilla.augment, vanilla.weight_decay, vanilla.label_smoothing, vanilla.schedule) == (
+        "none",
+        0.0,
+        0.0,
+        "constant",
+    )
     assert {vanilla.rate(p / 10) for p in range(11)} == {0.001}
 
 
@@ -43,7 +48,9 @@ def test_warmup_grows_from_nothing_to_the_rate_without_a_jump():
     assert recipe.rate(0) == 0
     assert recipe.rate(0.05) == pytest.approx(recipe.learning_rate / 2)
     assert recipe.rate(0.0999) == pytest.approx(recipe.rate(0.1), rel=0.01)
-    assert recipe.rate(0.55) == pytest.approx(recipe.learning_rate / 2), "half of the way behind the warm-up"
+    assert recipe.rate(0.55) == pytest.approx(recipe.learning_rate / 2), (
+        "half of the way behind the warm-up"
+    )
     assert recipe.rate(1) == pytest.approx(0, abs=1e-12)
 
 
@@ -63,18 +70,29 @@ def test_both_forms_of_a_family_are_trained_alike_but_for_the_rate(recipe, impro
 
 
 def test_the_rates_are_those_that_validation_images_chose():
-    """Of each network and rate the validation accuracy after the last epoch of studies/rates.toml."""
+    """Of each network and rate the validation accuracy after the last epoch of
+    studies/rates.toml.
+    """
     table = pd.read_csv(ROOT / "results" / "choices.csv").query("study == 'rates'")
     last = table[table["epoch"] == table.groupby(["network", "recipe"])["epoch"].transform("max")]
-    chosen = last.loc[last.groupby("network")["val_accuracy"].idxmax()].set_index("network")["recipe"]
+    chosen = last.loc[last.groupby("network")["val_accuracy"].idxmax()].set_index("network")[
+        "recipe"
+    ]
     assert len(chosen) == 7
     for network, recipe in chosen.items():
         assert recipe == f"tuned-learning_rate={recipes.get('tuned', network).learning_rate}"
 
 
 def test_tuned_is_the_cheapest_candidate_that_got_far_enough():
-    table = pd.read_csv(ROOT / "results" / "choices.csv").query("study == 'pilot'").groupby("recipe")["val_accuracy"].last()
-    assert list(table.index[table >= 0.895]) == ["tuned-epochs=24-milestones=0.625+0.92-schedule=steps"]
+    table = (
+        pd.read_csv(ROOT / "results" / "choices.csv")
+        .query("study == 'pilot'")
+        .groupby("recipe")["val_accuracy"]
+        .last()
+    )
+    assert list(table.index[table >= 0.895]) == [
+        "tuned-epochs=24-milestones=0.625+0.92-schedule=steps"
+    ]
     tuned = recipes.TUNED
     assert (tuned.epochs, tuned.milestones, tuned.schedule) == (24, (0.625, 0.92), "steps")
 
@@ -82,7 +100,9 @@ def test_tuned_is_the_cheapest_candidate_that_got_far_enough():
 def test_weight_decay_spares_biases_and_norms():
     network = models.create("resnet8")
     optimizer = _optimizer(network, recipes.get("tuned", "resnet8"))
-    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    decayed = {
+        id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]
+    }
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             is_weight = isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and name == "weight"

@@ -42,7 +42,11 @@ def test_levels_keep_the_figures_and_every_prediction(sharpness):
     kept = runs.restored(runs.levels(log_softmax(logits, axis=1)))
     np.testing.assert_array_equal(kept.argmax(1), logits.argmax(1))
     exact, again = (metrics.summary(values, labels, 1.5) for values in (logits, kept))
-    for figure, tolerance in {"test_nll": 1e-3, "test_brier": 2e-4, "test_nll_calibrated": 1e-3}.items():
+    for figure, tolerance in {
+        "test_nll": 1e-3,
+        "test_brier": 2e-4,
+        "test_nll_calibrated": 1e-3,
+    }.items():
         assert again[figure] == pytest.approx(exact[figure], abs=tolerance), figure
     for figure in ("test_ece", "test_ece_calibrated"):  # bins have edges
         assert again[figure] == pytest.approx(exact[figure], abs=2e-3), figure
@@ -62,10 +66,14 @@ def test_the_table_holds_what_the_predictions_say(trained):
     for run in runs.find(trained):
         row = table.loc[run.label]
         assert row["accuracy"] == run.correct.mean()
-        assert (row["low"], row["high"]) == metrics.accuracy_interval(run.correct.sum(), len(run.correct))
+        assert (row["low"], row["high"]) == metrics.accuracy_interval(
+            run.correct.sum(), len(run.correct)
+        )
         assert row["low"] < row["accuracy"] < row["high"]
         assert row["parameters"] == run.info["parameters"]
-        again = metrics.summary(run.test["log_probabilities"], run.test["labels"], run.info["temperature"])
+        again = metrics.summary(
+            run.test["log_probabilities"], run.test["labels"], run.info["temperature"]
+        )
         assert {key: run.info[key] for key in again} == again
         logits = np.load(run.path / "logits.npy")
         exact = metrics.summary(logits, run.test["labels"], run.info["temperature"])
@@ -85,7 +93,9 @@ def test_pairs_are_tested_on_the_same_images_only(trained, tmp_path):
     (tmp_path / "other" / "run.json").write_text(json.dumps(info))
     assert analysis.pairwise([first, runs.Run.load(tmp_path / "other")]) == []
     longer = json.loads((first.path / "run.json").read_text()) | {"train_images": 1}
-    assert analysis.pairwise([first, runs.Run(first.path, longer)]) == [], "a network is not compared with itself"
+    assert analysis.pairwise([first, runs.Run(first.path, longer)]) == [], (
+        "a network is not compared with itself"
+    )
     text = report.comparison_text([first, second])
     assert "resnet14-dropout=0.1" in text
     assert "of 1 pairs differ" in text
@@ -123,11 +133,17 @@ def test_a_network_to_which_all_images_look_alike_has_views_too(trained):
     network = create("resnet8").eval()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = views.compute(network, np.ones((360, 64), np.float32), torch.randn(2, 3, 64, 64), [3, 7])
+        found = views.compute(
+            network, np.ones((360, 64), np.float32), torch.randn(2, 3, 64, 64), [3, 7]
+        )
     assert not found["pca_range"].any()
     dead = replace(runs.find(trained)[1])
     dead.__dict__["views"] = dead.views | found
-    labels = [label for ax in figures.representation(dead).axes for label in (ax.get_xlabel(), ax.get_ylabel())]
+    labels = [
+        label
+        for ax in figures.representation(dead).axes
+        for label in (ax.get_xlabel(), ax.get_ylabel())
+    ]
     assert "first component, 0 % of the variance" in labels
 
 
@@ -137,7 +153,8 @@ def test_grad_cam_is_the_papers_formula():
     images = torch.randn(2, 3, 16, 16)
     stage, cams = views.grad_cam(network, images, [3, 7])
     maps = network.maps(images)[stage]
-    # ResNet's head is a mean and a linear layer, so the gradient is a row of its weights over the area (Zhou et al. 2016)
+    # ResNet's head is a mean and a linear layer, so the gradient is a row of its weights over the
+    # area (Zhou et al. 2016)
     weights = network.classifier[1].weight[[3, 7]] / (maps.shape[-1] ** 2)
     expected = (weights[:, :, None, None] * maps).sum(1).relu()
     torch.testing.assert_close(cams, expected.detach())
@@ -147,7 +164,9 @@ def test_quantised_values_come_back_to_half_a_level():
     values = np.random.default_rng(0).normal(size=(30, 2))
     for original, axis in ((values, None), (values * [1, 1000], 0), (np.zeros(3), None)):
         run = runs.Run(Path(), {})
-        run.__dict__["views"] = {f"x_{key}": value for key, value in views.quantise(original, axis).items()}
+        run.__dict__["views"] = {
+            f"x_{key}": value for key, value in views.quantise(original, axis).items()
+        }
         assert np.all(np.abs(run.view("x") - original) <= np.ptp(original, axis) / 500)
 
 
@@ -170,13 +189,19 @@ def test_damaged_parts_of_a_run_are_named(trained, tmp_path, name, content):
         (tmp_path / "run" / name).write_bytes(content)
     run = runs.Run.load(tmp_path / "run")
     with pytest.raises(UserError, match=name):
-        _ = {"test.npz": lambda: run.test, "history.csv": lambda: run.history["epoch"], "views.npz": lambda: run.views}[name]()
+        _ = {
+            "test.npz": lambda: run.test,
+            "history.csv": lambda: run.history["epoch"],
+            "views.npz": lambda: run.views,
+        }[name]()
 
 
 def test_predictions_of_other_test_images_are_named(trained, tmp_path):
     shutil.copytree(runs.find(trained)[1].path, tmp_path / "run")
     stored = dict(np.load(tmp_path / "run" / "test.npz"))
-    np.savez(tmp_path / "run" / "test.npz", **{name: values[:100] for name, values in stored.items()})
+    np.savez(
+        tmp_path / "run" / "test.npz", **{name: values[:100] for name, values in stored.items()}
+    )
     with pytest.raises(UserError, match=r"test\.npz is not this run's: it has not 360 images"):
         _ = runs.Run.load(tmp_path / "run").test
 
@@ -190,11 +215,15 @@ def test_a_stored_test_image_is_predicted_as_in_the_run(trained, tmp_path):
     digits = data.load("digits")
     agree = 0
     for index in range(40):
-        Image.fromarray(digits.test.images[index, 0].numpy()).resize((80, 80), 0).save(tmp_path / "d.png")
+        Image.fromarray(digits.test.images[index, 0].numpy()).resize((80, 80), 0).save(
+            tmp_path / "d.png"
+        )
         ((_, classes, _),) = predict.classify(run, [tmp_path / "d.png"])
         agree += classes[0][0] == str(run.test["predicted"][index])
     assert agree >= 30
-    assert sum(share for _, share in predict.classify(run, [tmp_path / "d.png"], top=10)[0][1]) == pytest.approx(1)
+    assert sum(
+        share for _, share in predict.classify(run, [tmp_path / "d.png"], top=10)[0][1]
+    ) == pytest.approx(1)
 
 
 def test_stored_weights_give_the_stored_predictions_again(trained, tmp_path, capsys):
@@ -204,10 +233,15 @@ def test_stored_weights_give_the_stored_predictions_again(trained, tmp_path, cap
         np.testing.assert_array_equal(predict.evaluate(run), run.test["predicted"])
         assert (predict.evaluate(run, precision="fp32") == run.test["predicted"]).mean() > 0.97
     assert main(["evaluate", str(run.path)]) == 0
-    assert f"{100 * run.accuracy:.2f} % of 360 test images; the run says {100 * run.accuracy:.2f} %" in capsys.readouterr().out
+    assert (
+        f"{100 * run.accuracy:.2f} % of 360 test images; the run says {100 * run.accuracy:.2f} %"
+        in capsys.readouterr().out
+    )
     shutil.copytree(run.path, tmp_path / "run")
     stored = dict(np.load(tmp_path / "run" / "test.npz"))
-    np.savez(tmp_path / "run" / "test.npz", **stored | {"levels": np.roll(stored["levels"], 1, axis=1)})
+    np.savez(
+        tmp_path / "run" / "test.npz", **stored | {"levels": np.roll(stored["levels"], 1, axis=1)}
+    )
     assert main(["evaluate", str(tmp_path / "run")]) == 1, "other predictions than those stored"
     info = json.loads((run.path / "run.json").read_text())
     (tmp_path / "run" / "run.json").write_text(json.dumps(info | {"data_sha256": "0"}))
@@ -225,10 +259,19 @@ def test_weights_are_tested_as_the_run_was_also_mirrored_and_on_a_folder(tmp_pat
         pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3)).astype(np.uint8)
         pixels[:, : 24 if number % 2 else 12] //= 4
         Image.fromarray(pixels).save(folder / f"{number}.png")
-    job = Job("resnet8", f"folder:{tmp_path / 'photos'}", recipes.get("best", "resnet8", epochs=2, batch_size=8), input_size=32)
+    job = Job(
+        "resnet8",
+        f"folder:{tmp_path / 'photos'}",
+        recipes.get("best", "resnet8", epochs=2, batch_size=8),
+        input_size=32,
+    )
     run = fit(job, tmp_path / "runs", verbose=False, precision="fp32")
     np.testing.assert_array_equal(predict.evaluate(run), run.test["predicted"])
-    monkeypatch.setattr(predict, "prepare", lambda file, run: (data.load(job.dataset, size=32).test.images[[file]], []))
+    monkeypatch.setattr(
+        predict,
+        "prepare",
+        lambda file, run: (data.load(job.dataset, size=32).test.images[[file]], []),
+    )
     run.info["temperature"] = 1.0  # its own may divide by so little that every probability is 1
     every = softmax(np.load(run.path / "logits.npy"), axis=1)
     unsure = int(every.max(1).argmin())
@@ -261,7 +304,9 @@ def test_gray_paper_becomes_black_and_pale_ink_white(trained, tmp_path):
     run = runs.find(trained)[1]
     draw_seven(tmp_path / "best.png", (255,) * 3, (0,) * 3, "L")
     draw_seven(tmp_path / "gray.png", (40,) * 3, (170,) * 3, "L")
-    best, gray = (predict.prepare(tmp_path / f"{name}.png", run)[0].float() for name in ("best", "gray"))
+    best, gray = (
+        predict.prepare(tmp_path / f"{name}.png", run)[0].float() for name in ("best", "gray")
+    )
     assert (best - gray).abs().max() <= 2
 
 
@@ -281,7 +326,9 @@ def test_a_digit_of_the_dataset_stays_nearly_as_it_is(trained, tmp_path):
         Image.fromarray(image[0].numpy()).save(tmp_path / "digit.png")
         changed.append(predict.prepare(tmp_path / "digit.png", run)[0][0])
     distances = torch.cdist(torch.stack(changed).flatten(1).double(), images.flatten(1).double())
-    assert (distances.argmin(1) == torch.arange(len(images))).double().mean() > 0.8, "most are nearest to themselves"
+    assert (distances.argmin(1) == torch.arange(len(images))).double().mean() > 0.8, (
+        "most are nearest to themselves"
+    )
 
 
 def test_a_thin_stroke_keeps_its_ink(trained, tmp_path):

@@ -1,4 +1,6 @@
-"""What a step of a training is: what it sees, at which rate, what its random draws depend on; and what is evaluated."""
+"""What a step of a training is: what it sees, at which rate, what its random draws depend on; and
+what is evaluated.
+"""
 
 import copy
 import itertools
@@ -29,7 +31,9 @@ def named(name):
 
 
 def watched(trainer, epochs):
-    """Lists with an item a step: the images' indices, what the network is given, and what dropout leaves of fifty ones."""
+    """Lists with an item a step: the images' indices, what the network is given, and what dropout
+    leaves of fifty ones.
+    """
     steps, step = [], trainer.train_step
 
     def look(module, inputs):
@@ -46,17 +50,29 @@ def watched(trainer, epochs):
 
 @pytest.mark.parametrize("clip", [0.5, 1e6])
 def test_an_epoch_is_that_of_the_textbook_loop(job, clip):
-    """Smoothing, decay, Nesterov's momentum, and a bound on the gradient that binds at every step or at none."""
+    """Smoothing, decay, Nesterov's momentum, and a bound on the gradient that binds at every step
+    or at none.
+    """
     trainer = trainer_of(job, clip=clip, augment="none", epochs=1)
-    network, recipe, step = copy.deepcopy(trainer.network).train(), trainer.recipe, trainer.train_step
-    weights, others = ([p for p in network.parameters() if (p.ndim > 1) == several] for several in (True, False))
+    network, recipe, step = (
+        copy.deepcopy(trainer.network).train(),
+        trainer.recipe,
+        trainer.train_step,
+    )
+    weights, others = (
+        [p for p in network.parameters() if (p.ndim > 1) == several] for several in (True, False)
+    )
     groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others}]
     optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov)
     norms = []
 
     def both(index):
         batch = trainer.train_set[index]
-        loss = F.cross_entropy(network(trainer.transform(batch.images)), batch.labels, label_smoothing=recipe.label_smoothing)
+        loss = F.cross_entropy(
+            network(trainer.transform(batch.images)),
+            batch.labels,
+            label_smoothing=recipe.label_smoothing,
+        )
         optimizer.zero_grad()
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip))
@@ -75,15 +91,20 @@ def test_an_epoch_is_that_of_the_textbook_loop(job, clip):
 def test_the_rate_of_every_step_is_the_schedules(job):
     trainer = trainer_of(job, recipe="best", epochs=5, warmup=0.25)
     rates, step = [], trainer.optimizer.step
-    trainer.optimizer.step = lambda: (rates.append([group["lr"] for group in trainer.optimizer.param_groups]), step())
+    trainer.optimizer.step = lambda: (
+        rates.append([group["lr"] for group in trainer.optimizer.param_groups]),
+        step(),
+    )
     trainer.train()
-    expected = [trainer.recipe.rate((done + 0.5) / 20) for done in range(20)]  # 60 images in batches of 15, five times
+    # 60 images in batches of 15, five times
+    expected = [trainer.recipe.rate((done + 0.5) / 20) for done in range(20)]
     assert rates == [pytest.approx([rate] * 2) for rate in expected]
     assert trainer.history[-1]["learning_rate"] == rates[-1][0]
 
 
 @pytest.mark.parametrize(
-    ("augment", "cut"), [("none", 0.0), ("standard", 0.0), ("published", 0.0), ("none", 0.5), ("standard", 0.5)]
+    ("augment", "cut"),
+    [("none", 0.0), ("standard", 0.0), ("published", 0.0), ("none", 0.5), ("standard", 0.5)],
 )
 def test_the_network_sees_what_the_recipe_says(job, augment, cut):
     trainer = trainer_of(job, augment=augment, cutout=cut)
@@ -91,7 +112,9 @@ def test_the_network_sees_what_the_recipe_says(job, augment, cut):
     seen, plain = torch.cat(inputs), trainer.transform(trainer.train_set[torch.cat(indices)].images)
     changed = (seen != plain).flatten(1).any(1).float().mean()
     assert changed > 0.9 if augment != "none" or cut else changed == 0
-    assert (seen == 0).flatten(1).sum(1).min() >= (16 if cut else 0), "a quarter of the square's 8x8 pixels at least"
+    assert (seen == 0).flatten(1).sum(1).min() >= (16 if cut else 0), (
+        "a quarter of the square's 8x8 pixels at least"
+    )
     assert cut or not (seen == 0).any()
 
 
@@ -103,12 +126,16 @@ def test_images_are_changed_as_is_right_for_their_dataset(job, name):
 
 def test_mean_and_deviation_are_of_the_training_images_alone(job):
     trainer = trainer_of(job)
-    assert (trainer.transform.mean, trainer.transform.std) == data.statistics(trainer.train_set.images)
+    assert (trainer.transform.mean, trainer.transform.std) == data.statistics(
+        trainer.train_set.images
+    )
 
 
 def test_a_seed_decides_everything_and_every_epoch_and_step_draws_anew(job, monkeypatch):
     drawn, draw = [], Transform.draw
-    monkeypatch.setattr(Transform, "draw", lambda *given: (drawn.append((found := draw(*given))[0]), found)[1])
+    monkeypatch.setattr(
+        Transform, "draw", lambda *given: (drawn.append((found := draw(*given))[0]), found)[1]
+    )
     first, other = trainers = [trainer_of(job, seed=seed) for seed in (0, 1)]
     assert first.split_sha256 != other.split_sha256
     weights = [[p for p in trainer.network.parameters() if p.ndim > 1] for trainer in trainers]
@@ -125,7 +152,9 @@ def test_a_seed_decides_everything_and_every_epoch_and_step_draws_anew(job, monk
 
 def test_bf16_is_what_is_computed(job):
     trainer, seen = Trainer(job(), data.load("digits"), CPU, "bf16", Path()), []
-    trainer.network.classifier.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    trainer.network.classifier.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.dtype)
+    )
     trainer.train_step(torch.arange(8))
     trainer.evaluate(trainer.validation_set.images)
     assert seen == [torch.bfloat16] * 2
@@ -152,19 +181,30 @@ def test_the_running_average_is_of_weights_and_statistics(job):
 
 def test_mirror_images_count_for_a_half():
     torch.manual_seed(0)
-    network, transform = models.create("resnet8").eval(), Transform(16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    network, transform = (
+        models.create("resnet8").eval(),
+        Transform(16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+    )
     images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
 
     def logits(images, flip):
         return models.outputs(network, images, transform, "fp32", flip, lambda: None)[1]
 
-    torch.testing.assert_close(logits(images, True), (logits(images, False) + logits(images.flip(-1), False)) / 2)
+    torch.testing.assert_close(
+        logits(images, True), (logits(images, False) + logits(images.flip(-1), False)) / 2
+    )
 
 
 def test_mirror_images_count_in_every_look_after_the_training(job, tmp_path, monkeypatch):
     asked, outputs = [], models.outputs
-    monkeypatch.setattr(models, "outputs", lambda *given: (asked.append(given[4]), outputs(*given))[1])
-    trainer = Trainer(job(recipe="best", dataset="folder:x"), named("folder:x"), CPU, "fp32", tmp_path)
+    monkeypatch.setattr(
+        models, "outputs", lambda *given: (asked.append(given[4]), outputs(*given))[1]
+    )
+    trainer = Trainer(
+        job(recipe="best", dataset="folder:x"), named("folder:x"), CPU, "fp32", tmp_path
+    )
     trainer.train()
     trainer.finish(tmp_path)
-    assert asked == [False] * 2 + [True] * 5, "two epochs; test, validation for the temperature, three corruptions"
+    assert asked == [False] * 2 + [True] * 5, (
+        "two epochs; test, validation for the temperature, three corruptions"
+    )

@@ -109,7 +109,9 @@ def test_a_tier_overrides_everything_and_keeps_to_a_folder_of_its_own(tmp_path):
 
 def test_a_tier_may_treat_one_dataset_otherwise(tmp_path):
     path = tmp_path / "study.toml"
-    grid = GRID.replace('["digits"]', '["cifar10", "mnist"]').replace("input_size = 16", "input_size = 32")
+    grid = GRID.replace('["digits"]', '["cifar10", "mnist"]').replace(
+        "input_size = 16", "input_size = 32"
+    )
     path.write_text(grid + "[tiers.full]\nepochs = 3\n[tiers.full.mnist]\nepochs = 2\nlimit = 70")
     seen = {(job.dataset, job.recipe.epochs, job.limit) for job in study.plan(path)}
     assert seen == {("cifar10", 3, 60), ("mnist", 2, 70)}
@@ -203,7 +205,9 @@ def test_a_run_that_another_process_trains_does_not_stop_the_others(file, tmp_pa
     with working_folder(tmp_path / "out" / jobs[0].folder):
         finished, missing = study.execute(jobs, tmp_path / "out", verbose=False, patience=0)
     assert [run.info["model"] for run in finished] == [jobs[1].model]
-    assert [line.endswith("seed0.partial is being trained by another process") for line in missing] == [True]
+    assert [
+        line.endswith("seed0.partial is being trained by another process") for line in missing
+    ] == [True]
 
 
 def test_expected_time_grows_with_the_work(file, tmp_path):
@@ -218,7 +222,9 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
     for info in (slower, run.info):  # the slowest counts
         progress.note(jobs[0], replace(run, info=info), "")
     assert progress.expected_seconds(jobs[0]) == pytest.approx(3.6 * run.info["train_seconds"])
-    progress.note(jobs[0], replace(run, info=run.info | {"train_seconds": 1e9, "device": "another"}), "")
+    progress.note(
+        jobs[0], replace(run, info=run.info | {"train_seconds": 1e9, "device": "another"}), ""
+    )
     assert progress.expected_seconds(jobs[0]) < 1e6
 
 
@@ -246,12 +252,20 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
         (GRID.replace("dropout = 0.1", "dropout = nan"), "option dropout"),
         (GRID.replace("dropout = 0.1", "num_classes = 5"), "option num_classes"),
         (GRID.replace("options = { dropout = 0.1 }", "options = 3"), "options must be a table"),
-        (GRID.replace("seeds = [0, 1]", "seeds = [0]\noptions = 3\nvariants = [{ stem = '3x3' }]"), "options must be a table"),
+        (
+            GRID.replace(
+                "seeds = [0, 1]", "seeds = [0]\noptions = 3\nvariants = [{ stem = '3x3' }]"
+            ),
+            "options must be a table",
+        ),
         (GRID.replace('"resnet8"', "3"), "networks"),
         (GRID.replace("seeds = [0, 1]", 'seeds = ["0"]'), "seeds"),
         ("defaults = 3\n[[grid]]", "defaults only as"),
         (GRID.replace("seeds = [0, 1]", "seeds = [0]\nvariants = [3]"), "variants"),
-        (GRID.replace("seeds = [0, 1]", "seeds = [0]\nvariants = [{ hue = 1 }]"), "no option 'hue'"),
+        (
+            GRID.replace("seeds = [0, 1]", "seeds = [0]\nvariants = [{ hue = 1 }]"),
+            "no option 'hue'",
+        ),
         ("tiers = 3\n" + GRID, "tiers are tables"),
         (GRID + "[tiers.small]\nlimits = 3", "no field 'limits'"),
         (GRID + '[tiers."../small"]\nepochs = 3', "tier '../small' names a folder"),

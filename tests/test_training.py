@@ -1,4 +1,6 @@
-"""A training is a function of its job: not of interruptions, other random numbers, evaluations or earlier failures."""
+"""A training is a function of its job: not of interruptions, other random numbers, evaluations or
+earlier failures.
+"""
 
 import errno
 import fcntl
@@ -20,7 +22,18 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from deepnets import bench, checkpoint, data, environment, metrics, models, predict, recipes, runs, training
+from deepnets import (
+    bench,
+    checkpoint,
+    data,
+    environment,
+    metrics,
+    models,
+    predict,
+    recipes,
+    runs,
+    training,
+)
 from deepnets.data import Dataset, Images
 from deepnets.environment import OutOfTime
 from deepnets.errors import UserError
@@ -44,7 +57,14 @@ def test_a_run_holds_what_the_contract_says_and_agrees_with_itself(job, tmp_path
     run = fit(job(), tmp_path, **QUIET)
     assert run.path == tmp_path / "digits" / "resnet8" / "tuned" / "seed0"
     files = {path.name for path in run.path.iterdir()}
-    assert files == {"run.json", "history.csv", "test.npz", "views.npz", "logits.npy", "model.safetensors"}
+    assert files == {
+        "run.json",
+        "history.csv",
+        "test.npz",
+        "views.npz",
+        "logits.npy",
+        "model.safetensors",
+    }
     assert not list(tmp_path.rglob("*.partial"))
     assert set(run.info) == {
         *runs.INFO,
@@ -93,14 +113,20 @@ def test_a_processors_products_have_their_full_precision(monkeypatch):
     assert torch.backends.cudnn.deterministic
 
 
-def test_the_test_images_are_looked_at_once_and_the_temperature_is_not_fitted_on_them(job, tmp_path, monkeypatch):
+def test_the_test_images_are_looked_at_once_and_the_temperature_is_not_fitted_on_them(
+    job, tmp_path, monkeypatch
+):
     seen, fitted = [], []
     outputs, fit_temperature = models.outputs, metrics.fit_temperature
     monkeypatch.setattr(
-        models, "outputs", lambda network, images, *rest: (seen.append(images), outputs(network, images, *rest))[1]
+        models,
+        "outputs",
+        lambda network, images, *rest: (seen.append(images), outputs(network, images, *rest))[1],
     )
     monkeypatch.setattr(
-        metrics, "fit_temperature", lambda logits, labels: (fitted.append(labels), fit_temperature(logits, labels))[1]
+        metrics,
+        "fit_temperature",
+        lambda logits, labels: (fitted.append(labels), fit_temperature(logits, labels))[1],
     )
     fit(job(epochs=3), tmp_path, **QUIET)
     dataset = data.load("digits")
@@ -108,7 +134,9 @@ def test_the_test_images_are_looked_at_once_and_the_temperature_is_not_fitted_on
     assert all(torch.equal(images, validation.images) for images in seen[:3]), "one look an epoch"
     test, *others = (torch.equal(images, dataset.test.images) for images in seen[3:])
     assert test
-    assert [others[i] for i in (0, 1, 3)] == 3 * [False], "validation, noise, contrast; blur changes nothing of 8 pixels"
+    assert [others[i] for i in (0, 1, 3)] == 3 * [False], (
+        "validation, noise, contrast; blur changes nothing of 8 pixels"
+    )
     assert len(others) == 4
     assert [labels.tolist() for labels in fitted] == [validation.labels.tolist()]
 
@@ -118,7 +146,13 @@ def test_a_channel_that_tells_nothing_is_refused(job, tmp_path):
     red[:, 1:] = 0
     part = Images(red, torch.arange(80) % 10)
     with pytest.raises(UserError, match="or one channel is"):
-        Trainer(job(), Dataset("red", "red", tuple("0123456789"), part, part, ""), torch.device("cpu"), "fp32", tmp_path)
+        Trainer(
+            job(),
+            Dataset("red", "red", tuple("0123456789"), part, part, ""),
+            torch.device("cpu"),
+            "fp32",
+            tmp_path,
+        )
 
 
 def test_a_copy_without_history_says_its_commit(tmp_path, monkeypatch):
@@ -156,7 +190,9 @@ def test_equal_jobs_give_equal_runs_whatever_else_draws_random_numbers(job, tmp_
     torch.manual_seed(2)
     same(first, fit(job(model="resnet18_improved"), tmp_path / "b", **QUIET))
     other = fit(job(model="resnet18_improved", seed=1), tmp_path / "b", **QUIET)
-    assert not np.array_equal(np.load(first.path / "logits.npy"), np.load(other.path / "logits.npy"))
+    assert not np.array_equal(
+        np.load(first.path / "logits.npy"), np.load(other.path / "logits.npy")
+    )
 
 
 def test_a_training_leaves_the_callers_random_numbers_and_signals_alone(job, tmp_path):
@@ -172,21 +208,35 @@ def test_a_training_leaves_the_callers_random_numbers_and_signals_alone(job, tmp
 def test_the_last_batch_is_never_a_single_image(job, tmp_path, monkeypatch):
     sizes = []
     step = Trainer.train_step
-    monkeypatch.setattr(Trainer, "train_step", lambda self, index: (sizes.append(len(index)), step(self, index))[1])
+    monkeypatch.setattr(
+        Trainer, "train_step", lambda self, index: (sizes.append(len(index)), step(self, index))[1]
+    )
     fit(job(limit=33, batch_size=16, epochs=1), tmp_path, **QUIET)
     assert sizes == [11, 11, 11]
 
 
 def test_losses_are_means_over_images(job, tmp_path):
-    """At a rate of zero, without dropout and batch norm, an epoch in unequal batches is one look at all images."""
-    settings = job("alexnet", "plain", options={"dropout": 0.0}, limit=61, input_size=64, learning_rate=0.0, epochs=1)
+    """At a rate of zero, without dropout and batch norm, an epoch in unequal batches is one look at
+    all images.
+    """
+    settings = job(
+        "alexnet",
+        "plain",
+        options={"dropout": 0.0},
+        limit=61,
+        input_size=64,
+        learning_rate=0.0,
+        epochs=1,
+    )
     run = fit(settings, tmp_path, **QUIET)
     train, validation, _ = data.load("digits").split(0, 61)
     transform = Transform(64, tuple(run.info["mean"]), tuple(run.info["std"]))
     for part, name in ((train, "train"), (validation, "val")):
         with torch.no_grad():
             logits = load_network(run)(transform(part.images))
-        assert run.history[f"{name}_loss"][0] == pytest.approx(F.cross_entropy(logits, part.labels).item(), rel=1e-5)
+        assert run.history[f"{name}_loss"][0] == pytest.approx(
+            F.cross_entropy(logits, part.labels).item(), rel=1e-5
+        )
         accuracy = (logits.argmax(1) == part.labels).float().mean().item()
         assert run.history[f"{name}_accuracy"][0] == pytest.approx(accuracy, abs=1e-6)
 
@@ -194,9 +244,15 @@ def test_losses_are_means_over_images(job, tmp_path):
 def test_an_interruption_at_the_very_end_is_not_swallowed(job, tmp_path, monkeypatch):
     asked = []
     finish = Trainer.finish
-    monkeypatch.setattr(Trainer, "finish", lambda self, folder: (finish(self, folder), asked.append(1)))
+    monkeypatch.setattr(
+        Trainer, "finish", lambda self, folder: (finish(self, folder), asked.append(1))
+    )
     with monkeypatch.context() as patch:
-        patch.setattr(training, "interruptions", lambda _: nullcontext(lambda: KeyboardInterrupt() if asked else None))
+        patch.setattr(
+            training,
+            "interruptions",
+            lambda _: nullcontext(lambda: KeyboardInterrupt() if asked else None),
+        )
         with pytest.raises(KeyboardInterrupt):
             fit(job(), tmp_path, **QUIET)
     assert not list(tmp_path.rglob("*.partial"))
@@ -208,7 +264,9 @@ def test_what_a_kill_left_in_a_finished_run_is_removed(job, tmp_path):
     for name in ("checkpoint.pt", "checkpoint.pt.part", "lock"):
         (run.path / name).write_text("left")
     fit(job(), tmp_path, **QUIET)
-    assert not {"checkpoint.pt", "checkpoint.pt.part", "lock"} & {p.name for p in run.path.iterdir()}
+    assert not {"checkpoint.pt", "checkpoint.pt.part", "lock"} & {
+        p.name for p in run.path.iterdir()
+    }
 
 
 def test_a_divergence_leaves_nothing_that_blocks_a_lower_rate(job, tmp_path, monkeypatch):
@@ -241,7 +299,9 @@ def test_a_divergence_that_meets_ctrl_c_is_told(job, tmp_path, monkeypatch, caps
 
 def test_the_running_average_is_what_is_kept(job, tmp_path, monkeypatch):
     kept, finish = [], Trainer.finish
-    monkeypatch.setattr(Trainer, "finish", lambda self, folder: (kept.append(self.evaluated), finish(self, folder)))
+    monkeypatch.setattr(
+        Trainer, "finish", lambda self, folder: (kept.append(self.evaluated), finish(self, folder))
+    )
     run = fit(job(recipe="best", average=0.5), tmp_path, **QUIET)
     weights = load_file(run.path / "model.safetensors")
     assert all(torch.equal(weights[name], value) for name, value in kept[0].state_dict().items())
@@ -261,14 +321,22 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(job, tmp_path, monkey
 
     monkeypatch.setattr(Trainer, "train_step", watch)
     with pytest.raises(Diverged, match=r"not finite at epoch \d+, step \d+, rate 1e\+06"):
-        fit(job("alexnet", "plain", limit=40, input_size=64, learning_rate=1e6, epochs=9), tmp_path, **QUIET)
+        fit(
+            job("alexnet", "plain", limit=40, input_size=64, learning_rate=1e6, epochs=9),
+            tmp_path,
+            **QUIET,
+        )
     for before, now in zip(seen["before"], seen["trainer"].network.parameters(), strict=True):
         torch.testing.assert_close(now, before, rtol=0, atol=0, equal_nan=True)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_chance_level_plateau_is_named(job, tmp_path):
-    run = fit(job("alexnet", "plain", learning_rate=0.0, limit=40, input_size=64, epochs=1), tmp_path, **QUIET)
+    run = fit(
+        job("alexnet", "plain", learning_rate=0.0, limit=40, input_size=64, epochs=1),
+        tmp_path,
+        **QUIET,
+    )
     assert run.info["warnings"][:1] == ["chance-level plateau: the loss stayed at ln 10 = 2.3026"]
     assert fit(job(epochs=3), tmp_path, **QUIET).info["warnings"] == []
 
@@ -289,7 +357,9 @@ def test_a_run_names_every_commit_that_trained_a_part_of_it(job, tmp_path, monke
     run = fit(job(), tmp_path, **QUIET)
     assert run.info["commit"] == "first"
     assert [by["commit"] for by in run.info["made_by"]] == ["second", "first"]
-    assert not [text for text in run.info["warnings"] if "begun" in text], "another commit need not be another training"
+    assert not [text for text in run.info["warnings"] if "begun" in text], (
+        "another commit need not be another training"
+    )
     monkeypatch.setattr(environment, "commit", lambda: "third")
     assert fit(job(), tmp_path, **QUIET).info == run.info
 
@@ -331,7 +401,8 @@ def measure(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fp32", "bf16", "chosen"), [(1.0, 2.0, "fp32"), (1.1, 1.0, "fp32"), (1.2, 1.0, "bf16"), (4.2, 1.0, "bf16")]
+    ("fp32", "bf16", "chosen"),
+    [(1.0, 2.0, "fp32"), (1.1, 1.0, "fp32"), (1.2, 1.0, "bf16"), (4.2, 1.0, "bf16")],
 )
 def test_a_processor_computes_in_bf16_if_its_products_are_faster(measure, fp32, bf16, chosen):
     measure(fp32, bf16)
@@ -342,8 +413,11 @@ def test_a_processor_computes_in_bf16_if_its_products_are_faster(measure, fp32, 
 
 def test_products_are_timed_once_a_process_on_one_thread(monkeypatch):
     clock, timed, product = iter(range(1000)), [], torch.mm
-    monkeypatch.setattr(torch, "mm", lambda a, b: (timed.append((a.dtype, torch.get_num_threads())), product(a, b)))
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock) + 9 * len(timed))  # a product takes 9 + 1 seconds
+    monkeypatch.setattr(
+        torch, "mm", lambda a, b: (timed.append((a.dtype, torch.get_num_threads())), product(a, b))
+    )
+    # a product takes 9 + 1 seconds
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock) + 9 * len(timed))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -368,7 +442,9 @@ def test_a_run_says_what_chose_its_precision(job, tmp_path, measure):
 
 
 @pytest.mark.parametrize(("first", "then", "kept"), [(0.5, 2.0, "fp32"), (2.0, 0.5, "bf16")])
-def test_a_training_is_continued_in_the_precision_that_began_it(job, tmp_path, measure, first, then, kept):
+def test_a_training_is_continued_in_the_precision_that_began_it(
+    job, tmp_path, measure, first, then, kept
+):
     auto = QUIET | {"precision": "auto"}
     other = QUIET | {"precision": "bf16" if kept == "fp32" else "fp32"}
     measure(first, 1.0)
@@ -392,7 +468,9 @@ def _child(settings, out, started):
 
 def _start(settings, out):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deepnets.training", "sklearn.datasets", "torchvision.datasets"])
+    context.set_forkserver_preload(
+        ["deepnets.training", "sklearn.datasets", "torchvision.datasets"]
+    )
     started = context.Event()
     process = context.Process(target=_child, args=(settings, out, started), daemon=True)
     process.start()
@@ -400,11 +478,15 @@ def _start(settings, out):
     return process
 
 
-def test_a_checkpoint_that_would_take_long_waits_for_longer_epochs(job, tmp_path, monkeypatch, clock):
+def test_a_checkpoint_that_would_take_long_waits_for_longer_epochs(
+    job, tmp_path, monkeypatch, clock
+):
     saved = []
     monkeypatch.setattr(Trainer, "save", lambda trainer: saved.append(trainer.epoch))
     for parameters, expected in ((10**12, []), (0, [1, 2])):
-        monkeypatch.setattr(models, "count_parameters", lambda network, parameters=parameters: parameters)
+        monkeypatch.setattr(
+            models, "count_parameters", lambda network, parameters=parameters: parameters
+        )
         saved.clear()
         fit(job(epochs=2), tmp_path / str(parameters), **QUIET)
         assert saved == expected
@@ -437,8 +519,8 @@ PROCESSES.set_forkserver_preload(["deepnets.training", "sklearn.datasets", "torc
 
 
 def _fit_until_killed(settings, out, count, in_save):
-    """Train with a checkpoint after every step until SIGKILL comes: before the step or evaluation of
-    that `count`, or in the first save after it, when half of it is on the disk.
+    """Train with a checkpoint after every step until SIGKILL comes: before the step or evaluation
+    of that `count`, or in the first save after it, when half of it is on the disk.
     """
     torch.set_num_threads(1)
     left = count
@@ -475,7 +557,9 @@ def test_twenty_kills_change_nothing(job, tmp_path):
         assert process.exitcode == -signal.SIGKILL
         assert (work / "checkpoint.pt.part").exists() or not in_save
     same(whole, fit(settings, tmp_path / "killed", **QUIET))
-    assert {p.name for p in (tmp_path / "killed").rglob("*.*")} == {p.name for p in (tmp_path / "whole").rglob("*.*")}
+    assert {p.name for p in (tmp_path / "killed").rglob("*.*")} == {
+        p.name for p in (tmp_path / "whole").rglob("*.*")
+    }
 
 
 def test_two_processes_do_not_train_the_same_run(job, tmp_path, monkeypatch):
@@ -496,7 +580,10 @@ def test_where_the_file_system_has_no_locks_a_file_is_one(job, tmp_path, monkeyp
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with environment.working_folder(tmp_path / job().folder), pytest.raises(UserError, match="by another process"):
+    with (
+        environment.working_folder(tmp_path / job().folder),
+        pytest.raises(UserError, match="by another process"),
+    ):
         fit(job(), tmp_path, **QUIET)
     run = fit(job(), tmp_path, **QUIET)
     assert not [path for path in run.path.iterdir() if "lock" in path.name]
@@ -538,9 +625,19 @@ def stopped(job, tmp_path):
         (lambda good: pickle.dumps({"identity": 1}), "not a checkpoint"),
         (lambda good: _pickled_attack(), "attack"),
     ],
-    ids=["truncated", "bit flipped", "last bit flipped", "empty", "plain torch file", "pickle", "malicious"],
+    ids=[
+        "truncated",
+        "bit flipped",
+        "last bit flipped",
+        "empty",
+        "plain torch file",
+        "pickle",
+        "malicious",
+    ],
 )
-def test_a_bad_checkpoint_is_refused_in_one_line_and_stays(stopped, tmp_path, monkeypatch, damage, says):
+def test_a_bad_checkpoint_is_refused_in_one_line_and_stays(
+    stopped, tmp_path, monkeypatch, damage, says
+):
     settings, path = stopped
     monkeypatch.chdir(tmp_path)
     bad = damage(path.read_bytes())
@@ -579,13 +676,18 @@ def test_a_failed_save_leaves_the_good_file(tmp_path, monkeypatch):
 
 
 def overfit(name: str, channels: int, size: int, epochs: int) -> tuple[float, int]:
-    """Accuracy on 64 images, learned under its tuned recipe without augmentation, and the epochs that took."""
+    """Accuracy on 64 images, learned under its tuned recipe without augmentation, and the epochs
+    that took.
+    """
     digits = data.load("digits")
     kept = digits.train[torch.arange(100)]
     images = Images(kept.images.expand(-1, channels, -1, -1).contiguous(), kept.labels)
     dataset = Dataset("digits", "Digits", digits.classes, images, images, "")
-    rate = min(0.1, recipes.get("tuned", name).learning_rate)  # three times that suits batches of 128, not of 16
-    recipe = recipes.get("tuned", name, learning_rate=rate, epochs=epochs, batch_size=16, augment="none")
+    # three times that suits batches of 128, not of 16
+    rate = min(0.1, recipes.get("tuned", name).learning_rate)
+    recipe = recipes.get(
+        "tuned", name, learning_rate=rate, epochs=epochs, batch_size=16, augment="none"
+    )
     with torch.random.fork_rng():
         job = Job(name, "digits", recipe, limit=64, input_size=size)
         trainer = Trainer(job, dataset, torch.device("cpu"), "fp32", Path())
@@ -609,12 +711,19 @@ def test_a_network_overfits_64_images(name, channels):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", models.names())
 def test_every_network_overfits_64_images(name, channels):
-    accuracy, epochs = overfit(name, channels, *((64, 240) if name.startswith("alexnet") else (32, 120)))
-    print(f"{name}, {channels} channels: {100 * accuracy:.1f} % of 64 images after {epochs} epochs", flush=True)
+    accuracy, epochs = overfit(
+        name, channels, *((64, 240) if name.startswith("alexnet") else (32, 120))
+    )
+    print(
+        f"{name}, {channels} channels: {100 * accuracy:.1f} % of 64 images after {epochs} epochs",
+        flush=True,
+    )
     assert accuracy > 0.95
 
 
 def test_run_json_is_readable_by_anything(job, tmp_path):
     run = fit(job(), tmp_path, **QUIET)
     text = (run.path / "run.json").read_text()
-    assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON")) == run.info
+    assert (
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON")) == run.info
+    )

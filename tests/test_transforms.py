@@ -33,14 +33,20 @@ def image(request):
 @pytest.mark.parametrize("shift", [(0, 0), (4, -3)])
 @pytest.mark.parametrize("scale", [0.9, 1.0, 1.1])
 def test_geometry_is_torchvisions_affine(image, angle, shift, scale):
-    theirs = F.affine(image, angle, list(shift), scale, [0.0], interpolation=v2.InterpolationMode.BILINEAR)
+    theirs = F.affine(
+        image, angle, list(shift), scale, [0.0], interpolation=v2.InterpolationMode.BILINEAR
+    )
     ours = warp(image, matrix(angle, tuple(map(float, shift)), scale), SIDE)
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
 
 
 def test_flip_is_torchvisions_and_comes_first(image):
-    torch.testing.assert_close(warp(image, matrix(flip=True), SIDE), F.hflip(image), atol=2e-6, rtol=0)
-    theirs = F.affine(F.hflip(image), 10, [3, 1], 1.1, [0.0], interpolation=v2.InterpolationMode.BILINEAR)
+    torch.testing.assert_close(
+        warp(image, matrix(flip=True), SIDE), F.hflip(image), atol=2e-6, rtol=0
+    )
+    theirs = F.affine(
+        F.hflip(image), 10, [3, 1], 1.1, [0.0], interpolation=v2.InterpolationMode.BILINEAR
+    )
     ours = warp(image, matrix(10, (3.0, 1.0), 1.1, True), SIDE)
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
 
@@ -85,9 +91,16 @@ def test_draws_reach_both_ends_and_do_not_depend_on_each_other(name):
     policy = STANDARD[name]
     matrices = random_matrices(policy, 4000, 28, torch.Generator().manual_seed(0)).double()
     turn = torch.linalg.inv(matrices[:, :, :2])  # from input to output: the scale times a rotation
-    degrees, scale = torch.rad2deg(torch.atan2(turn[:, 1, 0], turn[:, 0, 0])), torch.linalg.det(turn).sqrt()
+    degrees, scale = (
+        torch.rad2deg(torch.atan2(turn[:, 1, 0], turn[:, 0, 0])),
+        torch.linalg.det(turn).sqrt(),
+    )
     pixels = -(turn @ matrices[:, :, 2:])[:, :, 0] * 28 / 2
-    drawn = [degrees / policy.degrees, (scale - 1) / policy.scale, *(pixels.T / round(policy.shift * 28))]
+    drawn = [
+        degrees / policy.degrees,
+        (scale - 1) / policy.scale,
+        *(pixels.T / round(policy.shift * 28)),
+    ]
     for values in drawn:
         assert (values.min().item(), values.max().item()) == pytest.approx((-1, 1), abs=0.01)
     assert (torch.corrcoef(torch.stack(drawn)) - torch.eye(4)).abs().max() < 0.06
@@ -114,7 +127,10 @@ def test_equal_generators_give_equal_batches_and_others_do_not():
     assert first.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("policy", "cut", "drawn"), [(None, 0.0, 0), (None, 0.5, 1), (Policy(), 0.0, 1), (Policy(), 0.5, 2)])
+@pytest.mark.parametrize(
+    ("policy", "cut", "drawn"),
+    [(None, 0.0, 0), (None, 0.5, 1), (Policy(), 0.0, 1), (Policy(), 0.5, 2)],
+)
 def test_only_what_a_transform_changes_is_drawn(policy, cut, drawn):
     images = torch.full((64, 1, SIDE, SIDE), 255, dtype=torch.uint8)
     transform = Transform(SIDE, (0.5,), (0.5,), policy, cut)
@@ -130,7 +146,9 @@ def test_without_draws_images_are_resized_and_normalised_only():
     expected = v2.Normalize([0.1307], [0.3081])(images / 255)
     torch.testing.assert_close(transform(images), expected)
     colour, mean, std = images[:3].reshape(1, 3, 28, 28), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-    torch.testing.assert_close(Transform(28, mean, std)(colour), v2.Normalize(mean, std)(colour / 255))
+    torch.testing.assert_close(
+        Transform(28, mean, std)(colour), v2.Normalize(mean, std)(colour / 255)
+    )
 
 
 def test_cutout_blanks_one_square_inside_the_image():

@@ -33,13 +33,17 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
     "googlenet_improved": googlenet_improved,
 }
 EVALUATION_BATCH = 256
-DEEPEST = 1202  # layers of He et al.'s deepest ResNet (2015, section 4.2); a deeper one would take minutes to build
-SWITCHES = ("as_published", "aux", "batch_norm", "narrow_head", "shortcuts", "stem_norm")  # options that are true or false
+# layers of He et al.'s deepest ResNet (2015, section 4.2); a deeper one would take minutes to build
+DEEPEST = 1202
+# options that are true or false
+SWITCHES = ("as_published", "aux", "batch_norm", "narrow_head", "shortcuts", "stem_norm")
 _IMAGENET_ONLY = ("50", "101", "152")  # 50 and 152 are 6n+2 too, and not what one would mean
 
 
 def names() -> list[str]:
-    """The networks that `create` knows by name (it also builds any other CIFAR ResNet, `resnet26` say)."""
+    """The networks that `create` knows by name (it also builds any other CIFAR ResNet, `resnet26`
+    say).
+    """
     return list(_BUILDERS)
 
 
@@ -57,14 +61,22 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
     """
     builder = _BUILDERS.get(name)
     numbered = re.fullmatch(r"resnet([1-9]\d{0,3})", name)
-    if builder is None and numbered and numbered[1] not in _IMAGENET_ONLY and int(numbered[1]) <= DEEPEST:
+    if (
+        builder is None
+        and numbered
+        and numbered[1] not in _IMAGENET_ONLY
+        and int(numbered[1]) <= DEEPEST
+    ):
         builder = partial(cifar_resnet, int(numbered[1]))
     if builder is None:
         near = difflib.get_close_matches(name, _BUILDERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_BUILDERS)}"
         raise UserError(f"no network is called {name!r}; {hint}")
-    if wrong := [key for key in SWITCHES if not isinstance(options.get(key, False), bool)]:  # any text would count as true
-        raise UserError(f"{name}: the value of {wrong[0]} is true or false, without quotes, not {options[wrong[0]]!r}")
+    # any text would count as true
+    if wrong := [key for key in SWITCHES if not isinstance(options.get(key, False), bool)]:
+        raise UserError(
+            f"{name}: the value of {wrong[0]} is true or false, without quotes, not {options[wrong[0]]!r}"
+        )
     try:
         return builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
@@ -77,7 +89,9 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
 
 
 def blueprint(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Network:
-    """What `create` gives for `name`, `num_classes`, `in_channels` and `options`, without storage: to count shapes."""
+    """What `create` gives for `name`, `num_classes`, `in_channels` and `options`, without storage:
+    to count shapes.
+    """
     with torch.device("meta"):
         return create(name, num_classes, in_channels, **options).eval()
 
@@ -95,19 +109,26 @@ def trace(network: Network, input_size: int) -> list[dict[str, Any]]:
         input_size: side of the image.
 
     Returns:
-        A dict a stage: its `name`, the `shape` of what it gives, its number of `parameters`, and the `windows` of its
-        convolutions in words; the head and the classifier are the last two.
+        A dict a stage: its `name`, the `shape` of what it gives, its number of `parameters`, and
+        the `windows` of its convolutions in words; the head and the classifier are the last two.
 
     Raises:
         UserError: the images are too small for the network.
     """
-    modules = dict(network.stages.named_children()) | {"head": network.head, "classifier": network.classifier}
+    modules = dict(network.stages.named_children()) | {
+        "head": network.head,
+        "classifier": network.classifier,
+    }
     x, steps = torch.empty(1, 3, input_size, input_size, device="meta"), []
     for name, module in modules.items():
         with _large_enough(input_size):
             x = module(x)
-        sides = Counter(part.kernel_size for part in module.modules() if isinstance(part, nn.Conv2d))
-        windows = ", ".join(f"{n} of {k}x{k}" if n > 1 else f"{k}x{k}" for (k, _), n in sorted(sides.items()))
+        sides = Counter(
+            part.kernel_size for part in module.modules() if isinstance(part, nn.Conv2d)
+        )
+        windows = ", ".join(
+            f"{n} of {k}x{k}" if n > 1 else f"{k}x{k}" for (k, _), n in sorted(sides.items())
+        )
         shape, parameters = tuple(x.shape[1:]), count_parameters(module)
         steps.append({"name": name, "shape": shape, "parameters": parameters, "windows": windows})
     return steps
@@ -120,7 +141,9 @@ def _large_enough(input_size: int) -> Iterator[None]:
         yield
     except RuntimeError:
         where = "--size, or input_size in a study"
-        raise UserError(f"images of {input_size}x{input_size} are too small for this network; take 64 ({where})") from None
+        raise UserError(
+            f"images of {input_size}x{input_size} are too small for this network; take 64 ({where})"
+        ) from None
 
 
 def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> int:
@@ -141,7 +164,12 @@ def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> in
 
 @torch.inference_mode()
 def outputs(
-    network: Network, images: Tensor, transform: Callable[[Tensor], Tensor], precision: str, flip: bool, pause: Callable
+    network: Network,
+    images: Tensor,
+    transform: Callable[[Tensor], Tensor],
+    precision: str,
+    flip: bool,
+    pause: Callable,
 ) -> tuple[Tensor, Tensor]:
     """What a network makes of images.
 

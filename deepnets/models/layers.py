@@ -1,4 +1,6 @@
-"""What the networks share: the skeleton of a classifier, a convolution with its companions, pooling, initialisation."""
+"""What the networks share: the skeleton of a classifier, a convolution with its companions,
+pooling, initialisation.
+"""
 
 import re
 from collections import OrderedDict
@@ -10,15 +12,19 @@ from torch.nn import functional as F
 
 
 class Network(nn.Module):
-    """A classifier of images: named stages of feature maps, a head that reduces the last map to a vector, a linear layer.
+    """A classifier of images: named stages of feature maps, a head that reduces the last map to a
+    vector, a linear layer.
 
     Args:
-        stages: name to module, in the order of the forward pass; each takes and gives maps (N, C, H, W).
+        stages: name to module, in the order of the forward pass; each takes and gives maps (N, C,
+            H, W).
         head: takes the last map and gives the representation (N, D).
         classifier: gives the logits (N, classes); its last module is the linear layer.
     """
 
-    def __init__(self, stages: dict[str, nn.Module], head: nn.Module, classifier: nn.Module) -> None:
+    def __init__(
+        self, stages: dict[str, nn.Module], head: nn.Module, classifier: nn.Module
+    ) -> None:
         super().__init__()
         self.stages = nn.Sequential(OrderedDict(stages))
         self.head = head
@@ -44,8 +50,8 @@ class Network(nn.Module):
         return [(1.0, self(images))]
 
 
-# Functions under `fx.wrap` are single steps to torch.fx, and so to torchvision's feature extraction: what they do
-# depends on sizes, which fx does not know.
+# Functions under `fx.wrap` are single steps to torch.fx, and so to torchvision's feature
+# extraction: what they do depends on sizes, which fx does not know.
 @fx.wrap
 def checked(images: Tensor) -> Tensor:
     """Returns the images.
@@ -60,11 +66,13 @@ def checked(images: Tensor) -> Tensor:
 
 
 class Conv2d(nn.Conv2d):
-    """PyTorch's convolution, which a processor computes as one matrix product where the map is tiny.
+    """PyTorch's convolution, which a processor computes as one matrix product where the map is
+    tiny.
 
-    The last maps of a network have 2x2 pixels and hundreds of channels. There the libraries' convolutions, above all the
-    gradient of their weights, reach a fraction of the speed of a matrix product over the gathered windows; on larger maps
-    gathering costs more than it gains, as it does for 1x1 windows in fp32. The values are the same up to rounding.
+    The last maps of a network have 2x2 pixels and hundreds of channels. There the libraries'
+    convolutions, above all the gradient of their weights, reach a fraction of the speed of a matrix
+    product over the gathered windows; on larger maps gathering costs more than it gains, as it does
+    for 1x1 windows in fp32. The values are the same up to rounding.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -73,7 +81,9 @@ class Conv2d(nn.Conv2d):
 
 
 @fx.wrap
-def convolve(maps: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int, groups: int) -> Tensor:
+def convolve(
+    maps: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int, groups: int
+) -> Tensor:
     """Returns the convolution of maps (N, C, H, W) with windows that are squares.
 
     Args:
@@ -91,7 +101,13 @@ def convolve(maps: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad
     fp32_pixels = kernel == 1
     if not torch.jit.is_scripting():  # there one cannot ask for it
         fp32_pixels = fp32_pixels and not torch.is_autocast_enabled("cpu")
-    if maps.device.type != "cpu" or groups > 1 or copies > 64 or min(height, width) < 1 or fp32_pixels:
+    if (
+        maps.device.type != "cpu"
+        or groups > 1
+        or copies > 64
+        or min(height, width) < 1
+        or fp32_pixels
+    ):
         return F.conv2d(maps, weight, bias, stride, pad, groups=groups)
     padded = F.pad(maps.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
     windows = []
@@ -99,7 +115,9 @@ def convolve(maps: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad
         for j in range(kernel):
             rows = padded[:, i : i + stride * height : stride]
             windows.append(rows[:, :, j : j + stride * width : stride])
-    return F.linear(torch.cat(windows, -1), weight.permute(0, 2, 3, 1).flatten(1), bias).permute(0, 3, 1, 2)
+    return F.linear(torch.cat(windows, -1), weight.permute(0, 2, 3, 1).flatten(1), bias).permute(
+        0, 3, 1, 2
+    )
 
 
 def conv(
@@ -137,11 +155,13 @@ def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.S
     """Build the first layers of ResNet18 and GoogLeNet, which give 64 maps of about half the side.
 
     Args:
-        kind: "7x7", or "3x3" for the stack of three of the improved forms (Skoularikis 2021): the first with stride 2 and
-            padding 3, the others without padding, so that 64x64 pixels become maps of 34, 32 and 30. Together they see 11x11
-            pixels. He et al. 2019 ("Bag of Tricks", ResNet-C) have 32, 32 and 64 channels and padding 1.
+        kind: "7x7", or "3x3" for the stack of three of the improved forms (Skoularikis 2021): the
+            first with stride 2 and padding 3, the others without padding, so that 64x64 pixels
+            become maps of 34, 32 and 30. Together they see 11x11 pixels. He et al. 2019 ("Bag of
+            Tricks", ResNet-C) have 32, 32 and 64 channels and padding 1.
         in_channels: channels of the images.
-        stem_norm: batch norm between the convolutions of the stack, too; behind the last one it is as with the 7x7.
+        stem_norm: batch norm between the convolutions of the stack, too; behind the last one it is
+            as with the 7x7.
         norm: keywords of `conv` that say how the network normalises.
     """
     if kind == "7x7":
@@ -157,7 +177,8 @@ def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.S
 
 
 class LocalResponseNorm(nn.Module):
-    """b = a / (2 + 1e-4 * sum of a squared over 5 neighbouring channels) ** 0.75 (Krizhevsky et al. 2012, section 3.3).
+    """b = a / (2 + 1e-4 * sum of a squared over 5 neighbouring channels) ** 0.75 (Krizhevsky et al.
+    2012, section 3.3).
 
     PyTorch's divides the 1e-4 by 5, and its backward pass has no deterministic CUDA form.
     """
@@ -169,10 +190,11 @@ class LocalResponseNorm(nn.Module):
 
 
 class AdaptivePool(nn.Module):
-    """Mean or maximum over size x size windows that cover the map, whatever its side: (N, C, H, W) to (N, C, size, size).
+    """Mean or maximum over size x size windows that cover the map, whatever its side: (N, C, H, W)
+    to (N, C, size, size).
 
-    The values are those of PyTorch's adaptive pools; taken one axis at a time and by slices, the backward pass is
-    deterministic on CUDA, where PyTorch's is not.
+    The values are those of PyTorch's adaptive pools; taken one axis at a time and by slices, the
+    backward pass is deterministic on CUDA, where PyTorch's is not.
     """
 
     def __init__(self, kind: str, size: int) -> None:
@@ -214,8 +236,8 @@ def named_pool(spec: str) -> AdaptivePool:
 
 
 def he_initialise(module: nn.Module) -> None:
-    """Draw a layer's weights from a normal of variance 2 / fan-in, which keeps the variance of the signal through ReLU layers;
-    biases are zero (He et al. 2015, eq. 10).
+    """Draw a layer's weights from a normal of variance 2 / fan-in, which keeps the variance of the
+    signal through ReLU layers; biases are zero (He et al. 2015, eq. 10).
     """
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -224,9 +246,11 @@ def he_initialise(module: nn.Module) -> None:
 
 
 def narrow_initialise(module: nn.Module) -> None:
-    """Draw convolutions as He over the fan-out, linear layers from a normal of deviation 0.01; biases are zero.
+    """Draw convolutions as He over the fan-out, linear layers from a normal of deviation 0.01;
+    biases are zero.
 
-    It is torchvision's initialisation of VGG, and that of the improved VGG16 and ResNet18 as published.
+    It is torchvision's initialisation of VGG, and that of the improved VGG16 and ResNet18 as
+    published.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

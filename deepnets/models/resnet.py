@@ -1,7 +1,7 @@
 """ResNet (He, Zhang, Ren and Sun 2016): blocks that add what they compute to what they were given.
 
-A block learns the difference from the identity, so more blocks need not make the network harder to fit, and gradients reach
-the first layers through the additions.
+A block learns the difference from the identity, so more blocks need not make the network harder to
+fit, and gradients reach the first layers through the additions.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,9 @@ from .layers import AdaptivePool, Conv2d, Network, conv, narrow_initialise, stem
 
 
 class PaddedShortcut(nn.Module):
-    """Option A (section 4.2): every second row and column, missing channels filled with zeros. No weights."""
+    """Option A (section 4.2): every second row and column, missing channels filled with zeros. No
+    weights.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -25,17 +27,27 @@ class PaddedShortcut(nn.Module):
 
 
 def projection_shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """Option B (section 3.3): a 1x1 convolution with batch norm, from `inputs` to `outputs` channels at `stride`."""
+    """Option B (section 3.3): a 1x1 convolution with batch norm, from `inputs` to `outputs`
+    channels at `stride`.
+    """
     return nn.Sequential(Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 class BasicBlock(nn.Module):
-    """relu(shortcut(x) + bn(conv3x3(relu(bn(conv3x3(x)))))), Figure 2: (N, inputs, H, W) to (N, outputs, H/stride, W/stride).
+    """relu(shortcut(x) + bn(conv3x3(relu(bn(conv3x3(x)))))), Figure 2: (N, inputs, H, W) to (N,
+    outputs, H/stride, W/stride).
 
-    `shortcut` builds the path around where the shape changes; elsewhere it is the identity. None: a plain block, without.
+    `shortcut` builds the path around where the shape changes; elsewhere it is the identity. None: a
+    plain block, without.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Callable[[int, int, int], nn.Module] | None) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        shortcut: Callable[[int, int, int], nn.Module] | None,
+    ) -> None:
         super().__init__()
         self.residual = nn.Sequential(
             conv(inputs, outputs, 3, stride=stride, bias=False, batch_norm=True),
@@ -61,9 +73,11 @@ class ResNet(Network):
         stem: the layers before the stages, by name.
         shortcut: `PaddedShortcut` (option A) or `projection_shortcut` (option B).
         num_classes: number of logits.
-        shortcuts: False for the plain networks that the paper holds its own against (Table 2; Figure 6, left).
+        shortcuts: False for the plain networks that the paper holds its own against (Table 2;
+            Figure 6, left).
         dropout: probability of zeroing a unit before the classifier.
-        narrow_head: draw the linear layer from a normal of deviation 0.01 with biases of zero; else as PyTorch does.
+        narrow_head: draw the linear layer from a normal of deviation 0.01 with biases of zero; else
+            as PyTorch does.
     """
 
     def __init__(
@@ -95,7 +109,8 @@ class ResNet(Network):
 
 
 def cifar_resnet(depth: int, num_classes: int = 10, in_channels: int = 3, **options: Any) -> ResNet:
-    """The CIFAR form of 6n+2 layers (section 4.2): three stages of n blocks, option A. Options: `ResNet`.
+    """The CIFAR form of 6n+2 layers (section 4.2): three stages of n blocks, option A. Options:
+    `ResNet`.
 
     Raises:
         ValueError: `depth` is not 6n+2.
@@ -116,10 +131,11 @@ def imagenet_resnet(
     stem_norm: bool = True,
     **options: Any,
 ) -> ResNet:
-    """The ImageNet form of basic blocks (Table 1), option B: 18 layers with blocks (2, 2, 2, 2), 34 with (3, 4, 6, 3).
+    """The ImageNet form of basic blocks (Table 1), option B: 18 layers with blocks (2, 2, 2, 2), 34
+    with (3, 4, 6, 3).
 
-    `num_classes` and `in_channels` as everywhere; `stem` is "7x7", or "3x3" for the stack of three, with batch norm between
-    if `stem_norm`. Other options: `ResNet`.
+    `num_classes` and `in_channels` as everywhere; `stem` is "7x7", or "3x3" for the stack of three,
+    with batch norm between if `stem_norm`. Other options: `ResNet`.
     """
     first = stem_conv(stem, in_channels, stem_norm, bias=False, batch_norm=True)
     layers = {"conv1": first, "pool1": nn.MaxPool2d(3, 2, padding=1)}
@@ -135,7 +151,8 @@ def resnet18_improved(
     narrow_head: bool = True,
     **options: Any,
 ) -> ResNet:
-    """Build ResNet18 with three 3x3 for its 7x7, light dropout and a narrow head (Skoularikis 2021).
+    """Build ResNet18 with three 3x3 for its 7x7, light dropout and a narrow head (Skoularikis
+    2021).
 
     Options: `imagenet_resnet`.
     """

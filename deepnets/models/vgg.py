@@ -1,9 +1,11 @@
-"""VGG (Simonyan and Zisserman 2015): only 3x3 convolutions, stacked deep, the width doubling behind each pool, up to 512.
+"""VGG (Simonyan and Zisserman 2015): only 3x3 convolutions, stacked deep, the width doubling behind
+each pool, up to 512.
 
-Two 3x3 convolutions see as much as one 5x5, three as much as one 7x7, with fewer weights and more non-linearities.
+Two 3x3 convolutions see as much as one 5x5, three as much as one 7x7, with fewer weights and more
+non-linearities.
 
-At 64x64 the last map is 2x2, and the 7x7 pool before the linear layers repeats its four values. The improved VGG16 asks
-for 5x5, which halves the first linear layer, and takes the maximum.
+At 64x64 the last map is 2x2, and the 7x7 pool before the linear layers repeats its four values. The
+improved VGG16 asks for 5x5, which halves the first linear layer, and takes the maximum.
 """
 
 from typing import Any
@@ -30,10 +32,12 @@ class VGG(Network):
         num_classes: number of logits.
         in_channels: channels of the images, 1 or 3.
         batch_norm: normalise between each convolution and its ReLU.
-        head_pool: what brings the last map to the size of the linear layers: "avg7", "max5" and the like.
+        head_pool: what brings the last map to the size of the linear layers: "avg7", "max5" and the
+            like.
         dropout: probability of zeroing a unit of the two hidden linear layers.
-        narrow_head: draw the last linear layer as the others, from a normal of deviation 0.01 with biases of zero; else as
-            PyTorch does, whose default the published comparison has for the ten classes of its originals.
+        narrow_head: draw the last linear layer as the others, from a normal of deviation 0.01 with
+            biases of zero; else as PyTorch does, whose default the published comparison has for the
+            ten classes of its originals.
     """
 
     def __init__(
@@ -55,14 +59,25 @@ class VGG(Network):
                 channels = width
             stages[f"pool{block}"] = nn.MaxPool2d(2)
         pool, drop = named_pool(head_pool), nn.Dropout(dropout)
-        hidden = (_linear(512 * pool.size**2, 4096), nn.ReLU(), drop, _linear(4096, 4096), nn.ReLU(), drop)
-        super().__init__(stages, nn.Sequential(pool, nn.Flatten(), *hidden), nn.Linear(4096, num_classes))
+        hidden = (
+            _linear(512 * pool.size**2, 4096),
+            nn.ReLU(),
+            drop,
+            _linear(4096, 4096),
+            nn.ReLU(),
+            drop,
+        )
+        super().__init__(
+            stages, nn.Sequential(pool, nn.Flatten(), *hidden), nn.Linear(4096, num_classes)
+        )
         for part in (self.stages, self.head, *([self.classifier] if narrow_head else [])):
             part.apply(narrow_initialise)
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer whose weights are drawn once, as VGG's, and not by PyTorch before: there are 120 million."""
+    """A linear layer whose weights are drawn once, as VGG's, and not by PyTorch before: there are
+    120 million.
+    """
     return nn.utils.skip_init(nn.Linear, inputs, outputs, device=torch.get_default_device())
 
 
@@ -75,6 +90,12 @@ def vgg16_improved(
     narrow_head: bool = True,
     **options: Any,
 ) -> VGG:
-    """Build VGG16 with batch norm and a 5x5 max pool before the linear layers (Skoularikis 2021). Options: `VGG`."""
-    changes: dict[str, Any] = {"batch_norm": batch_norm, "head_pool": head_pool, "narrow_head": narrow_head}
+    """Build VGG16 with batch norm and a 5x5 max pool before the linear layers (Skoularikis 2021).
+    Options: `VGG`.
+    """
+    changes: dict[str, Any] = {
+        "batch_norm": batch_norm,
+        "head_pool": head_pool,
+        "narrow_head": narrow_head,
+    }
     return VGG(16, num_classes, in_channels, **changes, **options)

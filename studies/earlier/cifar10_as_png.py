@@ -1,9 +1,11 @@
 """Write CIFAR-10's original images into a folder of PNG files, named as in the JPEG copy.
 
-`python studies/cifar10_as_png.py data-original data/CIFAR-10` downloads the original batches into `data-original` unless they
-are there, and gives the folder that `studies/compression.toml` and `studies/control.toml` train on beside the copy (which is
-not read while the batches themselves lie in `data`). In both folders a file is called by its number among the images of its
-class, so both are split alike, and what a network says of an image and of its compressed form can be compared one by one.
+`python studies/cifar10_as_png.py data-original data/CIFAR-10` downloads the original batches into
+`data-original` unless they are there, and gives the folder that `studies/compression.toml` and
+`studies/control.toml` train on beside the copy (which is not read while the batches themselves lie
+in `data`). In both folders a file is called by its number among the images of its class, so both
+are split alike, and what a network says of an image and of its compressed form can be compared one
+by one.
 """
 
 import sys

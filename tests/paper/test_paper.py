@@ -1,4 +1,6 @@
-"""The paper says what the runs say: no number is typed, no macro is missing, and comparing sentences hold."""
+"""The paper says what the runs say: no number is typed, no macro is missing, and comparing
+sentences hold.
+"""
 
 import importlib.util
 import json
@@ -28,9 +30,15 @@ CONSTANTS = {
 
 
 def typed_results(tex: str) -> list[str]:
-    """Decimal numbers, numbers of thousands, percentages and points in the text, unless they are `CONSTANTS`."""
+    """Decimal numbers, numbers of thousands, percentages and points in the text, unless they are
+    `CONSTANTS`.
+    """
     text = tex[tex.index(r"\begin{abstract}") : tex.index(r"\bibliographystyle")]
-    text = re.sub(r"\\(?:res|effect|claim|cite\w*|ref|label|path|texttt|generated|includegraphics)\{[^{}]*\}", " ", text)
+    text = re.sub(
+        r"\\(?:res|effect|claim|cite\w*|ref|label|path|texttt|generated|includegraphics)\{[^{}]*\}",
+        " ",
+        text,
+    )
     text = re.sub(r"\d*\.?\d+\s*(?:in|pt|em|ex|\\(?:text|line|column)width)\b", " ", text)
     number = r"\d+(?:,\d{3})*(?:\.\d+)?"
     found = re.findall(rf"{number}(?=\s*(?:\\,|~)?\s*(?:\\%|percent|points))", text)
@@ -86,14 +94,25 @@ def test_a_typed_result_is_found(typed):
 
 
 def test_every_macro_of_the_text_is_there():
-    defined = set(re.findall(r"\\resdef\{([^}]+)\}", (PAPER / "generated" / "numbers.tex").read_text()))
+    defined = set(
+        re.findall(r"\\resdef\{([^}]+)\}", (PAPER / "generated" / "numbers.tex").read_text())
+    )
     assert not keys_used(TEX) - defined
-    assert "cifar10/none" in keys_used(TEX.replace(r"\section{Results}", r"\res{cifar10/none}")) - defined
+    assert (
+        "cifar10/none"
+        in keys_used(TEX.replace(r"\section{Results}", r"\res{cifar10/none}")) - defined
+    )
 
 
 def test_every_citation_has_its_entry_and_every_entry_is_cited():
-    cited = {key.strip() for keys in re.findall(r"\\cite[a-z]*\{([^}]+)\}", TEX) for key in keys.split(",")}
-    assert cited == set(re.findall(r"^@\w+\{([^,]+),", (PAPER / "references.bib").read_text(), re.M))
+    cited = {
+        key.strip()
+        for keys in re.findall(r"\\cite[a-z]*\{([^}]+)\}", TEX)
+        for key in keys.split(",")
+    }
+    assert cited == set(
+        re.findall(r"^@\w+\{([^,]+),", (PAPER / "references.bib").read_text(), re.M)
+    )
 
 
 def test_every_claim_has_its_condition_and_every_condition_its_sentence():
@@ -118,7 +137,11 @@ def swap(root: Path, first: str, second: str) -> None:
     infos = [json.loads((folder / "run.json").read_text()) for folder in folders]
     tests = [(folder / "test.npz").read_bytes() for folder in folders]
     for folder, info, other, test in zip(folders, infos, infos[::-1], tests[::-1], strict=True):
-        measured = {key: value for key, value in other.items() if key.startswith("test_") or key == "robustness"}
+        measured = {
+            key: value
+            for key, value in other.items()
+            if key.startswith("test_") or key == "robustness"
+        }
         (folder / "run.json").write_text(json.dumps(info | measured))
         (folder / "test.npz").write_bytes(test)
 
@@ -133,13 +156,23 @@ def swap(root: Path, first: str, second: str) -> None:
     ],
 )
 def test_a_flipped_run_makes_a_sentence_fail(tmp_path, tier, first, second):
-    shutil.copytree(tier, tmp_path / "runs", ignore=shutil.ignore_patterns("*.npy", "*.safetensors", "*.partial"))
+    shutil.copytree(
+        tier,
+        tmp_path / "runs",
+        ignore=shutil.ignore_patterns("*.npy", "*.safetensors", "*.partial"),
+    )
     for folder in (tier / "cifar10" / first).glob("seed?"):
         if (tier / "cifar10" / second / folder.name).is_dir():
             swap(tmp_path / "runs/cifar10", f"{first}/{folder.name}", f"{second}/{folder.name}")
     found = {path: runs.find(tmp_path / "runs" if path == tier else path) for path in (RUNS, SMALL)}
-    conditions = {name: condition for name, condition in CLAIMS.items() if tier in tiers(name) and name != "steep"}
-    assert not all(condition(*(found[path] for path in tiers(name))) for name, condition in conditions.items())
+    conditions = {
+        name: condition
+        for name, condition in CLAIMS.items()
+        if tier in tiers(name) and name != "steep"
+    }
+    assert not all(
+        condition(*(found[path] for path in tiers(name))) for name, condition in conditions.items()
+    )
 
 
 @pytest.mark.skip(reason="the paper is of the earlier study, and shows its networks")
@@ -147,7 +180,9 @@ def test_the_committed_numbers_and_tables_are_made_from_the_committed_runs(tmp_p
     more = (runs.find(ROOT / "results" / name) for name in ("small", "control", "compression"))
     for path in latex.write(runs.find(RUNS), tmp_path, *more):
         if path.suffix == ".tex":
-            assert path.read_text() == (PAPER / "generated" / path.name).read_text(), f"{path.name}: run 'make paper'"
+            assert path.read_text() == (PAPER / "generated" / path.name).read_text(), (
+                f"{path.name}: run 'make paper'"
+            )
 
 
 def check():
