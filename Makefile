@@ -5,7 +5,7 @@ DEEPNETS = .venv/bin/python -m deepnets
 # What `make study` trains: one of studies/*.toml.
 STUDY ?= main
 
-.PHONY: demo study report notebooks paper bench test lock clean
+.PHONY: demo study notebooks paper bench test lock clean
 
 demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (four to twelve minutes)
 	$(DEEPNETS) study studies/demo.toml --out runs/demo
@@ -15,16 +15,12 @@ demo: .venv/ready  ## train the nine networks on handwritten digits and compare 
 study: .venv/ready  ## train what runs/$(STUDY) lacks of studies/$(STUDY).toml; stop it and start it again at any time
 	$(DEEPNETS) study studies/$(STUDY).toml --out runs/$(STUDY)
 
-report: .venv/ready  ## make the pictures, the tables of both READMEs and what the paper reads again from the committed runs
-	$(DEEPNETS) report
-
 notebooks: .venv/ready  ## execute every notebook from the committed runs, in place
 	.venv/bin/python -m deepnets.notebook
 
-paper: .venv/ready  ## build paper/deepnets.pdf from the committed runs
+paper: .venv/ready  ## build paper/deepnets.pdf, which is of the earlier study, from paper/generated
 	@for tool in latexmk pdflatex pdffonts; do command -v $$tool > /dev/null || { echo "make paper needs $$tool:" \
 		"apt-get install latexmk texlive-latex-recommended texlive-fonts-recommended poppler-utils" >&2; exit 1; }; done
-	$(DEEPNETS) report results/full --tiers results --paper paper/generated
 	cd paper && latexmk -silent -pdf -interaction=nonstopmode -halt-on-error -outdir=build main.tex || \
 		{ grep -A 2 '^!' build/main.log >&2; exit 1; }
 	.venv/bin/python paper/check.py paper/build

@@ -9,20 +9,12 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
 from .errors import UserError, lack_of_memory_told
 
 # What a command needs is imported by the command: help and mistakes answer at once.
-
-
-# What a bare `report` does in a checkout: pictures and the READMEs' tables, then what the paper
-# reads.
-CHECKOUT = (
-    "results/demo --tiers results --readme README.md --readme results/README.md --bench benchmarks/cpu.json",
-    "results/full --tiers results --paper paper/generated",
-)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,39 +103,10 @@ def _parser() -> argparse.ArgumentParser:
         "--dataset", help="folder:PATH, if the run's folder of pictures has been moved"
     )
 
-    report = commands.add_parser(
-        "report",
-        help="what is made from runs: pictures, tables of Markdown files, a paper's numbers",
-    )
+    report = commands.add_parser("report", help="learning curves and confusion matrices of runs")
     report.set_defaults(command=_report)
-    report.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of pictures (default assets)"
-    )
-    report.add_argument(
-        "--tiers",
-        type=Path,
-        metavar="DIR",
-        help="folder of the tiers small, full, control, compression",
-    )
-    report.add_argument(
-        "--readme",
-        type=Path,
-        metavar="FILE",
-        action="append",
-        help="fill the tables of this Markdown file; may be repeated",
-    )
-    report.add_argument(
-        "--bench",
-        type=Path,
-        metavar="FILE",
-        help="what deepnets bench --json printed, for these files",
-    )
-    report.add_argument(
-        "--paper",
-        type=Path,
-        metavar="DIR",
-        help="write the paper's numbers, tables and figures there instead",
-    )
+    report.add_argument("dir", metavar="DIR", help="folder of runs")
+    report.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the pictures")
 
     bench = commands.add_parser(
         "bench", help="training speed here, against the usual loop and against the hardware"
@@ -176,12 +139,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of runs (default %(default)s)",
     )
-    report.add_argument(
-        "dir",
-        nargs="?",
-        metavar="DIR",
-        help="folder of runs (default results; with no argument at all: everything made of a checkout's results)",
-    )
     for command in (models, compare, bench):
         command.add_argument("--json", action="store_true", help="for programs")
     return parser
@@ -196,9 +153,13 @@ def _seconds(text: str) -> float:
 
 
 def _models(args: argparse.Namespace) -> None:
-    from . import catalogue
+    from . import models
 
-    rows = catalogue.entries()
+    rows: list[dict[str, Any]] = []
+    for name in models.names():
+        network = models.blueprint(name)
+        counts = models.count_parameters(network), models.multiply_adds(network, 64)
+        rows.append({"name": name, "parameters": counts[0], "macs": counts[1]})
     if args.json:
         print(json.dumps(rows, indent=1))
         return
@@ -297,69 +258,9 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from . import analysis, assets, catalogue, disk, report, runs
+    from . import assets, disk, runs
 
-    if not any((args.dir, args.out, args.tiers, args.readme, args.bench, args.paper)):
-        for line in CHECKOUT:
-            _report(_parser().parse_args(["report", *line.split()]))
-        catalogue.write()
-        return
-    out = args.out or Path("assets")
-    if args.bench and not args.readme:
-        raise UserError("--bench is for the tables of a --readme")
-    if args.paper and args.readme:
-        raise UserError("--paper and --readme are two calls: each writes files of its own")
-    if args.paper and not args.tiers:
-        raise UserError(
-            "--paper needs --tiers: a paper speaks of short training and of controls, too"
-        )
-    found = runs.find(args.dir or "results")
-    tiers = ("small", "full", "control", "compression")
-    small, full, control, compression = (
-        runs.find(args.tiers / tier) if args.tiers else [] for tier in tiers
-    )
-    if args.paper:
-        from . import latex
-
-        written = latex.write(found, args.paper, small, control, compression)
-        print(
-            f"{args.paper}: {len(written)} files from {len(found + small + control + compression)} runs"
-        )
-        return
-    for tier in (small, full):
-        analysis.one_setting(tier)
-    pages = {}
-    if args.readme:
-        blocks = {"demo": report.runs_table(found)}
-        if args.tiers:
-            blocks |= {"small": report.study_table(small), "full": report.study_table(full)}
-            blocks |= {
-                "overview": report.overview_table(full, control),
-                "reported": report.reported_table(full, control),
-            }
-        if args.bench:
-            blocks["bench"] = _bench_block(args.bench)
-        # a mistake in a file is found before anything is written
-        pages = report.filled(args.readme, blocks)
-    pictures = assets.of_runs(found, out) | (
-        assets.of_study(small, out, full) if args.tiers else {}
-    )
-    print(
-        *disk.write_all(
-            pictures
-            | {page: text.encode(errors="backslashreplace") for page, text in pages.items()}
-        ),
-        sep="\n",
-    )
-
-
-def _bench_block(path: Path) -> str:
-    from . import disk, report
-
-    try:
-        return report.bench_table(disk.read_json(path))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise UserError(f"{path} is not what 'deepnets bench --json' prints") from None
+    print(*disk.write_all(assets.of_runs(runs.find(args.dir), args.out)), sep="\n")
 
 
 def _bench(args: argparse.Namespace) -> None:

@@ -299,21 +299,6 @@ def test_who_always_gives_the_most_frequent_class_has_learnt_nothing():
     assert analysis.accuracies([run])["stuck"].item()
 
 
-def test_what_is_said_stands_below_the_runs_it_is_said_of(square):
-    longer = [
-        made(name, "tuned", share)
-        for name, share in (("resnet18", 0.8), ("resnet18_improved", 0.9))
-    ]
-    for run in longer:
-        run.info["epochs"] = 9
-    long, short = report.study_table(square + longer).split("**CIFAR-10, small tier**")[1:]
-    assert "9 epochs" in long
-    assert ("+10.00 points" in long, "+5.00 points" in long) == (True, False)
-    assert ("+10.00 points" in short, "+5.00 points" in short) == (True, True), (
-        "its recipe is worth ten, too"
-    )
-
-
 def test_two_copies_of_a_dataset_are_not_mixed(square):
     copy = [
         made(name, recipe, 0.4)
@@ -371,40 +356,6 @@ def test_mistakes_come_with_the_surest_first():
     assert analysis.worst_classes(run, 2) == [1, 0]
 
 
-def test_the_readmes_table_has_every_cell_and_sentence(square):
-    text = report.study_table(square)
-    assert (
-        "**CIFAR-10, small tier**: 50 training images, 2 epochs, batches of 32, fp32, any" in text
-    )
-    assert sum(line.startswith("| resnet18") for line in text.splitlines()) == 4
-    assert all(
-        f"- {line.removeprefix('CIFAR-10, small tier, ')}" in text
-        for line in report.findings(square)
-    )
-
-
-def test_what_others_report_stands_beside_runs_that_it_can_be_held_against():
-    full = [
-        made("resnet18", recipe, 0.8, tier="full") for recipe in ("tuned", "tuned-augment=False")
-    ]
-    full.append(made("resnet18", "plain", 0.7, tier="full"))
-    control = [
-        made("resnet20", "plain-augment=True", 0.9, tier="control"),
-        made("resnet8", "tuned", 0.5, tier="control"),
-    ]
-    lines = report.reported_table(full, control).splitlines()
-    head, _, *rows = (line.strip("| ").split(" | ") for line in lines if "|" in line)
-    columns = [
-        head.index(name)
-        for name in ("network", "tier", "recipe", "accuracy %", "others at 64", "others at 32")
-    ]
-    assert [[row[i].strip() for i in columns] for row in rows] == [
-        ["resnet20", "control", "plain, augment=True", "90.00", "", "91.25"],
-        ["resnet18", "full", "tuned", "80.00", "65.53", "93.02 to 95.32"],
-        ["resnet18", "full", "plain", "70.00", "65.53", ""],
-    ]
-
-
 def test_a_pair_trained_unequally_long_says_so():
     runs = [made("vgg16", "tuned", 0.5), made("vgg11", "tuned", 0.9)]
     assert [pair["differ"] for pair in analysis.pairwise(runs)] == [""]
@@ -435,43 +386,4 @@ def test_a_cell_of_both_kinds_of_device_costs_what_its_trainings_on_a_processor_
         15.0,
         30.0,
         ["NVIDIA H100", "any"],
-    )
-    assert ", fp32, NVIDIA H100 and any\n" in report.study_table(runs), "nobody is left out"
-
-
-def test_the_overview_has_a_row_a_network_and_a_column_a_recipe():
-    full = [made("resnet18", "tuned", 0.5 + seed / 100, seed, tier="full") for seed in range(3)]
-    full += [
-        made("resnet18", "plain", 0.4, tier="full"),
-        made("resnet18", "tuned-augment=False", 0.45, tier="full"),
-    ]
-    full += [made("vgg11", "tuned", 0.6, tier="full")]  # ahead of ResNet18 but under `best`
-    control = [
-        made("resnet18", "best", 0.7, tier="control"),
-        made("vgg11", "best", 0.8, tier="control"),
-    ]
-    control[1].info["data_sha256"] = "of other images"
-    head, _, *rows = (
-        line[2:-2].split(" | ") for line in report.overview_table(full, control).splitlines()
-    )
-    assert head[-3:] == ["CIFAR-10 plain", "CIFAR-10 tuned", "CIFAR-10 best"]
-    [row] = analysis.accuracies(full[:3]).to_dict("records")
-    half = 50 * (row["high"] - row["low"])
-    assert [[row[0], *row[-3:]] for row in rows] == [
-        ["vgg11", "", "60.00", ""],
-        ["resnet18", "40.00", f"51.00 ± {half:.2f}", "70.00"],
-    ]
-
-
-def test_a_table_goes_to_the_page_that_has_a_place_for_it(tmp_path):
-    first, second = tmp_path / "first.md", tmp_path / "second.md"
-    first.write_text("a\n<!-- one -->\nold\n<!-- /one -->\nb")
-    second.write_text("<!-- two -->\n<!-- /two -->")
-    texts = report.filled([first, second], {"one": r"\1", "two": "new"})
-    assert texts[first] == "a\n<!-- one -->\n\\1\n<!-- /one -->\nb"
-    assert texts[second] == "<!-- two -->\nnew\n<!-- /two -->"
-    with pytest.raises(UserError, match="no place for the three in"):
-        report.filled([first, second], {"one": "lost", "three": ""})
-    assert first.read_text() == "a\n<!-- one -->\nold\n<!-- /one -->\nb", (
-        "only who asked for the text writes it"
     )

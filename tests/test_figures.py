@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deepnets import analysis, assets, data, disk, drawings, figures, metrics, models, runs
+from deepnets import analysis, data, drawings, figures, metrics, models, runs
 from deepnets.training import fit
 
 
@@ -61,7 +61,6 @@ def drawn(pair, images):
         "pictures": figures.pictures(
             [images[:3], images[3:6]], ["a", "b", "c"], ["x", "y"], "title"
         ),
-        "overview": assets.overview([data.load("digits")]),
     }
 
 
@@ -76,7 +75,7 @@ def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
             {path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())}
         )
     assert written[0] == written[1]
-    assert len(written[0]) == 17
+    assert len(written[0]) == 16
     if suffix == "pdf":
         assert not [name for name, content in written[0].items() if b"/Type3" in content]
 
@@ -272,21 +271,3 @@ def test_cost_is_held_against_the_error_and_one_seed_is_hollow():
         assert second[0].get_markerfacecolor() == "white"
         assert first[0].get_markerfacecolor() != "white"
     assert figure.axes[1].containers[0].lines[0].get_xdata() == pytest.approx([1e7])
-
-
-def test_the_readmes_pictures_are_of_every_network_and_dataset(pair, tmp_path, monkeypatch):
-    # the digits come with scikit-learn
-    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "nowhere"))
-    names = {path.stem for path in disk.write_all(assets.of_study(pair, tmp_path / "out", []))}
-    networks = {f"network-{name}" for name in assets.NETWORKS}
-    assert names == networks | {
-        f"digits-{what}" for what in ("curves", "accuracy", "confusion", "predictions")
-    }
-    elsewhere = [
-        runs.Run(run.path, run.info | {"data_sha256": "of other images with the same labels"})
-        for run in pair
-    ]
-    assert "digits-predictions" not in {
-        path.stem for path in disk.write_all(assets.of_study(elsewhere, tmp_path / "out", []))
-    }
-    assert {path.stem for path in (tmp_path / "out").iterdir()} == names

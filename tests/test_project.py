@@ -47,16 +47,12 @@ ARROWS = {
     "drawings": {"figures"},
     "analysis": {"errors", "metrics", "runs"},
     "report": {"analysis", "disk", "errors", "runs"},
-    "paper_figures": {"analysis", "figures", "metrics", "runs"},
-    "tables": {"analysis", "models", "runs"},
-    "latex": {"analysis", "disk", "errors", "figures", "metrics", "paper_figures", "runs", "tables"},
-    "assets": {"analysis", "data", "drawings", "errors", "figures", "models", "runs"},
-    "catalogue": {"models"},
+    "assets": {"figures", "runs"},
     "bench": {"data", "environment", "errors", "models", "recipes", "training", "transforms"},
     "notebook": {"analysis", "data", "drawings", "errors", "figures", "models", "recipes", "report", "runs", "training"},
     "cli": {
-        "analysis", "assets", "bench", "catalogue", "data", "disk", "errors", "latex", "predict", "recipes", "report", "runs",
-        "study", "training",
+        "analysis", "assets", "bench", "data", "disk", "errors", "models", "predict", "recipes",
+        "report", "runs", "study", "training",
     },
 }  # fmt: skip
 
