@@ -30,7 +30,7 @@ paper: .venv/ready  ## build paper/deepnets.pdf, which is of the earlier study, 
 		page.convert("L").quantize(16).save("assets/paper.png", optimize=True)'
 
 bench: .venv/ready  ## measure training speed (a quarter of an hour; let nothing else run)
-	$(DEEPNETS) bench --json > benchmarks/cpu.json.new
+	.venv/bin/python benchmarks/bench.py > benchmarks/cpu.json.new
 	mv benchmarks/cpu.json.new benchmarks/cpu.json
 
 test: .venv/ready  ## lint, types, tests, and every notebook on a few digits

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -108,24 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("dir", metavar="DIR", help="folder of runs")
     report.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the pictures")
 
-    bench = commands.add_parser(
-        "bench", help="training speed here, against the usual loop and against the hardware"
-    )
-    bench.set_defaults(command=_bench)
-    bench.add_argument("--networks", default="", metavar="A,B", help="these only")
-    bench.add_argument(
-        "--repeats", type=int, default=3, help="of every comparison (default %(default)s)"
-    )
-    bench.add_argument(
-        "--seconds",
-        type=_seconds,
-        default=10.0,
-        metavar="TIME",
-        help="a repeat of the slower loop (default 10s)",
-    )
-    bench.add_argument("--batch", type=int, default=128, help="images a step (default %(default)s)")
-
-    for command in (train, study, evaluate, bench):
+    for command in (train, study, evaluate):
         command.add_argument(
             "--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)"
         )
@@ -139,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of runs (default %(default)s)",
     )
-    for command in (models, compare, bench):
+    for command in (models, compare):
         command.add_argument("--json", action="store_true", help="for programs")
     return parser
 
@@ -261,17 +243,6 @@ def _report(args: argparse.Namespace) -> None:
     from . import assets, disk, runs
 
     print(*disk.write_all(assets.of_runs(runs.find(args.dir), args.out)), sep="\n")
-
-
-def _bench(args: argparse.Namespace) -> None:
-    from . import bench
-
-    chosen = tuple(args.networks.split(",")) if args.networks else bench.NETWORKS
-    how = {"repeats": args.repeats, "seconds": args.seconds, "batch_size": args.batch}
-    tell = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
-    results = bench.measure(chosen, device=args.device, precision=args.precision, tell=tell, **how)
-    if args.json:
-        print(json.dumps(results, indent=1))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -36,10 +36,11 @@ from distributed.process import AsyncProcess
 
 from . import data
 from .dispatch import Progress, train
-from .environment import cores, deaf, interruptions
 from .errors import UserError, lack_of_memory_told
 from .runs import Run
 from .training import Job
+from .training.hardware import cores
+from .training.interrupts import deaf, interruptions
 
 _orphaned = threading.Event()  # in a process of this machine's cluster: its parent is gone
 _training = threading.Lock()  # there: held while it trains

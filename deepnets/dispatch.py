@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from . import models
-from .environment import Busy, OutOfTime, device_name, named_device
 from .runs import Run, partial_folder
-from .training import Diverged, Job, fit
+from .training import Busy, Diverged, Job, OutOfTime, fit
+from .training.hardware import device_name, named_device
 
 # seconds for a process that was told to stop, or given up, to save its training and end
 PATIENCE = 10.0

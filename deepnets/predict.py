@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from . import checkpoint, data, digit, models, transforms
-from .environment import hardware, set_up
+from . import data, digit, evaluation, models, transforms
+from .data.pictures import read_image
 from .errors import UserError
 from .models import Network
-from .pictures import read_image
 from .runs import Run, weights_sha256
+from .training import checkpoint
+from .training.hardware import hardware, set_up
 from .transforms import Transform
 
 # Digits are bright on black and fill this share of their image's side.
@@ -139,7 +140,7 @@ def _logits(
     info = run.info
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     flip = info["recipe"]["flip_test"] and transforms.policy(info["dataset"]).flip
-    return models.outputs(network, images, _transform(run), precision, flip, lambda: None)[1]
+    return evaluation.outputs(network, images, _transform(run), precision, flip, lambda: None)[1]
 
 
 def _transform(run: Run) -> Transform:

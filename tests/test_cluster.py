@@ -19,10 +19,12 @@ import torch
 from distributed import Client, Status
 
 import deepnets
-from deepnets import checkpoint, cluster, study
-from deepnets.environment import cores, working_folder
+from deepnets import cluster, study
 from deepnets.errors import UserError
-from deepnets.training import Trainer
+from deepnets.training import checkpoint
+from deepnets.training.folder import working_folder
+from deepnets.training.hardware import cores
+from deepnets.training.loop import Trainer
 
 CLUSTER = """
 from distributed import LocalCluster

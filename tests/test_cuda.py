@@ -9,9 +9,11 @@ import pytest
 import torch
 from test_training import same
 
-from deepnets import data, images, models
-from deepnets.environment import OutOfTime, hardware, set_up
-from deepnets.training import Trainer, fit
+from deepnets import data, models
+from deepnets.data import images
+from deepnets.training import OutOfTime, fit
+from deepnets.training.hardware import hardware, set_up
+from deepnets.training.loop import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -36,9 +38,9 @@ def test_recorded_steps_are_the_steps(job, name):
     for recorded in (True, False):
         settings = job(name, "best", limit=155, input_size=64, batch_size=16)
         trainer = Trainer(settings, data.load("digits"), torch.device("cuda"), "bf16", Path())
-        recordings = trainer.recorded.recordings
+        recordings = trainer.cuda_graph.recordings
         if not recorded:
-            trainer.recorded = None
+            trainer.cuda_graph = None
         for _ in range(3):
             trainer.train_epoch()
             trainer.epoch, trainer.step = trainer.epoch + 1, 0

@@ -22,10 +22,10 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
-from deepnets import checkpoint, cli, disk, environment, figures, predict, recipes, runs
+from deepnets import cli, disk, figures, predict, recipes, runs
 from deepnets.errors import UserError
 from deepnets.runs import Run
-from deepnets.training import Job, OutOfTime, fit
+from deepnets.training import Job, OutOfTime, checkpoint, fit, interrupts
 
 DEEP = 100_000
 
@@ -333,7 +333,9 @@ def test_what_is_in_the_way_of_a_run_is_found_before_the_training(tmp_path, monk
         place.symlink_to("nowhere")
     else:
         place.write_text("")
-    monkeypatch.setattr("deepnets.training.Trainer.train", lambda self: pytest.fail("it trains"))
+    monkeypatch.setattr(
+        "deepnets.training.loop.Trainer.train", lambda self: pytest.fail("it trains")
+    )
     assert "in the way" in told(lambda: fit(small(), tmp_path, verbose=False))
 
 
@@ -350,7 +352,7 @@ def test_sighup_ends_at_a_checkpoint_unless_it_is_ignored():
     for handler, asked in ((signal.SIG_DFL, SystemExit), (signal.SIG_IGN, type(None))):
         before = signal.signal(signal.SIGHUP, handler)
         try:
-            with environment.interruptions(lambda: False) as interruption:
+            with interrupts.interruptions(lambda: False) as interruption:
                 os.kill(os.getpid(), signal.SIGHUP)
                 assert isinstance(interruption(), asked)
         finally:

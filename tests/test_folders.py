@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from deepnets import data, folders, images, pictures, predict
+from deepnets import data, predict
+from deepnets.data import folders, images, pictures
 from deepnets.errors import UserError
 from deepnets.training import fit
 

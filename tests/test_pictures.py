@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from deepnets import data, pictures
+from deepnets import data
+from deepnets.data import pictures
 from deepnets.errors import UserError
 
 

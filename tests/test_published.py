@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from deepnets import data, models, recipes
-from deepnets.training import Trainer
+from deepnets.training.loop import Trainer
 from deepnets.transforms import (
     PUBLISHED,
     Transform,

@@ -9,7 +9,7 @@ import torch
 
 from deepnets import analysis, models, recipes
 from deepnets.errors import UserError
-from deepnets.training import _optimizer
+from deepnets.training.loop import _optimizer
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,7 +13,18 @@ import torch
 from PIL import Image, ImageDraw
 from scipy.special import log_softmax, softmax
 
-from deepnets import analysis, assets, data, disk, figures, metrics, predict, report, runs, views
+from deepnets import (
+    analysis,
+    assets,
+    data,
+    disk,
+    evaluation,
+    figures,
+    metrics,
+    predict,
+    report,
+    runs,
+)
 from deepnets.errors import UserError
 from deepnets.models import create
 from deepnets.training import fit
@@ -133,7 +144,7 @@ def test_a_network_to_which_all_images_look_alike_has_views_too(trained):
     network = create("resnet8").eval()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = views.compute(
+        found = evaluation.views(
             network, np.ones((360, 64), np.float32), torch.randn(2, 3, 64, 64), [3, 7]
         )
     assert not found["pca_range"].any()
@@ -151,7 +162,7 @@ def test_grad_cam_is_the_papers_formula():
     torch.manual_seed(0)
     network = create("resnet8").eval()
     images = torch.randn(2, 3, 16, 16)
-    stage, cams = views.grad_cam(network, images, [3, 7])
+    stage, cams = evaluation.grad_cam(network, images, [3, 7])
     maps = network.maps(images)[stage]
     # ResNet's head is a mean and a linear layer, so the gradient is a row of its weights over the
     # area (Zhou et al. 2016)
@@ -165,7 +176,7 @@ def test_quantised_values_come_back_to_half_a_level():
     for original, axis in ((values, None), (values * [1, 1000], 0), (np.zeros(3), None)):
         run = runs.Run(Path(), {})
         run.__dict__["views"] = {
-            f"x_{key}": value for key, value in views.quantise(original, axis).items()
+            f"x_{key}": value for key, value in evaluation.quantise(original, axis).items()
         }
         assert np.all(np.abs(run.view("x") - original) <= np.ptp(original, axis) / 500)
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deepnets import data, models
+from deepnets import data, evaluation, models
 from deepnets.data import Dataset
-from deepnets.training import Trainer
+from deepnets.training.loop import Trainer
 from deepnets.transforms import STANDARD, Transform
 
 CPU = torch.device("cpu")
@@ -156,7 +156,7 @@ def test_bf16_is_what_is_computed(job):
         lambda module, inputs, output: seen.append(output.dtype)
     )
     trainer.train_step(torch.arange(8))
-    trainer.evaluate(trainer.validation_set.images)
+    trainer.logits(trainer.validation_set.images)
     assert seen == [torch.bfloat16] * 2
 
 
@@ -188,7 +188,7 @@ def test_mirror_images_count_for_a_half():
     images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
 
     def logits(images, flip):
-        return models.outputs(network, images, transform, "fp32", flip, lambda: None)[1]
+        return evaluation.outputs(network, images, transform, "fp32", flip, lambda: None)[1]
 
     torch.testing.assert_close(
         logits(images, True), (logits(images, False) + logits(images.flip(-1), False)) / 2
@@ -196,9 +196,9 @@ def test_mirror_images_count_for_a_half():
 
 
 def test_mirror_images_count_in_every_look_after_the_training(job, tmp_path, monkeypatch):
-    asked, outputs = [], models.outputs
+    asked, outputs = [], evaluation.outputs
     monkeypatch.setattr(
-        models, "outputs", lambda *given: (asked.append(given[4]), outputs(*given))[1]
+        evaluation, "outputs", lambda *given: (asked.append(given[4]), outputs(*given))[1]
     )
     trainer = Trainer(
         job(recipe="best", dataset="folder:x"), named("folder:x"), CPU, "fp32", tmp_path

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from deepnets import dispatch, recipes, study
-from deepnets.environment import working_folder
 from deepnets.errors import UserError
+from deepnets.training.folder import working_folder
 
 STUDIES = Path(__file__).parent.parent / "studies"
 GRID = """

@@ -22,23 +22,14 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from deepnets import (
-    bench,
-    checkpoint,
-    data,
-    environment,
-    metrics,
-    models,
-    predict,
-    recipes,
-    runs,
-    training,
-)
+from benchmarks import bench
+from deepnets import data, evaluation, metrics, models, predict, recipes, runs
 from deepnets.data import Dataset, Images
-from deepnets.environment import OutOfTime
 from deepnets.errors import UserError
 from deepnets.predict import load_network
-from deepnets.training import Diverged, Job, Trainer, fit
+from deepnets.training import Diverged, Job, OutOfTime, checkpoint, fit, hardware, loop
+from deepnets.training.folder import working_folder
+from deepnets.training.loop import Trainer
 from deepnets.transforms import Transform
 
 QUIET = {"verbose": False, "device": "cpu", "precision": "fp32"}
@@ -89,7 +80,7 @@ def test_a_run_holds_what_the_contract_says_and_agrees_with_itself(job, tmp_path
 @pytest.mark.parametrize("where", ["fit", "evaluate", "bench"])
 def test_whatever_trains_or_evaluates_sets_its_process_up(job, tmp_path, monkeypatch, where):
     asked = []
-    monkeypatch.setattr(environment, "set_up", asked.append)
+    monkeypatch.setattr(hardware, "set_up", asked.append)
     monkeypatch.setattr(predict, "set_up", asked.append)
     run = fit(job(epochs=1), tmp_path, **QUIET)
     if where == "fit":
@@ -107,8 +98,8 @@ def test_whatever_trains_or_evaluates_sets_its_process_up(job, tmp_path, monkeyp
 def test_a_processors_products_have_their_full_precision(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     monkeypatch.setattr(torch, "set_float32_matmul_precision", (asked := []).append)
-    environment.set_up(torch.device("cpu"))
-    environment.set_up(torch.device("cuda"))
+    hardware.set_up(torch.device("cpu"))
+    hardware.set_up(torch.device("cuda"))
     assert asked == ["highest", "high"]
     assert torch.backends.cudnn.deterministic
 
@@ -117,9 +108,9 @@ def test_the_test_images_are_looked_at_once_and_the_temperature_is_not_fitted_on
     job, tmp_path, monkeypatch
 ):
     seen, fitted = [], []
-    outputs, fit_temperature = models.outputs, metrics.fit_temperature
+    outputs, fit_temperature = evaluation.outputs, metrics.fit_temperature
     monkeypatch.setattr(
-        models,
+        evaluation,
         "outputs",
         lambda network, images, *rest: (seen.append(images), outputs(network, images, *rest))[1],
     )
@@ -156,10 +147,10 @@ def test_a_channel_that_tells_nothing_is_refused(job, tmp_path):
 
 
 def test_a_copy_without_history_says_its_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "deepnets" / "environment.py"))
-    assert environment.commit() == "unknown"
+    monkeypatch.setattr(hardware, "__file__", str(tmp_path / "deepnets" / "hardware.py"))
+    assert hardware.commit() == "unknown"
     monkeypatch.setenv("DEEPNETS_COMMIT", "0123abc")
-    assert environment.commit() == "0123abc"
+    assert hardware.commit() == "0123abc"
 
 
 def test_a_finished_run_is_reported_and_another_one_refused(job, tmp_path):
@@ -183,7 +174,7 @@ def test_equal_jobs_give_equal_runs_whatever_else_draws_random_numbers(job, tmp_
         torch.rand(3)
         random.random()
         if self.step == 1:
-            self.evaluate(self.validation_set.images)
+            self.logits(self.validation_set.images)
         step(self, index)
 
     monkeypatch.setattr(Trainer, "train_step", meddle)
@@ -249,7 +240,7 @@ def test_an_interruption_at_the_very_end_is_not_swallowed(job, tmp_path, monkeyp
     )
     with monkeypatch.context() as patch:
         patch.setattr(
-            training,
+            loop,
             "interruptions",
             lambda _: nullcontext(lambda: KeyboardInterrupt() if asked else None),
         )
@@ -351,7 +342,7 @@ def test_the_deadline_stops_at_a_checkpoint_that_continues_bit_for_bit(job, tmp_
 
 def test_a_run_names_every_commit_that_trained_a_part_of_it(job, tmp_path, monkeypatch):
     for commit in ("first", "second", "first"):
-        monkeypatch.setattr(environment, "commit", lambda commit=commit: commit)
+        monkeypatch.setattr(hardware, "commit", lambda commit=commit: commit)
         with pytest.raises(OutOfTime):
             fit(job(), tmp_path, **AT_ONCE, **QUIET)
     run = fit(job(), tmp_path, **QUIET)
@@ -360,14 +351,14 @@ def test_a_run_names_every_commit_that_trained_a_part_of_it(job, tmp_path, monke
     assert not [text for text in run.info["warnings"] if "begun" in text], (
         "another commit need not be another training"
     )
-    monkeypatch.setattr(environment, "commit", lambda: "third")
+    monkeypatch.setattr(hardware, "commit", lambda: "third")
     assert fit(job(), tmp_path, **QUIET).info == run.info
 
 
 def test_a_run_that_another_torch_began_says_so(job, tmp_path, monkeypatch):
-    now = environment.versions()
+    now = hardware.versions()
     with monkeypatch.context() as patch:
-        patch.setattr(environment, "versions", lambda: now | {"torch": "1.0"})
+        patch.setattr(hardware, "versions", lambda: now | {"torch": "1.0"})
         with pytest.raises(OutOfTime):
             fit(job(), tmp_path, **AT_ONCE, **QUIET)
     run = fit(job(), tmp_path, **QUIET)
@@ -393,11 +384,11 @@ def measure(monkeypatch):
     """Has a new process's products take so many seconds, in fp32 and in bf16."""
 
     def inject(fp32, bf16):
-        environment.bf16_speedup.cache_clear()
-        monkeypatch.setattr(environment, "product_seconds", lambda: (fp32, bf16))
+        hardware.bf16_speedup.cache_clear()
+        monkeypatch.setattr(hardware, "product_seconds", lambda: (fp32, bf16))
 
     yield inject
-    environment.bf16_speedup.cache_clear()
+    hardware.bf16_speedup.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -406,9 +397,9 @@ def measure(monkeypatch):
 )
 def test_a_processor_computes_in_bf16_if_its_products_are_faster(measure, fp32, bf16, chosen):
     measure(fp32, bf16)
-    assert environment.hardware("cpu") == (torch.device("cpu"), chosen)
-    assert environment.hardware("cpu", "fp32")[1] == "fp32"
-    assert environment.hardware("cpu", "bf16")[1] == "bf16"
+    assert hardware.hardware("cpu") == (torch.device("cpu"), chosen)
+    assert hardware.hardware("cpu", "fp32")[1] == "fp32"
+    assert hardware.hardware("cpu", "bf16")[1] == "bf16"
 
 
 def test_products_are_timed_once_a_process_on_one_thread(monkeypatch):
@@ -421,15 +412,15 @@ def test_products_are_timed_once_a_process_on_one_thread(monkeypatch):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert environment.product_seconds(budget=25) == (10, 10)
+        assert hardware.product_seconds(budget=25) == (10, 10)
         assert timed == [(torch.float32, 1), (torch.bfloat16, 1)] * 2
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    environment.bf16_speedup.cache_clear()
-    assert environment.bf16_speedup() == environment.bf16_speedup() == 1
+    hardware.bf16_speedup.cache_clear()
+    assert hardware.bf16_speedup() == hardware.bf16_speedup() == 1
     assert len(timed) == 2 * 2 + 2
-    environment.bf16_speedup.cache_clear()
+    hardware.bf16_speedup.cache_clear()
 
 
 def test_a_run_says_what_chose_its_precision(job, tmp_path, measure):
@@ -538,7 +529,7 @@ def _fit_until_killed(settings, out, count, in_save):
         return watch
 
     sync = os.fsync
-    for owner, name in ((Trainer, "train_step"), (Trainer, "evaluate"), (os, "fsync")):
+    for owner, name in ((Trainer, "train_step"), (Trainer, "logits"), (os, "fsync")):
         setattr(owner, name, watched(getattr(owner, name)))
     fit(settings, out, checkpoint_seconds=0, **QUIET)
 
@@ -581,7 +572,7 @@ def test_where_the_file_system_has_no_locks_a_file_is_one(job, tmp_path, monkeyp
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with (
-        environment.working_folder(tmp_path / job().folder),
+        working_folder(tmp_path / job().folder),
         pytest.raises(UserError, match="by another process"),
     ):
         fit(job(), tmp_path, **QUIET)
@@ -696,7 +687,7 @@ def overfit(name: str, channels: int, size: int, epochs: int) -> tuple[float, in
         while trainer.epoch < recipe.epochs and accuracy <= 0.95:
             trainer.train_epoch()
             trainer.epoch, trainer.step = trainer.epoch + 1, 0
-            _, logits = trainer.evaluate(trainer.train_set.images)
+            logits = trainer.logits(trainer.train_set.images)
             accuracy = (logits.argmax(1) == trainer.train_set.labels).float().mean().item()
     return accuracy, trainer.epoch
 

@@ -2,21 +2,20 @@
 
 import difflib
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UserError
 from .alexnet import AlexNet, alexnet_2012
 from .googlenet import GoogLeNet, googlenet_2014, googlenet_improved
 from .layers import Network
 from .resnet import cifar_resnet, imagenet_resnet, resnet18_improved
+from .shapes import count_parameters as count_parameters
+from .shapes import multiply_adds as multiply_adds
+from .shapes import trace as trace
 from .vgg import CONFIGURATIONS, VGG, vgg16_improved
 
 _BUILDERS: dict[str, Callable[..., Network]] = {
@@ -32,7 +31,6 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
     "googlenet_2014": googlenet_2014,
     "googlenet_improved": googlenet_improved,
 }
-EVALUATION_BATCH = 256
 # layers of He et al.'s deepest ResNet (2015, section 4.2); a deeper one would take minutes to build
 DEEPEST = 1202
 # options that are true or false
@@ -89,108 +87,6 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
 
 
 def blueprint(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Network:
-    """What `create` gives for `name`, `num_classes`, `in_channels` and `options`, without storage:
-    to count shapes.
-    """
+    """Builds what `create` does, but without memory for weights: to count and to trace shapes."""
     with torch.device("meta"):
         return create(name, num_classes, in_channels, **options).eval()
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Number of trainable numbers, those of the auxiliary heads included."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def trace(network: Network, input_size: int) -> list[dict[str, Any]]:
-    """What happens to one RGB image on its way through a network, stage by stage.
-
-    Args:
-        network: a blueprint.
-        input_size: side of the image.
-
-    Returns:
-        A dict a stage: its `name`, the `shape` of what it gives, its number of `parameters`, and
-        the `windows` of its convolutions in words; the head and the classifier are the last two.
-
-    Raises:
-        UserError: the images are too small for the network.
-    """
-    modules = dict(network.stages.named_children()) | {
-        "head": network.head,
-        "classifier": network.classifier,
-    }
-    x, steps = torch.empty(1, 3, input_size, input_size, device="meta"), []
-    for name, module in modules.items():
-        with _large_enough(input_size):
-            x = module(x)
-        sides = Counter(
-            part.kernel_size for part in module.modules() if isinstance(part, nn.Conv2d)
-        )
-        windows = ", ".join(
-            f"{n} of {k}x{k}" if n > 1 else f"{k}x{k}" for (k, _), n in sorted(sides.items())
-        )
-        shape, parameters = tuple(x.shape[1:]), count_parameters(module)
-        steps.append({"name": name, "shape": shape, "parameters": parameters, "windows": windows})
-    return steps
-
-
-@contextmanager
-def _large_enough(input_size: int) -> Iterator[None]:
-    """What fails for images of this side fails because a map has shrunk to nothing."""
-    try:
-        yield
-    except RuntimeError:
-        where = "--size, or input_size in a study"
-        raise UserError(
-            f"images of {input_size}x{input_size} are too small for this network; take 64 ({where})"
-        ) from None
-
-
-def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> int:
-    """Multiply-adds of the convolutions and linear layers in one forward pass over one image.
-
-    Args:
-        network: a blueprint.
-        input_size: side of the image.
-        in_channels: its channels.
-
-    Raises:
-        UserError: the images are too small for the network.
-    """
-    with _large_enough(input_size), FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
-    return counter.get_total_flops() // 2
-
-
-@torch.inference_mode()
-def outputs(
-    network: Network,
-    images: Tensor,
-    transform: Callable[[Tensor], Tensor],
-    precision: str,
-    flip: bool,
-    pause: Callable,
-) -> tuple[Tensor, Tensor]:
-    """What a network makes of images.
-
-    Args:
-        network: in evaluation mode.
-        images: (N, C, H, W), uint8.
-        transform: makes of a batch of them what the network takes.
-        precision: `fp32` or `bf16`.
-        flip: average the logits with those of the mirror images.
-        pause: is called between two batches, and may raise.
-
-    Returns:
-        Representations (N, D) and logits (N, classes), float32.
-    """
-    device, features, logits = next(network.parameters()).device, [], []
-    for part in images.split(EVALUATION_BATCH):
-        x = transform(part.to(device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            features.append(network.features(x).float())
-            logits.append(network.classifier(features[-1]).float())
-            if flip:
-                logits[-1] = (logits[-1] + network(x.flip(-1)).float()) / 2
-        pause()
-    return torch.cat(features), torch.cat(logits)

@@ -5,8 +5,11 @@ Timings mean something only beside each other, so every repeat runs one thing an
 one process.
 """
 
+import argparse
+import json
 import math
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -26,11 +29,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from . import environment, models, recipes
-from .data import Dataset, Images
-from .errors import UserError
-from .training import Job, Trainer
-from .transforms import Transform, policy, send
+from deepnets import models, recipes
+from deepnets.data import Dataset, Images
+from deepnets.errors import UserError
+from deepnets.training import Job, hardware
+from deepnets.training.loop import Trainer
+from deepnets.transforms import Transform, policy, send
 
 NETWORKS = ("resnet18", "googlenet", "alexnet", "vgg11", "vgg16")
 SIZE = 64
@@ -68,8 +72,8 @@ def measure(
     for name in networks:  # a mistake is reported before anything is measured
         models.blueprint(name)
     recipes.get("tuned", "", batch_size=batch_size)
-    target, kind = environment.hardware(device, precision)
-    environment.set_up(target)
+    target, kind = hardware.hardware(device, precision)
+    hardware.set_up(target)
     peak = {
         name: matrix_products(target, dtype)
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
@@ -99,12 +103,12 @@ def measure(
 
 def _machine(device: torch.device, precision: str, batch_size: int) -> dict[str, Any]:
     return {
-        "device": environment.device_name(device),
+        "device": hardware.device_name(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "batch_size": batch_size,
-        "versions": environment.versions(),
-        "commit": environment.commit(),
+        "versions": hardware.versions(),
+        "commit": hardware.commit(),
         "date": datetime.now(UTC).date().isoformat(),
     }
 
@@ -261,16 +265,16 @@ def pictures(count: int) -> Images:
 
 @contextmanager
 def usual_settings() -> Iterator[None]:
-    """What `environment.set_up` has changed as it is in other programs, but for TF32, which only
+    """What `hardware.set_up` has changed as it is in other programs, but for TF32, which only
     helps the usual loop.
     """
-    environment.keep_memory(False)
+    hardware.keep_memory(False)
     torch.backends.cudnn.deterministic = False
     try:
         yield
     finally:
         torch.backends.cudnn.deterministic = True
-        environment.keep_memory(True)
+        hardware.keep_memory(True)
 
 
 def usual_network(name: str) -> nn.Module | None:
@@ -313,7 +317,7 @@ def usual_loader(device: torch.device, batch_size: int) -> DataLoader:
     """Batches of `batch_size` without end, from a worker for each core (16 at most)."""
     dataset = UsualDataset(pictures(5_000))
     sampler = torch.utils.data.RandomSampler(dataset, replacement=True, num_samples=10**7)
-    workers = min(environment.cores(), 16)
+    workers = min(hardware.cores(), 16)
     return DataLoader(
         dataset, batch_size, sampler=sampler, num_workers=workers, pin_memory=device.type == "cuda"
     )
@@ -374,7 +378,7 @@ def where_time_goes(trainer: Trainer, work: Callable[[], None]) -> dict[str, flo
         return watched
 
     with (
-        mock.patch.object(trainer, "recorded", None),  # a recording on a GPU has no parts
+        mock.patch.object(trainer, "cuda_graph", None),  # a recording on a GPU has no parts
         mock.patch.object(Transform, "draw", watch("data", Transform.draw)),
         mock.patch.object(Transform, "__call__", watch("data", Transform.__call__)),
         mock.patch.object(
@@ -426,7 +430,7 @@ def step_memory(trainer: Trainer) -> int:
     """
     parameters = list(trainer.network.parameters())
     index = torch.arange(trainer.recipe.batch_size, device=trainer.device)
-    with mock.patch.object(trainer, "recorded", None):
+    with mock.patch.object(trainer, "cuda_graph", None):
         kept = kept_for_backward(lambda: trainer.train_step(index), parameters)
     return kept + sum(3 * p.numel() * p.element_size() for p in parameters)
 
@@ -518,3 +522,33 @@ def _growth_lines(results: dict[str, list[dict[str, float]]]) -> list[str]:
         )
         for what, points in results.items()
     ]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures, tells of it on stderr, and prints all figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", default=",".join(NETWORKS), metavar="A,B")
+    parser.add_argument("--repeats", type=int, default=3, help="of every comparison")
+    parser.add_argument("--seconds", type=float, default=10.0, help="a repeat of the slower loop")
+    parser.add_argument("--batch", type=int, default=128, help="images a step")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+    args = parser.parse_args(arguments)
+    try:
+        results = measure(
+            tuple(args.networks.split(",")),
+            repeats=args.repeats,
+            seconds=args.seconds,
+            batch_size=args.batch,
+            device=args.device,
+            precision=args.precision,
+            tell=partial(print, file=sys.stderr, flush=True),
+        )
+    except UserError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

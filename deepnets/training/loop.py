@@ -8,43 +8,32 @@ out, and a checkpoint holds no random state.
 
 import copy
 import io
-import json
 import math
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save as packed_weights
-from scipy.special import log_softmax
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.random import fork_rng
 from tqdm import tqdm
 
-from . import (
-    checkpoint,
-    corruptions,
-    data,
-    disk,
-    environment,
-    metrics,
-    models,
-    runs,
-    transforms,
-    views,
-)
-from .environment import OutOfTime, complete, hardware, interruptions, tidy, working_folder
-from .errors import UserError
-from .recipes import Recipe
-from .recorded import Recorded
-from .runs import Run
-from .transforms import Transform, send
+from .. import data, disk, evaluation, metrics, models, runs, transforms
+from ..errors import UserError
+from ..recipes import Recipe
+from ..runs import Run
+from ..transforms import Transform, send
+from . import checkpoint, hardware
+from .cuda_graph import CudaGraph
+from .folder import complete, tidy, working_folder
+from .interrupts import OutOfTime, interruptions
+from .job import Job, check_same
 
 INITIALISE, ORDER, AUGMENT, DROPOUT = range(4)  # what random numbers are for
 PLATEAU = 0.02  # nats from the loss of guessing
@@ -52,68 +41,6 @@ PLATEAU = 0.02  # nats from the loss of guessing
 
 class Diverged(UserError):
     """The loss is no longer a number."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to train.
-
-    Args:
-        model: name for `models.create`.
-        dataset: name for `data.load`.
-        recipe: how.
-        seed: of initialisation, validation split, order, augmentation and dropout.
-        options: of the network.
-        limit: train on so many images only.
-        input_size: side of the images that the network sees, in pixels.
-        tier: of a study; runs of two tiers are never compared.
-    """
-
-    model: str
-    dataset: str
-    recipe: Recipe
-    seed: int = 0
-    options: dict[str, Any] = field(default_factory=dict)
-    limit: int | None = None
-    input_size: int = 64
-    tier: str = ""
-
-    def __post_init__(self) -> None:
-        for name, value, low, high in (
-            ("seed", self.seed, 0, 2**32 - 1),
-            ("limit", 10 if self.limit is None else self.limit, 10, 10_000_000),
-            ("size", self.input_size, 8, 1024),
-        ):
-            if type(value) is not int or not low <= value <= high:
-                raise UserError(f"{name} {value!r}: must be a whole number from {low} to {high}")
-        if not isinstance(self.options, dict):
-            raise UserError("options must be a table, as in options = { dropout = 0.1 }")
-        for name, value in self.options.items():
-            if (
-                name in ("name", "num_classes", "in_channels")
-                or type(value) not in (str, bool, int, float)
-                or value != value
-            ):
-                raise UserError(
-                    f"option {name} = {value!r}: an option of a network is a number, a word, true or false"
-                )
-
-    @property
-    def folder(self) -> Path:
-        """Where the run belongs below the root of results, which has a folder for each tier."""
-        name = self.dataset
-        dataset = f"folder-{data.folder_title(name)}" if data.is_folder(name) else name
-        return Path(
-            self.tier,
-            dataset,
-            runs.labelled(self.model, self.options),
-            self.recipe.name,
-            f"seed{self.seed}",
-        )
-
-    def settings(self) -> dict[str, Any]:
-        """Everything that decides the outcome, as plain values of JSON."""
-        return json.loads(json.dumps(asdict(self))) | {"epochs": self.recipe.epochs}
 
 
 def fit(
@@ -152,13 +79,13 @@ def fit(
         SIGTERM; the same call continues.
     """
     folder = Path(out) / job.folder
-    target, kind = hardware(device, precision)
+    target, kind = hardware.hardware(device, precision)
     if folder.is_dir():
         run = Run.load(folder)
         ours = job.settings() | ({} if precision == "auto" else {"precision": kind})
         if data.is_folder(job.dataset):  # one's own images may have changed since
             ours["data_sha256"] = data.load(job.dataset, size=job.input_size).sha256
-        _check_same(folder, run.info, ours)
+        check_same(folder, run.info, ours)
         tidy(folder)
         return run
     if folder.exists() or folder.is_symlink():  # a link that leads nowhere, say
@@ -169,7 +96,7 @@ def fit(
     dataset = data.load(job.dataset, download=download, size=job.input_size)
     if dataset.left_out and verbose:
         print(f"  {dataset.left_out}", flush=True)
-    environment.set_up(target)
+    hardware.set_up(target)
     gpus = [target] if target.type == "cuda" else []
 
     def over() -> bool:
@@ -190,7 +117,7 @@ def fit(
             verbose,
         )
         trainer.bf16_speedup = (
-            environment.bf16_speedup() if precision == "auto" and target.type == "cpu" else None
+            hardware.bf16_speedup() if precision == "auto" and target.type == "cpu" else None
         )
         trainer.resume(any_precision=precision == "auto")
         try:
@@ -208,20 +135,6 @@ def fit(
     if asked and not isinstance(asked, OutOfTime):
         raise asked
     return Run.load(folder)
-
-
-def _check_same(where: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Raise UserError unless what lies at `where` was made with our settings."""
-    for key, value in ours.items():
-        if key == "dataset" and data.is_folder(value) and data.is_folder(str(theirs.get(key))):
-            # a path can be written in many ways, and a folder moved: the hash of its pictures tells
-            continue
-        if theirs.get(key) != value:
-            if isinstance(value, dict) and isinstance(theirs.get(key), dict):
-                _check_same(where, theirs[key], value)  # names the one field
-            raise UserError(
-                f"{where} is another training's ({key} {theirs.get(key)!r}, not {value!r}); choose another --out"
-            )
 
 
 class Trainer:
@@ -285,7 +198,7 @@ class Trainer:
         self.evaluated = copy.deepcopy(self.network) if self.recipe.average else self.network
         self.optimizer = _optimizer(self.network, self.recipe)
         resident = isinstance(self.train_set.images, Tensor)
-        self.recorded = Recorded(self.network) if device.type == "cuda" and resident else None
+        self.cuda_graph = CudaGraph(self.network) if device.type == "cuda" and resident else None
 
         self.epoch, self.step = 0, 0
         # of the epoch under way
@@ -295,15 +208,14 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         # After what else trained a part of it, if it is continued.
         self.made_by: list[dict[str, Any]] = [
-            {"commit": environment.commit(), "versions": environment.versions()}
+            {"commit": hardware.commit(), "versions": hardware.versions()}
         ]
 
     def train(self) -> None:
         """Run the epochs that are left."""
         while self.epoch < self.recipe.epochs:
             self.train_epoch()
-            _, logits = self.evaluate(self.validation_set.images)
-            self.history.append(self.epoch_row(logits))
+            self.history.append(self.epoch_row())
             if not math.isfinite(self.history[-1]["val_loss"]):
                 raise self.diverged("validation loss")
             if self.verbose:
@@ -352,7 +264,7 @@ class Trainer:
         self.network.train()
         inputs = [index, *(send(numbers, self.device) for numbers in drawn)]
         loss, logits, labels = (
-            self.recorded(self.gradients, *inputs) if self.recorded else self.gradients(*inputs)
+            self.cuda_graph(self.gradients, *inputs) if self.cuda_graph else self.gradients(*inputs)
         )
 
         # A step whose loss is not finite updates nothing, nor does any after it; `check_finite`
@@ -433,17 +345,16 @@ class Trainer:
             if not count.is_floating_point():
                 count.copy_(now)
 
-    def evaluate(self, images: Tensor, flip: bool = False) -> tuple[Tensor, Tensor]:
-        """What `models.outputs` gives for `images`: representations and logits; `flip` counts their
-        mirror images, too.
-        """
-        return models.outputs(
-            self.evaluated.eval(), images, self.transform, self.precision, flip, self.pause_point
-        )
+    def logits(self, images: Tensor) -> Tensor:
+        """Returns the logits (N, classes) of images (N, C, H, W), uint8."""
+        network = self.evaluated.eval()
+        how = self.transform, self.precision, False, self.pause_point
+        return evaluation.outputs(network, images, *how)[1]
 
-    def epoch_row(self, logits: Tensor) -> dict[str, float]:
-        """The row of the history for this epoch, given the validation images' logits."""
+    def epoch_row(self) -> dict[str, float]:
+        """Returns this epoch's row of the history, with figures of the validation images."""
         labels = self.validation_set.labels
+        logits = self.logits(self.validation_set.images)
         return {
             "epoch": self.epoch + 1,
             "train_loss": float(self.sums["loss"]) / len(self.train_set),
@@ -538,7 +449,7 @@ class Trainer:
             raise strange
         if any_precision and state["identity"].get("precision") in ("fp32", "bf16"):
             self.precision = state["identity"]["precision"]
-        _check_same(self.checkpoint, state["identity"], self.identity())
+        check_same(self.checkpoint, state["identity"], self.identity())
         if not self.fits(state):
             raise strange
         self.network.load_state_dict(state["network"])
@@ -599,56 +510,24 @@ class Trainer:
             return False
 
     def finish(self, folder: Path) -> None:
-        """Look at the test set, once, and write the run to `folder`."""
+        """Looks at the test set, once, and writes the run to `folder`."""
+        network, test = self.evaluated.eval(), self.dataset.test
         flip = self.recipe.flip_test and self.policy.flip
-        features, test_logits = (
-            t.cpu().numpy() for t in self.evaluate(self.dataset.test.images, flip)
-        )
-        validation_logits = self.evaluate(self.validation_set.images, flip)[1].cpu().numpy()
-        labels = self.dataset.test.labels
-        classes, first = np.unique(labels.numpy(), return_index=True)
-        samples = self.transform(self.dataset.test[first[:10]].images.to(self.device))
-        seen = views.compute(self.evaluated, features, samples, classes[:10].tolist())
+        found = evaluation.evaluate(
+            network, test, self.validation_set, self.transform, self.precision, flip,
+            self.pause_point,
+        )  # fmt: skip
         logits = io.BytesIO()
-        np.save(logits, test_logits)
+        np.save(logits, found.logits)
         disk.write(folder / "logits.npy", logits.getbuffer())
-        weights = {
-            name: value.cpu().contiguous() for name, value in self.evaluated.state_dict().items()
-        }
+        weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
         disk.write(folder / "model.safetensors", packed_weights(weights))
-        temperature = metrics.fit_temperature(
-            validation_logits, self.validation_set.labels.cpu().numpy()
-        )
-        levels = runs.levels(log_softmax(test_logits, axis=1))
-        # those of the predictions that are kept
-        figures = metrics.summary(runs.restored(levels), labels.numpy(), temperature)
-        right = self.right_when_corrupted(flip)
-        robustness = {"images": len(labels), "clean": figures["test_correct"]} | {
-            k: int(v.sum()) for k, v in right.items()
-        }
-        info = (
-            self.info()
-            | figures
-            | {"weights_sha256": runs.weights_sha256(folder), "robustness": robustness}
-        )
-        info["warnings"] += metrics.guesses(
-            int(figures["test_correct"]), labels.numpy(), self.dataset.classes
-        )
+        info = self.info() | found.figures | {"weights_sha256": runs.weights_sha256(folder)}
+        labels = test.labels.numpy()
+        info["warnings"] += metrics.guesses(info["test_correct"], labels, self.dataset.classes)
         if data.is_folder(self.job.dataset):
             info["dataset_folder"] = data.folder_from(self.job.dataset, folder)
-        runs.write(folder, info, self.history, labels.numpy(), levels, right, seen)
-
-    def right_when_corrupted(self, flip: bool) -> dict[str, np.ndarray]:
-        """Whether each test image is predicted right under each corruption (N,), bool; `flip` as
-        for the test set.
-        """
-        test, right = self.dataset.test, {}
-        for name in corruptions.NAMES:
-            parts = (self.evaluate(part, flip)[1] for part in corruptions.parts(test.images, name))
-            right[name] = (
-                torch.cat([logits.argmax(1).cpu() for logits in parts]) == test.labels
-            ).numpy()
-        return right
+        runs.write(folder, info, self.history, labels, found.levels, found.corrupted, found.views)
 
     def info(self) -> dict[str, Any]:
         """What `run.json` says beside the test's figures."""
@@ -674,7 +553,7 @@ class Trainer:
             "macs": self.macs,
             "train_seconds": seconds,
             "images_per_second": len(self.train_set) * self.recipe.epochs / seconds,
-            "device": environment.device_name(self.device),  # in place of the identity's
+            "device": hardware.device_name(self.device),  # in place of the identity's
             "device_type": self.device.type,
             "bf16_speedup": self.bf16_speedup,
             "threads": torch.get_num_threads(),

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from ..errors import UserError
 from . import folders
-from .errors import UserError
 from .images import Images, stratified
 from .images import statistics as statistics
 from .pictures import read_image as read_image

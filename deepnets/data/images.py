@@ -9,7 +9,7 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from .errors import UserError
+from ..errors import UserError
 
 LARGE = 2**28  # bytes; a part of larger images is not copied out of them
 

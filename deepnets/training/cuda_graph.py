@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Recorded:
+class CudaGraph:
     """Calls a function that puts gradients into a network's parameters.
 
     For each size of the first argument the first call runs as it is, the second is recorded, and

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import disk
-from .errors import UserError
+from .. import disk
+from ..errors import UserError
 
 MAGIC = b"deepnets checkpoint 1\n"
 DIGEST = hashlib.sha256().digest_size

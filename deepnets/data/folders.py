@@ -27,8 +27,8 @@ import torch
 from filelock import BaseFileLock, FileLock, SoftFileLock
 from tqdm import tqdm
 
+from ..errors import UserError
 from . import pictures
-from .errors import UserError
 from .images import Images, stratified
 
 # What folders of parts are called, in small letters.

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from .errors import UserError
+from ..errors import UserError
 
 # Those that Pillow decodes by itself and within the size that the header tells. Of the others some
 # start programs (PostScript starts Ghostscript), and some hold pictures of another size than they

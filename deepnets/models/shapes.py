@@ -1,0 +1,79 @@
+"""Counts and shapes: parameters, multiply-adds, and the maps that a network makes of an image."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..errors import UserError
+from .layers import Network
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Returns the number of trainable parameters, those of auxiliary heads included."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> int:
+    """Counts the multiply-adds of convolutions and linear layers in a forward pass of one image.
+
+    Args:
+        network: a blueprint.
+        input_size: side of the image.
+        in_channels: its channels.
+
+    Raises:
+        UserError: the images are too small for the network.
+    """
+    with _large_enough(input_size), FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
+    return counter.get_total_flops() // 2
+
+
+def trace(network: Network, input_size: int) -> list[dict[str, Any]]:
+    """Follows one RGB image through a network, stage by stage.
+
+    Args:
+        network: a blueprint.
+        input_size: side of the image.
+
+    Returns:
+        A dict a stage, then the head and the classifier: `name`, `shape` of the output, number of
+        `parameters`, and the `windows` of its convolutions in words.
+
+    Raises:
+        UserError: the images are too small for the network.
+    """
+    x, steps = torch.empty(1, 3, input_size, input_size, device="meta"), []
+    stages = dict(network.stages.named_children())
+    for name, module in {**stages, "head": network.head, "classifier": network.classifier}.items():
+        with _large_enough(input_size):
+            x = module(x)
+        convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+        sides = Counter(convolution.kernel_size[0] for convolution in convolutions)
+        windows = [f"{n} of {k}x{k}" if n > 1 else f"{k}x{k}" for k, n in sorted(sides.items())]
+        steps.append(
+            {
+                "name": name,
+                "shape": tuple(x.shape[1:]),
+                "parameters": count_parameters(module),
+                "windows": ", ".join(windows),
+            }
+        )
+    return steps
+
+
+@contextmanager
+def _large_enough(input_size: int) -> Iterator[None]:
+    """Turns the failure of a map that has shrunk to nothing into a UserError."""
+    try:
+        yield
+    except RuntimeError:
+        where = "--size, or input_size in a study"
+        raise UserError(
+            f"images of {input_size}x{input_size} are too small for this network; take 64 ({where})"
+        ) from None

@@ -1,0 +1,93 @@
+"""The folder of a run while it is trained: held by one process, and complete or not there."""
+
+import errno
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
+
+from .. import disk
+from ..errors import UserError
+from ..runs import partial_folder
+
+# What file systems without locks answer: Lustre by default, NFS without its lock daemon
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class Busy(UserError):
+    """Another process trains this run."""
+
+
+@contextmanager
+def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
+    """Holds the folder in which a run is trained; at the end it goes, unless it has a checkpoint.
+
+    Args:
+        folder: of the finished run.
+        patience: seconds to wait for a process that holds it.
+
+    Raises:
+        Busy: another process holds it, or has just finished the run.
+        UserError: it cannot be written.
+    """
+    work = partial_folder(folder)
+    made = [path for path in (work, *work.parents) if not path.exists()]
+    finished = f"{folder} was finished by another process just now; repeat the command"
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = _lock(work, patience)
+    except Timeout as held:
+        advice = ""
+        if held.lock_file.endswith("soft"):
+            advice = f", or was when its machine stopped: then delete {held.lock_file}"
+        raise Busy(f"{work} is being trained by another process{advice}") from None
+    except OSError as error:
+        if folder.exists():
+            raise Busy(finished) from None
+        _remove_empty(made)
+        raise UserError(
+            f"{work} cannot be written: {error.strerror}; choose another --out"
+        ) from None
+    with lock:
+        try:
+            if folder.exists() or not (work / "lock").exists():
+                raise Busy(finished)
+            yield work
+        finally:
+            if work.exists() and not (work / "checkpoint.pt").exists():
+                shutil.rmtree(work)
+                _remove_empty(made[1:])
+
+
+def _lock(work: Path, patience: float) -> AcquireReturnProxy:
+    """Returns a held lock; where the file system has none, it is a file that names its holder."""
+    with warnings.catch_warnings(action="ignore"):  # of a file system without locks
+        try:
+            return FileLock(work / "lock").acquire(patience)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, Timeout) or getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
+                raise
+            return SoftFileLock(work / "lock.soft").acquire(patience)
+
+
+def complete(work: Path, folder: Path) -> None:
+    """Gives a finished run its place, such that a power cut takes nothing back."""
+    disk.sync_folder(work)
+    work.rename(folder)
+    disk.sync_folder(folder.parent)
+
+
+def tidy(folder: Path) -> None:
+    """Removes what only the training needed from a finished run, which may be read-only."""
+    for name in ("checkpoint.pt", "checkpoint.pt.part", "lock", "lock.soft"):
+        with suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with suppress(OSError):  # not there, or another run has come into it meanwhile
+        for folder in folders:
+            folder.rmdir()

@@ -1,0 +1,73 @@
+"""A job: everything that decides the outcome of a training."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import data, runs
+from ..errors import UserError
+from ..recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train."""
+
+    model: str
+    """Name for `models.create`."""
+    dataset: str
+    """Name for `data.load`."""
+    recipe: Recipe
+    seed: int = 0
+    """Seed of initialisation, validation split, order, augmentation and dropout."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the network."""
+    limit: int | None = None
+    """Number of images to train on; all by default."""
+    input_size: int = 64
+    """Side of the images that the network sees, in pixels."""
+    tier: str = ""
+    """Part of the earlier study."""
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("seed", self.seed, 0, 2**32 - 1),
+            ("limit", 10 if self.limit is None else self.limit, 10, 10_000_000),
+            ("size", self.input_size, 8, 1024),
+        ):
+            if type(value) is not int or not low <= value <= high:
+                raise UserError(f"{name} {value!r}: must be a whole number from {low} to {high}")
+        if not isinstance(self.options, dict):
+            raise UserError("options must be a table, as in options = { dropout = 0.1 }")
+        for name, value in self.options.items():
+            reserved = name in ("name", "num_classes", "in_channels")
+            if reserved or type(value) not in (str, bool, int, float) or value != value:
+                raise UserError(
+                    f"option {name} = {value!r}: an option of a network is a number, a word, "
+                    "true or false"
+                )
+
+    @property
+    def folder(self) -> Path:
+        """Where the run belongs, below the folder of runs."""
+        name = self.dataset
+        dataset = f"folder-{data.folder_title(name)}" if data.is_folder(name) else name
+        network = runs.labelled(self.model, self.options)
+        return Path(self.tier, dataset, network, self.recipe.name, f"seed{self.seed}")
+
+    def settings(self) -> dict[str, Any]:
+        """Returns everything that decides the outcome, as plain values of JSON."""
+        return json.loads(json.dumps(asdict(self))) | {"epochs": self.recipe.epochs}
+
+
+def check_same(where: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Raises UserError unless what lies at `where` was made with our settings."""
+    for key, value in ours.items():
+        if key == "dataset" and data.is_folder(value) and data.is_folder(str(theirs.get(key))):
+            continue  # paths can be written in many ways: the hash of the pictures decides
+        if theirs.get(key) != value:
+            if isinstance(value, dict) and isinstance(theirs.get(key), dict):
+                check_same(where, theirs[key], value)  # names the one field
+            found = f"{key} {theirs.get(key)!r}, not {value!r}"
+            raise UserError(f"{where} is another training's ({found}); choose another --out")
