@@ -30,11 +30,11 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from deepnets import models, recipes
-from deepnets.data import Dataset, Images
+from deepnets.data import Dataset, Images, facts
 from deepnets.errors import UserError
 from deepnets.training import Job, hardware
 from deepnets.training.loop import Trainer
-from deepnets.transforms import Transform, policy, send
+from deepnets.transforms import Transform, send
 
 NETWORKS = ("resnet18", "googlenet", "alexnet", "vgg11", "vgg16")
 SIZE = 64
@@ -138,7 +138,7 @@ def input_pipelines(
     Every one of the `repeats` takes about `seconds` with batches of `batch_size` on the `device`.
     """
     stored = pictures(5_000).images.to(device)
-    transform = Transform(SIZE, MEAN, STD, policy("cifar10"))
+    transform = Transform(SIZE, MEAN, STD, facts("cifar10").standard)
     generator = torch.Generator().manual_seed(0)
     ours, usual = [], []
 

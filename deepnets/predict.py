@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from . import data, digit, evaluation, models, transforms
+from . import data, digit, evaluation, models
 from .data.pictures import read_image
 from .errors import UserError
 from .models import Network
@@ -19,9 +19,6 @@ from .runs import Run, weights_sha256
 from .training import checkpoint
 from .training.hardware import hardware, set_up
 from .transforms import Transform
-
-# Digits are bright on black and fill this share of their image's side.
-DIGIT_SHARE = {"mnist": 20 / 28, "digits": 1.0}
 
 
 class Trained(NamedTuple):
@@ -139,7 +136,7 @@ def _logits(
     """Of images (N, C, H, W), uint8, as the run computed its test images'."""
     info = run.info
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    flip = info["recipe"]["flip_test"] and transforms.policy(info["dataset"]).flip
+    flip = info["recipe"]["flip_test"] and data.facts(info["dataset"]).standard.flip
     return evaluation.outputs(network, images, _transform(run), precision, flip, lambda: None)[1]
 
 
@@ -162,8 +159,8 @@ def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
         (1, C, side, side), uint8, and what was done, in words.
     """
     side, dataset = run.info["image_side"], run.info["dataset"]
-    if dataset in DIGIT_SHARE:
-        picture, done = _digit(file, side, DIGIT_SHARE[dataset])
+    if share := data.facts(dataset).digit:
+        picture, done = _digit(file, side, share)
     else:
         picture = Image.fromarray(read_image(file, side))
         done = [f"cropped to the middle square and scaled to {side}x{side}"]

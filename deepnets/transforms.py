@@ -35,35 +35,6 @@ class Policy:
     resized: bool = False
 
 
-STANDARD = {
-    "digits": Policy(degrees=10, shift=1 / 8, scale=0.1),  # one pixel of 8
-    # two pixels of 28; a mirrored digit is another one
-    "mnist": Policy(degrees=10, shift=2 / 28, scale=0.1),
-    "cifar10": Policy(shift=4 / 32, flip=True),  # four pixels of 32
-    "folder": Policy(shift=1 / 8, flip=True),
-}
-# Of the improved networks' training in Skoularikis 2021, which resizes first.
-DIGITS = Policy(degrees=15, shift=0.1, scale=0.2, resized=True)
-PUBLISHED = {
-    "digits": DIGITS,
-    "mnist": DIGITS,
-    "folder": Policy(
-        degrees=10, shift=0.1, scale=0.2, flip=True, shear=10, colour=0.2, resized=True
-    ),
-}
-
-
-def policy(dataset: str, augment: str = "standard") -> Policy:
-    """Return how images of a dataset of that name are augmented.
-
-    Args:
-        dataset: its name; every one that is not known by name is augmented as a `folder` is.
-        augment: `standard` or `published`.
-    """
-    policies = {"standard": STANDARD, "published": PUBLISHED}[augment]
-    return policies.get(dataset, policies["folder"])
-
-
 def affine(angle: Tensor, shear: Tensor, scale: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
     """Matrices that take output to input positions, both from -1 to 1 across the image.
 

@@ -10,7 +10,7 @@ import torch
 from torchvision import datasets
 
 from deepnets import data
-from deepnets.data import Dataset, Images
+from deepnets.data import Dataset, Images, named
 from deepnets.errors import UserError
 
 
@@ -84,7 +84,7 @@ def test_a_download_without_network_is_one_line(tmp_path):
 def test_a_damaged_mnist_is_refused(tmp_path):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for name in data.MNIST_SHA256:
+    for name in named.MNIST_SHA256:
         (raw / name).write_bytes(b"\0" * 100)
     with pytest.raises(UserError, match="is damaged"):
         data.load("mnist", tmp_path)
@@ -123,7 +123,7 @@ def test_both_versions_of_cifar_give_one_dataset(tmp_path, monkeypatch):
     binary = tmp_path / "bin" / "cifar-10-batches-bin"
     binary.mkdir(parents=True)
     sums = {}
-    for name in data.CIFAR10_SHA256:
+    for name in named.CIFAR10_SHA256:
         batch = pickle.loads((folder / name.removesuffix(".bin")).read_bytes())
         content = b"".join(
             bytes([label]) + row.tobytes()
@@ -131,8 +131,7 @@ def test_both_versions_of_cifar_give_one_dataset(tmp_path, monkeypatch):
         )
         (binary / name).write_bytes(content)
         sums[name] = hashlib.sha256(content).hexdigest()
-    monkeypatch.setattr(data, "CIFAR10_SHA256", sums)
-    monkeypatch.setattr(data, "CIFAR10_CLASSES", tuple("abcdefghij"))
+    monkeypatch.setattr(named, "CIFAR10_SHA256", sums)
     pickled, plain = data.load("cifar10", tmp_path / "py"), data.load("cifar10", tmp_path / "bin")
     assert (plain.title, plain.classes, plain.sha256) == (
         "CIFAR-10",

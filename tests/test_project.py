@@ -24,8 +24,8 @@ LAYERS = [
     "figures dispatch",
     "analysis effects training",
     "evaluation",
-    "data digit metrics recipes runs transforms",
-    "disk models",
+    "data digit metrics recipes runs",
+    "disk models transforms",
     "errors",
 ]
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}

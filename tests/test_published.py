@@ -12,16 +12,7 @@ from torchvision.transforms.v2 import functional as F
 
 from deepnets import data, models, recipes
 from deepnets.training.loop import Trainer
-from deepnets.transforms import (
-    PUBLISHED,
-    Transform,
-    affine,
-    blends,
-    policy,
-    random_blends,
-    recolour,
-    warp,
-)
+from deepnets.transforms import Transform, affine, blends, random_blends, recolour, warp
 
 IMPROVED = ("vgg16_improved", "resnet18_improved", "googlenet_improved")
 
@@ -211,7 +202,7 @@ def test_colours_change_as_torchvisions_image_by_image():
 
 
 def test_colours_are_drawn_within_bounds_in_every_order():
-    steps = random_blends(policy("cifar10", "published"), 3000, torch.Generator().manual_seed(0))
+    steps = random_blends(data.facts("cifar10").published, 3000, torch.Generator().manual_seed(0))
     assert (steps.sum(2) - 1)[steps.sum(2) > 1.3].numel() == 0
     own = steps[:, :, 0]
     assert (own.min().item(), own.max().item()) == pytest.approx((0.8, 1.2), abs=0.002)
@@ -222,7 +213,7 @@ def test_colours_are_drawn_within_bounds_in_every_order():
 
 
 def test_the_published_policies():
-    colour, digits = policy("cifar10", "published"), policy("mnist", "published")
+    colour, digits = data.facts("cifar10").published, data.facts("mnist").published
     assert (
         colour.degrees,
         colour.shear,
@@ -239,21 +230,21 @@ def test_the_published_policies():
         digits.flip,
         digits.colour,
     ) == (15, 0, 0.1, 0.2, False, 0)
-    assert all(one.resized for one in PUBLISHED.values())
+    assert all(one.resized for one in (colour, digits))
 
 
 def test_images_are_recoloured_before_they_are_normalised_and_gray_ones_never():
     images = torch.randint(
         0, 256, (8, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    transform = Transform(16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), policy("cifar10", "published"))
+    transform = Transform(16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), data.facts("cifar10").published)
     matrices, steps = transform.draw(8, 16, torch.Generator().manual_seed(1))
     expected = recolour(warp(images.float(), matrices, 16), steps) / 255
     torch.testing.assert_close(
         transform(images, [matrices, steps]),
         v2.Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))(expected),
     )
-    gray = Transform(16, (0.5,), (0.2,), policy("cifar10", "published"))
+    gray = Transform(16, (0.5,), (0.2,), data.facts("cifar10").published)
     assert len(gray.draw(8, 16, torch.Generator().manual_seed(1))) == 1
 
 

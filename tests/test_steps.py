@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from deepnets import data, evaluation, models
 from deepnets.data import Dataset
+from deepnets.training import session
 from deepnets.training.loop import Trainer
-from deepnets.transforms import STANDARD, Transform
+from deepnets.transforms import Transform
 
 CPU = torch.device("cpu")
 
@@ -121,7 +122,7 @@ def test_the_network_sees_what_the_recipe_says(job, augment, cut):
 @pytest.mark.parametrize("name", ["digits", "mnist", "cifar10", "folder:somewhere"])
 def test_images_are_changed_as_is_right_for_their_dataset(job, name):
     trainer = Trainer(job(dataset=name), named(name), CPU, "fp32", Path())
-    assert trainer.policy == trainer.transform.policy == STANDARD[name.partition(":")[0]]
+    assert trainer.transform.policy == data.facts(name).standard
 
 
 def test_mean_and_deviation_are_of_the_training_images_alone(job):
@@ -204,7 +205,7 @@ def test_mirror_images_count_in_every_look_after_the_training(job, tmp_path, mon
         job(recipe="best", dataset="folder:x"), named("folder:x"), CPU, "fp32", tmp_path
     )
     trainer.train()
-    trainer.finish(tmp_path)
+    session.finish(trainer, tmp_path)
     assert asked == [False] * 2 + [True] * 5, (
         "two epochs; test, validation for the temperature, three corruptions"
     )

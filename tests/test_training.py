@@ -27,7 +27,7 @@ from deepnets import data, evaluation, metrics, models, predict, recipes, runs
 from deepnets.data import Dataset, Images
 from deepnets.errors import UserError
 from deepnets.predict import load_network
-from deepnets.training import Diverged, Job, OutOfTime, checkpoint, fit, hardware, loop
+from deepnets.training import Diverged, Job, OutOfTime, checkpoint, fit, hardware, session
 from deepnets.training.folder import working_folder
 from deepnets.training.loop import Trainer
 from deepnets.transforms import Transform
@@ -234,13 +234,13 @@ def test_losses_are_means_over_images(job, tmp_path):
 
 def test_an_interruption_at_the_very_end_is_not_swallowed(job, tmp_path, monkeypatch):
     asked = []
-    finish = Trainer.finish
+    finish = session.finish
     monkeypatch.setattr(
-        Trainer, "finish", lambda self, folder: (finish(self, folder), asked.append(1))
+        session, "finish", lambda trainer, folder: (finish(trainer, folder), asked.append(1))
     )
     with monkeypatch.context() as patch:
         patch.setattr(
-            loop,
+            session,
             "interruptions",
             lambda _: nullcontext(lambda: KeyboardInterrupt() if asked else None),
         )
@@ -289,9 +289,11 @@ def test_a_divergence_that_meets_ctrl_c_is_told(job, tmp_path, monkeypatch, caps
 
 
 def test_the_running_average_is_what_is_kept(job, tmp_path, monkeypatch):
-    kept, finish = [], Trainer.finish
+    kept, finish = [], session.finish
     monkeypatch.setattr(
-        Trainer, "finish", lambda self, folder: (kept.append(self.evaluated), finish(self, folder))
+        session,
+        "finish",
+        lambda trainer, folder: (kept.append(trainer.evaluated), finish(trainer, folder)),
     )
     run = fit(job(recipe="best", average=0.5), tmp_path, **QUIET)
     weights = load_file(run.path / "model.safetensors")

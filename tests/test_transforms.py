@@ -7,9 +7,12 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from deepnets.transforms import STANDARD, Policy, Transform, affine, cutout, random_matrices, warp
+from deepnets.data.named import DATASETS, FOLDER
+from deepnets.transforms import Policy, Transform, affine, cutout, random_matrices, warp
 
 SIDE = 32
+
+STANDARD = {name: known.standard for name, known in {**DATASETS, "folder": FOLDER}.items()}
 
 
 def matrix(angle=0.0, shift=(0.0, 0.0), scale=1.0, flip=False, side=SIDE):

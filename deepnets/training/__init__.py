@@ -4,4 +4,4 @@ from .folder import Busy as Busy
 from .interrupts import OutOfTime as OutOfTime
 from .job import Job as Job
 from .loop import Diverged as Diverged
-from .loop import fit as fit
+from .session import fit as fit

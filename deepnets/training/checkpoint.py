@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import disk
 from ..errors import UserError
+from ..runs import HISTORY
 
 MAGIC = b"deepnets checkpoint 1\n"
 DIGEST = hashlib.sha256().digest_size
@@ -81,3 +82,44 @@ def alike(found: Any, known: Any) -> bool:
     if isinstance(known, float):
         return type(found) in (int, float) and math.isfinite(found)
     return type(found) is type(known)
+
+
+def fits(state: Any, known: dict[str, Any], parameters: list[Tensor], batches: int) -> bool:
+    """Returns whether a stored state has the form of the training's own.
+
+    Args:
+        state: what a checkpoint holds.
+        known: the state of the training at its start.
+        parameters: of the optimizer, in its order.
+        batches: of an epoch.
+    """
+    try:
+        progress, optimizer, made_by = state["progress"], state["optimizer"], state["made_by"]
+        history, epochs = progress["history"], known["identity"]["epochs"]
+        momentum = [
+            (number, name, values)
+            for number, kept in optimizer["state"].items()
+            for name, values in kept.items()
+        ]
+        rates = [group["lr"] for group in optimizer["param_groups"]]
+        words = [text for by in made_by for text in (by["commit"], *by["versions"].values())]
+        return (
+            all(alike(state[key], known[key]) for key in ("network", "evaluated", "threads"))
+            and alike(rates, [0.0] * len(known["optimizer"]["param_groups"]))
+            and all(name == "momentum_buffer" for _, name, _ in momentum)
+            and all(alike(values, parameters[number]) for number, _, values in momentum)
+            and progress.keys() == known["progress"].keys()
+            and all(
+                alike(progress[key], known["progress"][key]) for key in ("epoch", "step", "sums")
+            )
+            and all(alike(row, dict.fromkeys(HISTORY, 0.0)) for row in history)
+            and isinstance(made_by, list)
+            and len(made_by) > 0
+            and alike(words, [""] * len(words))
+            and all("torch" in by["versions"] for by in made_by)
+            and progress["epoch"] == len(history) <= epochs
+            and 0 <= progress["step"] <= batches
+            and 1 <= state["threads"] <= 4096
+        )
+    except Exception:  # a foreign file may lack, or hold, anything
+        return False

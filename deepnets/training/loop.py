@@ -7,134 +7,33 @@ out, and a checkpoint holds no random state.
 """
 
 import copy
-import io
 import math
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save as packed_weights
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from torch.random import fork_rng
 from tqdm import tqdm
 
-from .. import data, disk, evaluation, metrics, models, runs, transforms
+from .. import data, evaluation, models
 from ..errors import UserError
 from ..recipes import Recipe
-from ..runs import Run
 from ..transforms import Transform, send
 from . import checkpoint, hardware
 from .cuda_graph import CudaGraph
-from .folder import complete, tidy, working_folder
-from .interrupts import OutOfTime, interruptions
 from .job import Job, check_same
 
 INITIALISE, ORDER, AUGMENT, DROPOUT = range(4)  # what random numbers are for
-PLATEAU = 0.02  # nats from the loss of guessing
 
 
 class Diverged(UserError):
     """The loss is no longer a number."""
-
-
-def fit(
-    job: Job,
-    out: str | Path = "runs",
-    *,
-    download: bool = False,
-    device: str = "auto",
-    precision: str = "auto",
-    deadline: float = math.inf,
-    stop: Callable[[], bool] = lambda: False,
-    patience: float = 0,
-    checkpoint_seconds: float = 180.0,
-    verbose: bool = True,
-) -> Run:
-    """Train a network, or continue, or report what is finished.
-
-    Args:
-        job: what to train.
-        out: folder of runs; the run goes to `job.folder` below it.
-        download: fetch the dataset if it is missing.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: `fp32`, `bf16` (autocast), or `auto`: the checkpoint's, or bf16 where the
-            hardware multiplies it faster.
-        deadline: on the clock of `time.monotonic`; a checkpoint is written when it passes.
-        stop: asked between any two steps; a checkpoint is written when it says yes.
-        patience: seconds to wait for another process that trains the same run.
-        checkpoint_seconds: largest time between two checkpoints; there is one at an epoch's end
-            besides, unless saving would take more than a twentieth of the time since the last.
-        verbose: print a line an epoch, and a bar within it on a terminal.
-
-    Raises:
-        UserError: the job, the data or the folder will not do, or the loss is no longer finite.
-        Busy: another process trains this run.
-        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by deadline or `stop`, Ctrl-C,
-        SIGTERM; the same call continues.
-    """
-    folder = Path(out) / job.folder
-    target, kind = hardware.hardware(device, precision)
-    if folder.is_dir():
-        run = Run.load(folder)
-        ours = job.settings() | ({} if precision == "auto" else {"precision": kind})
-        if data.is_folder(job.dataset):  # one's own images may have changed since
-            ours["data_sha256"] = data.load(job.dataset, size=job.input_size).sha256
-        check_same(folder, run.info, ours)
-        tidy(folder)
-        return run
-    if folder.exists() or folder.is_symlink():  # a link that leads nowhere, say
-        raise UserError(
-            f"{folder} is in the way and is no folder; remove it or choose another --out"
-        )
-    models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
-    dataset = data.load(job.dataset, download=download, size=job.input_size)
-    if dataset.left_out and verbose:
-        print(f"  {dataset.left_out}", flush=True)
-    hardware.set_up(target)
-    gpus = [target] if target.type == "cuda" else []
-
-    def over() -> bool:
-        return time.monotonic() > deadline or stop()
-
-    with (
-        working_folder(folder, patience) as work,
-        interruptions(over) as interruption,
-        fork_rng(gpus),
-        ExitStack() as end,
-    ):
-        # a training that is continued sets its own
-        end.callback(torch.set_num_threads, torch.get_num_threads())
-        trainer = Trainer(job, dataset, target, kind, work)
-        trainer.interruption, trainer.checkpoint_seconds, trainer.verbose = (
-            interruption,
-            checkpoint_seconds,
-            verbose,
-        )
-        trainer.bf16_speedup = (
-            hardware.bf16_speedup() if precision == "auto" and target.type == "cpu" else None
-        )
-        trainer.resume(any_precision=precision == "auto")
-        try:
-            trainer.train()
-        except Diverged as error:
-            trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
-            if (asked := interruption()) and not isinstance(asked, OutOfTime):
-                print(f"  {error}", flush=True)
-                raise asked from None
-            raise
-        trainer.finish(work)
-        complete(work, folder)
-        asked = interruption()
-    tidy(folder)
-    if asked and not isinstance(asked, OutOfTime):
-        raise asked
-    return Run.load(folder)
 
 
 class Trainer:
@@ -173,18 +72,12 @@ class Trainer:
         # How long saving takes, until measured: weights and momentum, at 250 MB/s.
         self.saved_at, self.save_seconds = time.monotonic(), 8 * self.parameters / 2.5e8
         self.macs = models.multiply_adds(blueprint, job.input_size, channels)
-        self.policy = transforms.policy(dataset.name)
         mean, std = data.statistics(train.images)
         if min(std) == 0:
-            raise UserError(
-                f"{dataset.name}: all training images are blank, or one channel is: store in gray or without it"
-            )
-        augment = (
-            None
-            if self.recipe.augment == "none"
-            else transforms.policy(dataset.name, self.recipe.augment)
-        )
-        self.transform = Transform(job.input_size, mean, std, augment, self.recipe.cutout)
+            what = "all training images are blank, or one channel is"
+            raise UserError(f"{dataset.name}: {what}: store in gray or without it")
+        policy = data.facts(dataset.name).policy(self.recipe.augment)
+        self.transform = Transform(job.input_size, mean, std, policy, self.recipe.cutout)
         # A dataset of small images fits the device whole; a batch is an index into it. Of a larger
         # one batches are read.
         self.train_set, self.validation_set = train.to(device), validation.to(device)
@@ -450,7 +343,8 @@ class Trainer:
         if any_precision and state["identity"].get("precision") in ("fp32", "bf16"):
             self.precision = state["identity"]["precision"]
         check_same(self.checkpoint, state["identity"], self.identity())
-        if not self.fits(state):
+        parameters = [values for group in self.optimizer.param_groups for values in group["params"]]
+        if not checkpoint.fits(state, self.state(), parameters, self.batches):
             raise strange
         self.network.load_state_dict(state["network"])
         self.evaluated.load_state_dict(state["evaluated"])
@@ -464,103 +358,6 @@ class Trainer:
             setattr(self, key, value)
         if self.verbose:
             print(f"  continuing from epoch {self.epoch + 1}, step {self.step + 1}", flush=True)
-
-    def fits(self, state: dict[str, Any]) -> bool:
-        """Whether the `state` in a checkpoint is of the form of this training's."""
-        known, alike = self.state(), checkpoint.alike
-        parameters = [values for group in self.optimizer.param_groups for values in group["params"]]
-        try:
-            progress, optimizer, made_by = state["progress"], state["optimizer"], state["made_by"]
-            history = progress["history"]
-            moments = [
-                (number, *pair)
-                for number, kept in optimizer["state"].items()
-                for pair in kept.items()
-            ]
-            return (
-                all(alike(state[key], known[key]) for key in ("network", "evaluated", "threads"))
-                and alike(
-                    [group["lr"] for group in optimizer["param_groups"]],
-                    [0.0] * len(self.optimizer.param_groups),
-                )
-                and all(
-                    name == "momentum_buffer" and alike(values, parameters[k])
-                    for k, name, values in moments
-                )
-                and progress.keys() == known["progress"].keys()
-                and all(
-                    alike(progress[key], known["progress"][key])
-                    for key in ("epoch", "step", "sums")
-                )
-                and all(alike(row, dict.fromkeys(runs.HISTORY, 0.0)) for row in history)
-                and all(
-                    alike(
-                        [by["commit"], *by["versions"].values()], [""] * (1 + len(by["versions"]))
-                    )
-                    for by in made_by
-                )
-                and all("torch" in by["versions"] for by in made_by)
-                and isinstance(made_by, list)
-                and len(made_by) > 0
-                and progress["epoch"] == len(history) <= self.recipe.epochs
-                and 0 <= progress["step"] <= self.batches
-                and 1 <= state["threads"] <= 4096
-            )
-        except Exception:  # something else may lack, or be, anything
-            return False
-
-    def finish(self, folder: Path) -> None:
-        """Looks at the test set, once, and writes the run to `folder`."""
-        network, test = self.evaluated.eval(), self.dataset.test
-        flip = self.recipe.flip_test and self.policy.flip
-        found = evaluation.evaluate(
-            network, test, self.validation_set, self.transform, self.precision, flip,
-            self.pause_point,
-        )  # fmt: skip
-        logits = io.BytesIO()
-        np.save(logits, found.logits)
-        disk.write(folder / "logits.npy", logits.getbuffer())
-        weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-        disk.write(folder / "model.safetensors", packed_weights(weights))
-        info = self.info() | found.figures | {"weights_sha256": runs.weights_sha256(folder)}
-        labels = test.labels.numpy()
-        info["warnings"] += metrics.guesses(info["test_correct"], labels, self.dataset.classes)
-        if data.is_folder(self.job.dataset):
-            info["dataset_folder"] = data.folder_from(self.job.dataset, folder)
-        runs.write(folder, info, self.history, labels, found.levels, found.corrupted, found.views)
-
-    def info(self) -> dict[str, Any]:
-        """What `run.json` says beside the test's figures."""
-        seconds = sum(row["seconds"] for row in self.history)
-        others = {by["versions"]["torch"] for by in self.made_by} - {
-            self.made_by[-1]["versions"]["torch"]
-        }
-        chance = math.log(len(self.dataset.classes))
-        stuck = abs(min(row["train_loss"] for row in self.history) - chance) < PLATEAU
-        plateau = f"chance-level plateau: the loss stayed at ln {len(self.dataset.classes)} = {chance:.4f}"
-        warnings = [plateau] * stuck + [f"begun with torch {other}" for other in sorted(others)]
-        warnings += [self.dataset.left_out] if self.dataset.left_out else []
-        return self.identity() | {
-            "dataset_title": self.dataset.title,
-            "classes": list(self.dataset.classes),
-            "train_images": len(self.train_set),
-            "validation_images": len(self.validation_set),
-            "in_channels": self.train_set.images.shape[1],
-            "image_side": self.train_set.images.shape[-1],
-            "mean": list(self.transform.mean),
-            "std": list(self.transform.std),
-            "parameters": self.parameters,
-            "macs": self.macs,
-            "train_seconds": seconds,
-            "images_per_second": len(self.train_set) * self.recipe.epochs / seconds,
-            "device": hardware.device_name(self.device),  # in place of the identity's
-            "device_type": self.device.type,
-            "bf16_speedup": self.bf16_speedup,
-            "threads": torch.get_num_threads(),
-            **self.made_by[-1],
-            "made_by": self.made_by,
-            "warnings": warnings,
-        }
 
 
 def _seed(*words: int) -> int:

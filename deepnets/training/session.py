@@ -1,0 +1,171 @@
+"""Trains a network, or continues, or reports what is finished; and writes the run at the end."""
+
+import io
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save as packed_weights
+from torch.random import fork_rng
+
+from .. import data, disk, evaluation, metrics, models, runs
+from ..errors import UserError
+from ..runs import Run
+from . import hardware
+from .folder import complete, tidy, working_folder
+from .interrupts import OutOfTime, interruptions
+from .job import Job, check_same
+from .loop import Diverged, Trainer
+
+PLATEAU = 0.02  # nats from the loss at chance level
+
+
+def fit(
+    job: Job,
+    out: str | Path = "runs",
+    *,
+    download: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    deadline: float = math.inf,
+    stop: Callable[[], bool] = lambda: False,
+    patience: float = 0,
+    checkpoint_seconds: float = 180.0,
+    verbose: bool = True,
+) -> Run:
+    """Trains a network, or continues, or reports what is finished.
+
+    Args:
+        job: what to train.
+        out: folder of runs; the run goes to `job.folder` below it.
+        download: fetch the dataset if it is missing.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `fp32`, `bf16` (autocast), or `auto`: the checkpoint's, or bf16 where the
+            hardware multiplies it faster.
+        deadline: on the clock of `time.monotonic`; a checkpoint is written when it passes.
+        stop: asked between any two steps; a checkpoint is written when it says yes.
+        patience: seconds to wait for another process that trains the same run.
+        checkpoint_seconds: largest time between two checkpoints; there is one at an epoch's end
+            besides, unless saving would take more than a twentieth of the time since the last.
+        verbose: print a line an epoch, and a bar within it on a terminal.
+
+    Raises:
+        UserError: the job, the data or the folder will not do, or the loss is no longer finite.
+        Busy: another process trains this run.
+        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by deadline or `stop`, Ctrl-C,
+        SIGTERM; the same call continues.
+    """
+    folder = Path(out) / job.folder
+    target, kind = hardware.hardware(device, precision)
+    if folder.is_dir():
+        run = Run.load(folder)
+        ours = job.settings() | ({} if precision == "auto" else {"precision": kind})
+        if data.is_folder(job.dataset):  # one's own images may have changed since
+            ours["data_sha256"] = data.load(job.dataset, size=job.input_size).sha256
+        check_same(folder, run.info, ours)
+        tidy(folder)
+        return run
+    if folder.exists() or folder.is_symlink():  # a link that leads nowhere, say
+        raise UserError(
+            f"{folder} is in the way and is no folder; remove it or choose another --out"
+        )
+    models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
+    dataset = data.load(job.dataset, download=download, size=job.input_size)
+    if dataset.left_out and verbose:
+        print(f"  {dataset.left_out}", flush=True)
+    hardware.set_up(target)
+    gpus = [target] if target.type == "cuda" else []
+
+    def over() -> bool:
+        return time.monotonic() > deadline or stop()
+
+    with (
+        working_folder(folder, patience) as work,
+        interruptions(over) as interruption,
+        fork_rng(gpus),
+        ExitStack() as end,
+    ):
+        # a training that is continued sets its own
+        end.callback(torch.set_num_threads, torch.get_num_threads())
+        trainer = Trainer(job, dataset, target, kind, work)
+        trainer.interruption, trainer.verbose = interruption, verbose
+        trainer.checkpoint_seconds = checkpoint_seconds
+        if precision == "auto" and target.type == "cpu":
+            trainer.bf16_speedup = hardware.bf16_speedup()
+        trainer.resume(any_precision=precision == "auto")
+        try:
+            trainer.train()
+        except Diverged as error:
+            trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
+            if (asked := interruption()) and not isinstance(asked, OutOfTime):
+                print(f"  {error}", flush=True)
+                raise asked from None
+            raise
+        finish(trainer, work)
+        complete(work, folder)
+        asked = interruption()
+    tidy(folder)
+    if asked and not isinstance(asked, OutOfTime):
+        raise asked
+    return Run.load(folder)
+
+
+def finish(trainer: Trainer, folder: Path) -> None:
+    """Looks at the test set, once, and writes the run to `folder`."""
+    network, test = trainer.evaluated.eval(), trainer.dataset.test
+    flip = trainer.recipe.flip_test and data.facts(trainer.dataset.name).standard.flip
+    found = evaluation.evaluate(
+        network, test, trainer.validation_set, trainer.transform, trainer.precision, flip,
+        trainer.pause_point,
+    )  # fmt: skip
+    logits = io.BytesIO()
+    np.save(logits, found.logits)
+    disk.write(folder / "logits.npy", logits.getbuffer())
+    weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+    disk.write(folder / "model.safetensors", packed_weights(weights))
+    info = describe(trainer) | found.figures | {"weights_sha256": runs.weights_sha256(folder)}
+    labels = test.labels.numpy()
+    info["warnings"] += metrics.guesses(info["test_correct"], labels, trainer.dataset.classes)
+    if data.is_folder(trainer.job.dataset):
+        info["dataset_folder"] = data.folder_from(trainer.job.dataset, folder)
+    runs.write(folder, info, trainer.history, labels, found.levels, found.corrupted, found.views)
+
+
+def describe(trainer: Trainer) -> dict[str, Any]:
+    """Returns what `run.json` says beside the figures of the test images."""
+    seconds = sum(row["seconds"] for row in trainer.history)
+    classes, warnings = trainer.dataset.classes, []
+    chance = math.log(len(classes))
+    if abs(min(row["train_loss"] for row in trainer.history) - chance) < PLATEAU:
+        plateau = f"the loss stayed at ln {len(classes)} = {chance:.4f}"
+        warnings.append(f"chance-level plateau: {plateau}")
+    *others, last = [by["versions"]["torch"] for by in trainer.made_by]
+    warnings += [f"begun with torch {other}" for other in sorted({*others} - {last})]
+    if trainer.dataset.left_out:
+        warnings.append(trainer.dataset.left_out)
+    return trainer.identity() | {
+        "dataset_title": trainer.dataset.title,
+        "classes": list(classes),
+        "train_images": len(trainer.train_set),
+        "validation_images": len(trainer.validation_set),
+        "in_channels": trainer.train_set.images.shape[1],
+        "image_side": trainer.train_set.images.shape[-1],
+        "mean": list(trainer.transform.mean),
+        "std": list(trainer.transform.std),
+        "parameters": trainer.parameters,
+        "macs": trainer.macs,
+        "train_seconds": seconds,
+        "images_per_second": len(trainer.train_set) * trainer.recipe.epochs / seconds,
+        "device": hardware.device_name(trainer.device),  # in place of the identity's
+        "device_type": trainer.device.type,
+        "bf16_speedup": trainer.bf16_speedup,
+        "threads": torch.get_num_threads(),
+        **trainer.made_by[-1],
+        "made_by": trainer.made_by,
+        "warnings": warnings,
+    }
