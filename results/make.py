@@ -1,6 +1,6 @@
 """Writes the study's tables, results/*.csv, from its runs; `--check` names those that differ.
 
-    python results/make.py [--check]
+python results/make.py [--check]
 """
 
 import sys

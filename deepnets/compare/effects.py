@@ -121,25 +121,24 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
     hidden, opened = closed(found), complete(found)
     rows = _missing(found) if hidden else []
     pairs = [pair for pair in _pairs(found) if pair[0] not in hidden]
-    tested = [pair for pair in pairs if opened and pair[0].primary]
+    tested = [(a, b) for a, b in pairs if opened and a.primary]
     pooled = statistics.pooled_variance([group.right(SEEDS) for pair in tested for group in pair])
-    primary = [statistics.difference(*(g.right(SEEDS) for g in pair), pooled) for pair in tested]
+    primary = [statistics.difference(a.right(SEEDS), b.right(SEEDS), pooled) for a, b in tested]
     adjusted = iter(metrics.holm([effect.p for effect in primary]))
     verdicts = iter(statistics.verdicts(primary))
-    for pair in pairs:
-        if pair in tested:
-            effect = primary[tested.index(pair)]
-            said = {"p": effect.p, "p_holm": next(adjusted), "verdict": next(verdicts)}
+    for improved, original in pairs:
+        said: dict[str, Any] = {"primary": (improved, original) in tested}
+        if said["primary"]:
+            effect = primary[tested.index((improved, original))]
+            said |= {"p": effect.p, "p_holm": next(adjusted), "verdict": next(verdicts)}
         else:
-            effect = statistics.difference(*(group.right() for group in pair))
-            said = {"p_equal": effect.equivalence(EQUAL_WITHIN)}
-            if pair[0].info["dataset"] != "mnist" or effect.one_training:
-                said = {}
-            elif said["p_equal"] < 0.05:
-                said["verdict"] = EQUAL
-        row = pair[0].columns() | _effect(effect) | said | _same_machine(*pair)
-        row |= {"original": pair[1].info["model"], "original_seeds": len(pair[1].runs)}
-        rows.append(row | {"primary": pair in tested, "welch": effect.welch})
+            effect = statistics.difference(improved.right(), original.right())
+            if improved.info["dataset"] == "mnist" and not effect.one_training:
+                said["p_equal"] = effect.equivalence(EQUAL_WITHIN)
+                said |= {"verdict": EQUAL} if said["p_equal"] < 0.05 else {}
+        row = improved.columns() | _effect(effect) | said | _same_machine(improved, original)
+        row |= {"original": original.info["model"], "original_seeds": len(original.runs)}
+        rows.append(row | {"welch": effect.welch})
     return _table("effects", rows)
 
 
@@ -166,7 +165,8 @@ def corners(runs: Sequence[Run]) -> pd.DataFrame:
             if published := PUBLISHED.get((one.info["dataset"], improved)):
                 row["published_original"], row["published_improved"] = published
                 row["published_gain"] = published[1] - published[0]
-            rows.append(row | (_parts([*there.values()]) if len(there) == 4 else {}))
+            full = len(there) == len(CORNERS)
+            rows.append(row | (_parts([*there.values()]) if full else {"verdict": MISSING}))
     return _table("corners", rows)
 
 
@@ -243,8 +243,9 @@ def _machine(runs: Sequence[Run]) -> dict[str, Any]:
     """Returns what the runs were trained on, and how long one took, as columns."""
 
     def device(run: Run) -> str:
-        threads = f", {run.info['threads']} threads"
-        return run.info["device"] + ("" if run.on_gpu else threads)
+        threads = run.info["threads"]
+        name = f"{run.info['device']}, {threads} thread{'s' * (threads > 1)}"
+        return run.info["device"] if run.on_gpu else name
 
     devices, precisions = {device(run) for run in runs}, {run.info["precision"] for run in runs}
     row = {"devices": "; ".join(sorted(devices)), "precision": "; ".join(sorted(precisions))}

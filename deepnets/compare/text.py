@@ -42,7 +42,8 @@ def sections(runs: Sequence[Run]) -> Iterator[tuple[str, pd.DataFrame, list[str]
         lines = [*_circumstances(part)]
         lines += [f"{row.network} minus {row.original}, {_worth(row)}" for row in _rows(contrasts)]
         lines += [
-            f"{row.network} with {row.change} minus without, {_worth(row)}" for row in _rows(changes)
+            f"{row.network} with {row.change} minus without, {_worth(row)}"
+            for row in _rows(changes)
         ]
         lines += [
             f"Warning, {run.path}: {warning}"
