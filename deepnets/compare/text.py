@@ -20,10 +20,11 @@ def terminal(runs: Sequence[Run]) -> str:
     """Returns what the runs say: for each dataset a table and a few lines."""
     parts = []
     for dataset, table, lines in sections(runs):
-        widths = {name: table[name].str.len().max() for name in ("network", "recipe")}
-        left = table.assign(**{name: table[name].str.ljust(w) for name, w in widths.items()})
-        left = left.rename(columns={name: name.ljust(width) for name, width in widths.items()})
-        parts.append("\n".join([dataset, left.to_string(index=False), "", *lines]))
+        for name in ("network", "recipe"):  # pandas would align them to the right
+            width = max(len(name), table[name].str.len().max())
+            table[name] = table[name].str.ljust(width)
+            table = table.rename(columns={name: name.ljust(width)})
+        parts.append("\n".join([dataset, table.to_string(index=False), "", *lines]))
     return "\n\n".join(parts)
 
 
@@ -41,10 +42,7 @@ def sections(runs: Sequence[Run]) -> Iterator[tuple[str, pd.DataFrame, list[str]
         contrasts, changes = (table[table["dataset"] == dataset] for table in tables[1:])
         lines = [*_circumstances(part)]
         lines += [f"{row.network} minus {row.original}, {_worth(row)}" for row in _rows(contrasts)]
-        lines += [
-            f"{row.network} with {row.change} minus without, {_worth(row)}"
-            for row in _rows(changes)
-        ]
+        lines += [f"{row.change} in {row.network}, {_worth(row)}" for row in _rows(changes)]
         lines += [
             f"Warning, {run.path}: {warning}"
             for run in runs
