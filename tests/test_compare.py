@@ -412,9 +412,21 @@ def test_a_report_has_a_page_and_pictures_of_each_dataset(train, tmp_path):
     assert files == report.files(found, tmp_path / "out"), "the same bytes again"
 
 
-def test_a_report_keeps_closed_what_is_closed(study, tmp_path):
+def test_a_picture_of_accuracies_shows_each_row_and_its_interval(train):
+    table = effects.accuracies([train("alexnet", 0.7), train("vgg11", 0.9), train("vgg16", 0.9)])
+    [ax] = report.accuracies(table).axes
+    assert [label.get_text().split(",")[0] for label in ax.get_yticklabels()] == [
+        "vgg11", "vgg16", "alexnet"]  # fmt: skip
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[90], [90], [70]]
+    ends = [bar.get_segments()[0][:, 0] / 100 for bar in ax.collections]
+    assert ends[2] == pytest.approx(wilson(0.7, IMAGES))
+
+
+def test_a_report_keeps_closed_what_is_closed(study, train, tmp_path):
     with pytest.raises(UserError, match="primary comparisons"):
         report.files(study[:4], tmp_path)
+    files = report.files([*study[:4], train("resnet18", 0.99, dataset="mnist")], tmp_path)
+    assert {path.name.partition("-")[0] for path in files} == {"report.md", "mnist"}
 
 
 def test_a_new_run_changes_the_tables_in_one_place(study, train, tmp_path, capsys):
