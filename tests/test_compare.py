@@ -42,7 +42,7 @@ def train(tmp_path):
         name = runs.labelled(recipe, dict(changes))
         info = json.loads((DEMO / "run.json").read_text()) | {
             "model": model, "dataset": "cifar10", "options": {}, "seed": seed, "limit": None,
-            "input_size": 64, "train_images": 45_000, "epochs": how.epochs, "data_sha256": "c1fa",
+            "input_size": 64, "train_images": 45_000, "epochs": how.epochs, "data_sha256": f"of {fields.get('dataset')}",
             "recipe": json.loads(json.dumps(asdict(how) | {"name": name})), "device": "EPYC",
             "device_type": "cpu", "threads": 2, "precision": "bf16", "train_seconds": 10.0,
             "test_nll": 0.5 + seed, "robustness": {"images": 100, "clean": 90} | dict.fromkeys(
@@ -255,6 +255,8 @@ def test_nothing_is_opened_before_all_declared_runs_are_there(study, train, miss
     del study[missing]
     study.append(train("resnet18_improved", 0.7, study="changes", options={"dropout": 0.0}))
     study.append(train("resnet18_improved", 0.7, recipe="vanilla", study="replication"))
+    short = train("resnet18", 0.5, epochs=3, study="short")
+    assert short in groups.opened([*study, short]), "only the declared trainings are closed"
     table = effects.effects(study)
     assert table["verdict"].to_list() == ["runs are missing"] * 2
     assert table[["effect", "low", "high", "p", "p_holm"]].isna().all(axis=None)
