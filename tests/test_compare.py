@@ -382,6 +382,14 @@ def test_a_terminal_shows_a_short_table_and_a_few_lines(train):
     assert shown[2].startswith("MNIST\n")
 
 
+def test_rows_of_one_name_say_how_they_differ(train):
+    found = [train("resnet20", 0.8), train("resnet20", 0.7, input_size=32, study="b")]
+    [(_, table, _)] = text.sections([*found, train("vgg11", 0.6)])
+    assert table["recipe"].to_list() == [
+        "tuned, 24 epochs, 64 pixels, bf16", "tuned, 24 epochs, 32 pixels, bf16", "tuned"
+    ]  # fmt: skip
+
+
 def test_verdicts_of_the_primary_comparisons_are_told_with_their_p(study):
     shown = text.terminal(study)
     assert "better (p < 0.001 after Holm)" in shown

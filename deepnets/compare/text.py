@@ -10,6 +10,7 @@ from .effects import EQUAL, EXPLORATORY, IMAGES, MISSING, ONE_TRAINING
 
 # Columns that all rows of a table should share, and their names
 ALIKE = {"train_images": "training images", "epochs": "epochs", "input_size": "image side"}
+TWINS = ("epochs", "input_size", "precision")  # in which rows of one name may differ
 INTERVALS = {
     1: "One training each: intervals are for new test images, not for new trainings.",
     2: "Intervals are for new test images and, with several seeds, for new trainings.",
@@ -53,15 +54,20 @@ def sections(runs: Sequence[Run]) -> Iterator[tuple[str, pd.DataFrame, list[str]
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns rows of `effects.accuracies` as text, the most accurate first."""
+    """Returns rows of `effects.accuracies` as text, the most accurate first.
+
+    Where two rows have one network and recipe, the recipe says how else they differ.
+    """
     table = table.sort_values("accuracy", ascending=False, kind="stable", ignore_index=True)
     known = table["accuracy"].notna()
     options = table["options"].where(table["options"] == "", "-" + table["options"])
     interval = percent(table["low"]) + " to " + percent(table["high"])
+    twins = table.duplicated(["network", "options", "recipe"], keep=False)
+    how = [", {} epochs, {} pixels, {}".format(*row) for row in _rows(table[list(TWINS)])]
     return pd.DataFrame(
         {
             "network": table["network"] + options,
-            "recipe": table["recipe"],
+            "recipe": table["recipe"].where(~twins, table["recipe"] + how),
             "seeds": table["seeds"].astype(str),
             "accuracy %": percent(table["accuracy"]).where(known, MISSING),
             "95 % interval": interval.where(known, ""),
