@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     compare = commands.add_parser(
-        "compare", help="accuracy with intervals, cost, and tests between networks"
+        "compare", help="accuracies of runs with intervals and cost, and improved against original"
     )
     compare.set_defaults(command=_compare)
 
@@ -102,10 +102,14 @@ def _parser() -> argparse.ArgumentParser:
         "--dataset", help="folder:PATH, if the run's folder of pictures has been moved"
     )
 
-    report = commands.add_parser("report", help="learning curves and confusion matrices of runs")
+    report = commands.add_parser(
+        "report", help="a page about runs: accuracies, learning curves, confusion matrices"
+    )
     report.set_defaults(command=_report)
     report.add_argument("dir", metavar="DIR", help="folder of runs")
-    report.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the pictures")
+    report.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for page and pictures"
+    )
 
     for command in (train, study, evaluate):
         command.add_argument(
@@ -184,20 +188,19 @@ def _study(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from . import analysis, report, runs
+    from . import runs
+    from .compare import effects, text
 
     found = runs.find(args.dir)
     if args.json:
-        table = analysis.accuracies(found).astype(object)
+        tables = {name: table(found).astype(object) for name, table in effects.TABLES.items()}
         answer = {
-            "runs": table.where(table.notna(), None).to_dict("records"),  # JSON has no NaN
-            "pairs": analysis.pairwise(found),
-            "findings": report.findings(found),
-            "limits": report.limits(found),
+            name: table.where(table.notna(), None).to_dict("records")  # JSON has no NaN
+            for name, table in tables.items()
         }
         print(json.dumps(answer, indent=1, allow_nan=False))
     else:
-        print(report.comparison_text(found))
+        print(text.terminal(found))
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -240,9 +243,10 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from . import assets, disk, runs
+    from . import disk, runs
+    from .compare import report
 
-    print(*disk.write_all(assets.of_runs(runs.find(args.dir), args.out)), sep="\n")
+    print(*disk.write_all(report.files(runs.find(args.dir), args.out)), sep="\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

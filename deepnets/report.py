@@ -21,35 +21,6 @@ BRIEF = [
 BRIEF += ["images", "epochs", "size", "core-seconds"]  # what a page or a terminal has room for
 
 
-def comparison_text(runs: list[Run]) -> str:
-    """For a terminal: every network and recipe, what the runs say of improvements, and the pairs
-    that can be told apart.
-    """
-    table = analysis.accuracies(runs)
-    shown, lines = readable(table), []
-    for group, part in table.groupby(["tier", "dataset"], sort=False):
-        lines += [
-            _heading(*cast(tuple[str, str], group)),
-            shown.loc[part.index, BRIEF].to_string(index=False),
-            "",
-        ]
-    lines += [f"warning: {run.path}: {text}" for run in runs for text in run.info["warnings"]]
-    lines += findings(runs) + limits(runs)
-    pairs = analysis.pairwise(runs)
-    apart = [pair for pair in pairs if pair["p_holm"] < 0.05]
-    lines.append(
-        f"Exploratory: exact McNemar tests of all pairs on the same test images, Holm-adjusted: {len(apart)} of {len(pairs)} "
-        "pairs differ (p < 0.05)."
-    )
-    for pair in apart:
-        difference = f"{pair['first']} > {pair['second']} by {100 * pair['difference']:.2f} points"
-        where = f"{_heading(pair['tier'], pair['dataset'])}, {pair['recipe']}, seed {pair['seed']}"
-        lines.append(
-            f"  {difference} ({'; '.join(filter(None, [_p(pair), where, pair['differ']]))})"
-        )
-    return "\n".join(lines)
-
-
 def _heading(tier: str, dataset: str) -> str:
     return f"{dataset}, {tier} tier" if tier else dataset
 

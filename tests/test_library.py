@@ -245,9 +245,7 @@ def test_the_package_itself_imports_nothing_large():
 # --- away from the checkout
 
 
-@pytest.mark.parametrize(
-    "command", ["report", "report --out pictures", "compare", "study studies/demo.toml"]
-)
+@pytest.mark.parametrize("command", ["compare", "study studies/demo.toml"])
 def test_a_command_that_needs_the_repository_says_so(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(command.split()) == 2

@@ -19,10 +19,10 @@ SOURCES = sorted((ROOT / "deepnets").rglob("*.py"))
 LAYERS = [
     "cli",
     "notebook",
-    "assets report predict study",
+    "compare report predict study",
     "drawings cluster",
     "figures dispatch",
-    "analysis effects training",
+    "analysis training",
     "evaluation",
     "data digit metrics recipes runs",
     "disk models transforms",
@@ -30,7 +30,7 @@ LAYERS = [
 ]
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
 # What reads runs knows nothing of what makes them.
-READERS = {"analysis", "assets", "drawings", "effects", "figures", "report"}
+READERS = {"analysis", "compare", "drawings", "figures", "report"}
 MAKERS = {"cluster", "data", "dispatch", "evaluation", "study", "training", "transforms"}
 
 

@@ -31,6 +31,12 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
     "googlenet_2014": googlenet_2014,
     "googlenet_improved": googlenet_improved,
 }
+# The network that each improved one is an improvement of
+ORIGINALS = {
+    "vgg16_improved": "vgg16",
+    "resnet18_improved": "resnet18",
+    "googlenet_improved": "googlenet",
+}
 # layers of He et al.'s deepest ResNet (2015, section 4.2); a deeper one would take minutes to build
 DEEPEST = 1202
 # options that are true or false

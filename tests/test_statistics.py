@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import ndtr
 
 from deepnets import metrics
-from deepnets.effects import Effect, contrast, difference, pooled_variance, verdicts
+from deepnets.compare.statistics import Effect, contrast, difference, pooled_variance, verdicts
 
 DRAWS = 2000
 IMAGES = 2000

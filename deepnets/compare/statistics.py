@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .metrics import holm
+from ..metrics import holm
 
 Cells = Sequence[np.ndarray]
 Pooled = tuple[float, int]  # variance of accuracy between the seeds of a cell, degrees of freedom
