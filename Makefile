@@ -5,7 +5,7 @@ DEEPNETS = .venv/bin/python -m deepnets
 # What `make study` trains: one of studies/*.toml.
 STUDY ?= main
 
-.PHONY: demo study notebooks paper bench test lock clean
+.PHONY: demo study report notebooks paper bench test lock clean
 
 demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (four to twelve minutes)
 	$(DEEPNETS) study studies/demo.toml --out runs/demo
@@ -14,6 +14,9 @@ demo: .venv/ready  ## train the nine networks on handwritten digits and compare 
 
 study: .venv/ready  ## train what runs/$(STUDY) lacks of studies/$(STUDY).toml; stop it and start it again at any time
 	$(DEEPNETS) study studies/$(STUDY).toml --out runs/$(STUDY)
+
+report: .venv/ready  ## compute the tables of results anew from the committed runs
+	.venv/bin/python results/make.py
 
 notebooks: .venv/ready  ## execute every notebook from the committed runs, in place
 	.venv/bin/python -m deepnets.notebook
