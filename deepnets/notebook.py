@@ -28,6 +28,7 @@ from nbclient import NotebookClient
 from torch import nn
 
 from . import analysis, data, drawings, figures, models, recipes, report, runs
+from .compare import diagrams
 from .errors import UserError
 from .models.resnet import PaddedShortcut
 from .runs import Run
@@ -205,14 +206,10 @@ def results(found: list[Run], columns: Sequence[str] = report.BRIEF) -> pd.DataF
 
 
 def drawing(model: str, input_size: int = 64, **options: Any) -> Figure:
-    """The picture of `drawings.stages` for one image of 3 x `input_size` x `input_size`; `model`,
+    """The picture of `diagrams.network` for one image of 3 x `input_size` x `input_size`; `model`,
     `options` as for `shapes`.
     """
-    return drawings.stages(
-        models.trace(models.blueprint(model, **options), input_size),
-        (3, input_size, input_size),
-        model,
-    )
+    return diagrams.network(model, input_size, **options)
 
 
 def block(paths: Iterable[nn.Module], joined: str, title: str = "") -> Figure:

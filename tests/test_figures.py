@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deepnets import analysis, data, drawings, figures, metrics, models, runs
+from deepnets import analysis, data, drawings, figures, metrics, runs
+from deepnets.compare import diagrams
 from deepnets.training import fit
 
 
@@ -45,7 +46,8 @@ def drawn(pair, images):
     return {
         "crossed": figures.crossed(table, main),
         "block": drawings.block([[("3x3, 64", True)] * 2, [("identity", False)]], "add", "title"),
-        "drawing": drawings.stages(models.trace(models.blueprint("resnet20"), 32), (3, 32, 32)),
+        "network": diagrams.network("resnet20"),
+        "blocks": diagrams.blocks(),
         "together": figures.together(pair),
         "confusion": figures.confusion(pair[0]),
         "per_class": figures.per_class(pair),
@@ -75,32 +77,9 @@ def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
             {path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())}
         )
     assert written[0] == written[1]
-    assert len(written[0]) == 16
+    assert len(written[0]) == 17
     if suffix == "pdf":
         assert not [name for name, content in written[0].items() if b"/Type3" in content]
-
-
-def test_few_weights_are_counted_exactly():
-    texts = [
-        text.get_text()
-        for text in drawings.stages(models.trace(models.blueprint("resnet20"), 32), (3, 32, 32))
-        .axes[0]
-        .texts
-    ]
-    assert "classifier\n650 weights" in texts
-
-
-def test_a_drawing_has_a_box_a_stage_as_high_as_its_map():
-    trace = models.trace(models.blueprint("resnet18"), 64)
-    assert [step["name"] for step in trace][-2:] == ["head", "classifier"]
-    assert trace[0]["shape"] == (64, 32, 32)
-    assert sum(step["parameters"] for step in trace) == models.count_parameters(
-        models.blueprint("resnet18")
-    )
-    boxes = drawings.stages(trace, (3, 64, 64)).axes[0].patches
-    assert [round(box.get_height() ** 2) for box in boxes] == [64, 32, 16, 16, 8, 4, 2, 1, 1]
-    windows = [step["windows"] for step in trace]
-    assert windows == ["7x7", "", "4 of 3x3", *["1x1, 4 of 3x3"] * 3, "", ""]
 
 
 def test_an_effect_of_a_cell_that_never_trained_is_written_and_not_drawn():

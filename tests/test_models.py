@@ -3,6 +3,7 @@ papers' layer details.
 """
 
 import inspect
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from deepnets import models
 from deepnets.errors import UserError
 from deepnets.models.layers import AdaptivePool, Conv2d, LocalResponseNorm
 from deepnets.models.resnet import BasicBlock, PaddedShortcut
+from deepnets.models.shapes import module_shapes
 
 PARAMETERS = [  # name, options, classes, channels, count
     ("alexnet", {}, 1000, 3, 61_100_840),
@@ -516,7 +518,27 @@ def test_every_option_that_is_true_or_false_is_known_to_be_one():
     )
 
 
+def test_a_trace_has_the_papers_stages():
+    trace = models.trace(models.blueprint("resnet18"), 64)
+    assert [step["name"] for step in trace][-2:] == ["head", "classifier"]
+    assert trace[0]["shape"] == (64, 32, 32)
+    weights = models.count_parameters(models.blueprint("resnet18"))
+    assert sum(step["parameters"] for step in trace) == weights
+    windows = [step["windows"] for step in trace]
+    assert windows == ["7x7", "", "4 of 3x3", *["1x1, 4 of 3x3"] * 3, "", ""]
+
+
+def test_every_module_takes_what_the_one_before_gives():
+    network = models.blueprint("resnet18", in_channels=1)
+    shapes = module_shapes(network, 64, 1)
+    stages = [*network.stages, network.head, network.classifier]
+    assert shapes[stages[0]][0] == (1, 64, 64)
+    assert all(shapes[a][1] == shapes[b][0] for a, b in pairwise(stages))
+    assert shapes[network][1] == shapes[network.classifier][1] == (10,)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
 def test_images_too_small_for_a_network_are_refused():
-    for measure in (models.multiply_adds, models.trace):
+    for measure in (models.multiply_adds, models.trace, module_shapes):
         with pytest.raises(UserError, match=r"32x32 are too small for this network; take 64"):
             measure(models.blueprint("alexnet"), 32)

@@ -67,6 +67,32 @@ def trace(network: Network, input_size: int) -> list[dict[str, Any]]:
     return steps
 
 
+def module_shapes(
+    network: Network, input_size: int, in_channels: int = 3
+) -> dict[nn.Module, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Returns what every module of a network takes and gives, (C, H, W) or (D,), for one image.
+
+    Args:
+        network: a blueprint.
+        input_size: side of the image.
+        in_channels: its channels.
+
+    Raises:
+        UserError: the images are too small for the network.
+    """
+    shapes: dict[nn.Module, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+
+    def note(module: nn.Module, taken: tuple, given: torch.Tensor) -> None:
+        shapes[module] = tuple(taken[0].shape[1:]), tuple(given.shape[1:])
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    with _large_enough(input_size):
+        network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return shapes
+
+
 @contextmanager
 def _large_enough(input_size: int) -> Iterator[None]:
     """Turns the failure of a map that has shrunk to nothing into a UserError."""

@@ -1,0 +1,156 @@
+"""Diagrams of what networks are built from: a residual block, an Inception module, the stems."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from torch import nn
+
+from .. import models
+from ..figures import STYLE
+from ..models.googlenet import Inception
+from ..models.resnet import BasicBlock
+from ..models.shapes import module_shapes
+from .pen import ATTACHED, LAYERS, Pen, window, words
+
+WIDE = 0.61  # of a layer, in inches
+ALT = {
+    "residual_block": "A residual block adds what its two 3x3 convolutions give to what it was "
+    "given; where the shape changes, a 1x1 convolution on the shortcut brings it to the new one.",
+    "inception_module": "An Inception module runs four branches on one map, a 1x1 convolution, a "
+    "1x1 and a 3x3, a 1x1 and another 3x3, a pool and a 1x1, and concatenates what they give.",
+    "stems": "The original stem is one 7x7 convolution and a pool; the improved one has three 3x3 "
+    "convolutions before the pool.",
+}
+ALT["blocks"] = " ".join(ALT.values())
+
+
+def residual_block() -> Figure:
+    """Draw the two forms of a residual block, as ResNet18 has them."""
+    return _figure(_residual)
+
+
+def inception_module() -> Figure:
+    """Draw the first Inception module of GoogLeNet."""
+    return _figure(_inception)
+
+
+def stems() -> Figure:
+    """Draw the first layers of ResNet18 and, beside them, those of its improved form."""
+    return _figure(_stems)
+
+
+def blocks() -> Figure:
+    """Draw a residual block, an Inception module and the stems side by side, 7 inches wide."""
+    return _figure(_residual, _inception, _stems)
+
+
+def _figure(*draws: Callable[[Pen, float], float]) -> Figure:
+    """The drawings side by side, with letters if there are several."""
+    several = len(draws) > 1
+    with rc_context(STYLE):
+        pen, x = Pen(8), 0.0
+        for letter, draw in zip("abc", draws, strict=False):
+            pen.text(x, 0.1, letter if several else "", fontweight="bold", ha="left")
+            x = draw(pen, x) + 0.2
+        return pen.finish(7 if several else 0)
+
+
+def _residual(pen: Pen, x: float) -> float:
+    """Draw both forms of a block to the right of x, from y = 0 down; return where they end."""
+    built = models.blueprint("resnet18")
+    shapes = module_shapes(built, 64)
+    found = [module for module in built.modules() if isinstance(module, BasicBlock)]
+    forms = {type(block.shortcut): block for block in reversed(found)}  # the first of each
+    for kind in (nn.Identity, nn.Sequential):
+        block, middle, fork = forms[kind], x + WIDE / 2, -0.24
+        taken, given = shapes[block]
+        pen.text(middle, -0.08, by(taken))
+        pen.line((middle, -0.15), (middle, fork), head=False)
+        end = pen.column(middle, fork, WIDE, parts(block.residual), named=True)
+        plus = end - 0.22
+        pen.line((middle, end), (middle, plus + 0.07))
+        pen.plus(middle, plus)
+        half = (fork + plus) / 2
+        if kind is nn.Identity:
+            x = middle + WIDE / 2 + 0.15
+            pen.line((middle, fork), (x, fork), (x, plus), (middle + 0.07, plus))
+            pen.text(x + 0.09, half, "identity", rotation=90)
+            x += 0.26
+        else:
+            x = middle + WIDE + 0.07
+            pen.line((middle, fork), (x, fork), (x, half + 0.26), dashed=True)
+            around = pen.column(x, half + 0.26, WIDE, parts(block.shortcut), named=True, arrow=None)
+            pen.line((x, around), (x, plus), (middle + 0.07, plus), dashed=True)
+            x += WIDE / 2
+        pen.line((middle, plus - 0.07), (middle, plus - 0.2))
+        end = pen.column(middle, plus - 0.2, WIDE, [nn.ReLU()], named=True)
+        pen.line((middle, end), (middle, end - 0.16))
+        pen.text(middle, end - 0.24, by(given))
+    return x
+
+
+def _inception(pen: Pen, x: float) -> float:
+    """Draw a module to the right of x, from y = 0 down; return where it ends."""
+    built = models.blueprint("googlenet")
+    shapes = module_shapes(built, 64)
+    module, published = (
+        next(part for part in network.modules() if isinstance(part, Inception))
+        for network in (built, models.blueprint("googlenet_2014"))
+    )
+    places = [x + WIDE / 2 + (WIDE + 0.07) * n for n in range(len(module.branches))]
+    top, low, bottom = -0.26, -0.82, -1.7
+    for place, branch, original in zip(places, module.branches, published.branches, strict=True):
+        layers = list(parts(branch))
+        last = max(n for n, layer in enumerate(layers) if not isinstance(layer, ATTACHED))
+        end = pen.column(place, top, WIDE, layers[:last])
+        pen.line((place, end), (place, low), head=False)
+        side = window([part for part in parts(original) if not isinstance(part, ATTACHED)][-1])
+        remark = "" if side == window(layers[last]) else f"\npaper {side}x{side}"
+        text = words(layers[last]) + remark
+        end = pen.column(place, low, WIDE, layers[last:], lambda layer, text=text: text)
+        pen.line((place, end), (place, bottom))
+    left, right, middle = x, places[-1] + WIDE / 2, (places[0] + places[-1]) / 2
+    taken, given = shapes[module]
+    pen.text(middle, -0.08, by(taken))
+    pen.line((middle, -0.15), (middle, top), head=False)
+    pen.line((places[0], top), (places[-1], top), head=False)
+    pen.join(left, bottom - 0.07, right, bottom)
+    pen.line((middle, bottom - 0.07), (middle, bottom - 0.27))
+    channels = " + ".join(str(shapes[branch][1][0]) for branch in module.branches)
+    pen.text(middle + 0.07, bottom - 0.17, channels, ha="left")
+    pen.text(middle, bottom - 0.35, by(given))
+    return right
+
+
+def _stems(pen: Pen, x: float) -> float:
+    """Draw both stems to the right of x, from y = 0 down; return where they end."""
+    for name in ("resnet18", "resnet18_improved"):
+        built = models.blueprint(name)
+        shapes, middle, y = module_shapes(built, 64), x + WIDE / 2, -0.15
+        layers = [*parts(built.stages.conv1), built.stages.pool1]
+        pen.text(middle, -0.08, by(shapes[layers[0]][0]))
+        for layer in layers:
+            if y < -0.2 and not isinstance(layer, ATTACHED):
+                pen.text(middle - 0.14, y - 0.075, by(shapes[layer][0]), ha="left")
+            label = partial(words, padding=True)
+            y = pen.column(middle, y, WIDE, [layer], label, arrow=-0.2)
+        pen.line((middle - 0.2, y), (middle - 0.2, y - 0.16))
+        pen.text(middle, y - 0.24, by(shapes[layers[-1]][1]))
+        x += WIDE + 0.16
+    return x - 0.06
+
+
+def parts(module: nn.Module) -> Iterator[nn.Module]:
+    """Returns the layers, residual blocks and Inception modules of a `module`, in order."""
+    if isinstance(module, (*LAYERS, BasicBlock, Inception)):
+        yield module
+    else:
+        for child in module.children():
+            yield from parts(child)
+
+
+def by(shape: tuple[int, ...]) -> str:
+    """Returns a `shape` in words, 64x16x16."""
+    return "x".join(map(str, shape))
