@@ -73,17 +73,17 @@ def _residual(pen: Pen, x: float) -> float:
         pen.line((middle, end), (middle, plus + 0.07))
         pen.plus(middle, plus)
         half = (fork + plus) / 2
-        if kind is nn.Identity:
+        if isinstance(block.shortcut, nn.Sequential):
+            x, top = middle + WIDE + 0.07, half + 0.26
+            pen.line((middle, fork), (x, fork), (x, top), dashed=True)
+            bottom = pen.column(x, top, WIDE, parts(block.shortcut), named=True, arrow=None)
+            pen.line((x, bottom), (x, plus), (middle + 0.07, plus), dashed=True)
+            x += WIDE / 2
+        else:
             x = middle + WIDE / 2 + 0.15
             pen.line((middle, fork), (x, fork), (x, plus), (middle + 0.07, plus))
-            pen.text(x + 0.09, half, "identity", rotation=90)
+            pen.text(x + 0.09, half, "identity", rotation=90, va="center")
             x += 0.26
-        else:
-            x = middle + WIDE + 0.07
-            pen.line((middle, fork), (x, fork), (x, half + 0.26), dashed=True)
-            around = pen.column(x, half + 0.26, WIDE, parts(block.shortcut), named=True, arrow=None)
-            pen.line((x, around), (x, plus), (middle + 0.07, plus), dashed=True)
-            x += WIDE / 2
         pen.line((middle, plus - 0.07), (middle, plus - 0.2))
         end = pen.column(middle, plus - 0.2, WIDE, [nn.ReLU()], named=True)
         pen.line((middle, end), (middle, end - 0.16))
@@ -108,8 +108,8 @@ def _inception(pen: Pen, x: float) -> float:
         pen.line((place, end), (place, low), head=False)
         side = window([part for part in parts(original) if not isinstance(part, ATTACHED)][-1])
         remark = "" if side == window(layers[last]) else f"\npaper {side}x{side}"
-        text = words(layers[last]) + remark
-        end = pen.column(place, low, WIDE, layers[last:], lambda layer, text=text: text)
+        label = {layers[last]: words(layers[last]) + remark}
+        end = pen.column(place, low, WIDE, layers[last:], label.__getitem__)
         pen.line((place, end), (place, bottom))
     left, right, middle = x, places[-1] + WIDE / 2, (places[0] + places[-1]) / 2
     taken, given = shapes[module]
@@ -129,7 +129,8 @@ def _stems(pen: Pen, x: float) -> float:
     for name in ("resnet18", "resnet18_improved"):
         built = models.blueprint(name)
         shapes, middle, y = module_shapes(built, 64), x + WIDE / 2, -0.15
-        layers = [*parts(built.stages.conv1), built.stages.pool1]
+        stages = dict(built.stages.named_children())
+        layers = [layer for name in ("conv1", "pool1") for layer in parts(stages[name])]
         pen.text(middle, -0.08, by(shapes[layers[0]][0]))
         for layer in layers:
             if y < -0.2 and not isinstance(layer, ATTACHED):

@@ -120,7 +120,7 @@ def _part(pen: Pen, x: float, part: Any, height: float) -> float:
     left, right = x + GAP, x + GAP + BAR
     style = {"facecolor": "0.85", "edgecolor": DARK, "linewidth": 0.6, "zorder": 2}
     pen.area(left, -height / 2, right, height / 2, **style)
-    pen.text((left + right) / 2, 0, "image", rotation=90)
+    pen.text((left + right) / 2, 0, "image", rotation=90, va="center")
     return right
 
 

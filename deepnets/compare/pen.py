@@ -79,10 +79,11 @@ class Pen:
         self.legend: dict[str, Artist] = {}
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
-        """Write a text with its middle at (x, y), unless `style` says otherwise."""
-        centred = {"ha": "center", "va": "center", "fontsize": self.font, "linespacing": 1.05}
-        if text:
-            self.ax.text(x, y, text, **centred | style)
+        """Write lines with their middle at (x, y), unless `style` says otherwise."""
+        centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": self.font}
+        lines = text.split("\n")
+        for number, line in enumerate(lines):  # evenly, whatever letters they have
+            self.ax.text(x, y + LINE * ((len(lines) - 1) / 2 - number), line, **centred | style)
 
     def area(self, left: float, bottom: float, right: float, top: float, **style: Any) -> None:
         """Fill a rectangle; a `label` in its `style` goes to the legend."""
@@ -98,7 +99,8 @@ class Pen:
         name, colour = kind(layer)
         style = {"label": name, "facecolor": colour, "edgecolor": DARK, "linewidth": 0.6}
         self.area(left, bottom, right, top, zorder=2, **style)
-        self.text((left + right) / 2, (bottom + top) / 2 - 0.005, text, rotation=rotation)
+        va = "center" if rotation else "center_baseline"
+        self.text((left + right) / 2, (bottom + top) / 2, text, rotation=rotation, va=va)
 
     def line(
         self,
@@ -117,13 +119,15 @@ class Pen:
             vertices += [near, at, far]
             codes += [Path.LINETO, Path.CURVE3, Path.CURVE3]
         path = Path([*vertices, np.array(points[-1])], [*codes, Path.LINETO])
-        style: dict[str, Any] = {
-            "linestyle": DASHES if dashed else "-",
-            "color": DARK,
-            "zorder": zorder,
-        }
+        style: dict[str, Any] = {"color": DARK, "zorder": zorder, "mutation_scale": 9}
         arrow = "-|>,head_width=0.25,head_length=0.5" if head else "-"
-        self.ax.add_patch(FancyArrowPatch(path=path, arrowstyle=arrow, mutation_scale=9, **style))
+        if dashed:
+            dashes = FancyArrowPatch(path=path, arrowstyle="-", linestyle=DASHES, **style)
+            self.ax.add_patch(dashes)
+            step = np.subtract(points[-1], points[-2])
+            path = Path([points[-1] - step * 0.09 / np.hypot(*step), points[-1]])
+        if head or not dashed:
+            self.ax.add_patch(FancyArrowPatch(path=path, arrowstyle=arrow, **style))
 
     def plus(self, x: float, y: float) -> None:
         """Draw an addition."""
@@ -139,11 +143,11 @@ class Pen:
 
     def grid(self, x: float, y: float, side: int) -> None:
         """Draw a window with its middle at (x, y), a square a pixel."""
-        cells, style = np.linspace(-0.5, 0.5, side + 1) * side * 0.032, {"linewidth": 0.4}
-        self.ax.vlines(x + cells, y + cells[0], y + cells[-1], color=DARK, **style)
-        self.ax.hlines(y + cells, x + cells[0], x + cells[-1], color=DARK, **style)
-        squares = {"facecolor": "white", "edgecolor": DARK, "hatch": "++++++", "linewidth": 0.5}
-        self.legend["window"] = Patch(label="its window", **squares)
+        cells = np.linspace(-0.5, 0.5, side + 1) * side * 0.032
+        self.ax.vlines(x + cells, y + cells[0], y + cells[-1], colors=DARK, linewidth=0.4)
+        self.ax.hlines(y + cells, x + cells[0], x + cells[-1], colors=DARK, linewidth=0.4)
+        white: dict[str, Any] = {"facecolor": "white", "edgecolor": DARK, "linewidth": 0.4}
+        self.legend["window"] = Patch(label="its window", hatch="++++", **white)
 
     def explain(self, text: str, **style: Any) -> None:
         """Add a text to the legend, with a line if a `style` is given."""
