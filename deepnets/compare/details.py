@@ -52,7 +52,8 @@ def _figure(*draws: Callable[[Pen, float], float]) -> Figure:
     with rc_context(STYLE):
         pen, x = Pen(8), 0.0
         for letter, draw in zip("abc", draws, strict=False):
-            pen.text(x, 0.1, letter if several else "", fontweight="bold", ha="left")
+            if several:
+                pen.text(x, 0.1, letter, fontweight="bold", ha="left")
             x = draw(pen, x) + 0.2
         return pen.finish(7 if several else 0)
 
