@@ -1,6 +1,4 @@
-"""The one door for files that others may have made or damaged, and for those that a full disk may
-cut short.
-"""
+"""Reads files that others may have made or damaged, and writes files whole or not at all."""
 
 import errno
 import io
@@ -17,109 +15,96 @@ import numpy as np
 
 from .errors import UserError
 
-CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-CHUNK = 4096  # bytes of an archive unpacked at a time: they become 30 MB at most
+CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without it answer
+CHUNK = 4096  # bytes of an archive read at a time: unpacked they are 30 MB at most
 
 
 def read(path: Path, most: int) -> bytes:
-    """Returns the content of a file of at most `most` bytes.
+    """Returns the content of a file.
 
     Raises:
-        UserError: it is larger, missing, unreadable, or no regular file (a named pipe would never
-        end).
+        UserError: it is missing, unreadable, larger than `most` bytes, or no regular file (reading
+            a named pipe would never end).
     """
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise UserError(f"{path} is not a file")
         if found.st_size > most:
-            raise UserError(
-                f"{path} is damaged, or something else: {found.st_size:,} bytes, where {most:,} are the most"
-            )
+            size = f"{found.st_size:,} bytes, where {most:,} are the most"
+            raise UserError(f"{path} is damaged, or something else: {size}")
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def read_json(path: Path, most: int = 1 << 25) -> Any:
-    """Returns what a JSON file of at most `most` bytes holds; its numbers are finite.
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file, whose numbers are all finite.
 
     Raises:
-        UserError: there is no such file, or it is damaged.
+        UserError: it is missing, damaged, or larger than 32 MB.
     """
     try:
-        return json.loads(read(path, most), parse_constant=_refused, parse_float=_finite)
-    # also a whole number of thousands of digits, and brackets without end
-    except (ValueError, RecursionError):
+        return json.loads(read(path, 1 << 25), parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError):  # the latter of thousands of nested brackets
         raise UserError(f"{path} is damaged: it is not JSON") from None
 
 
-def _refused(word: str) -> None:
-    raise ValueError(word)  # NaN and Infinity are not JSON, though Python reads and writes them
-
-
 def _finite(text: str) -> float:
+    """Refuses NaN and Infinity, which Python reads though they are not JSON, and 1e999."""
     if not math.isfinite(value := float(text)):
         raise ValueError(text)
     return value
 
 
 def read_arrays(path: Path, most: int) -> dict[str, np.ndarray]:
-    """Returns the arrays of an `.npz` file, by name; unpacked they have at most `most` bytes.
+    """Returns the arrays of an `.npz` file, by name.
 
     Raises:
-        UserError: it is missing, damaged, or larger.
+        UserError: it is missing, damaged, or larger than `most` bytes, unpacked.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(read(path, most))) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > most:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > most:
                 raise ValueError("a zip bomb")
-            return {
-                entry.filename.removesuffix(".npy"): _array(archive, entry)
-                for entry in archive.infolist()
-            }
+            return {e.filename.removesuffix(".npy"): _array(archive, e) for e in entries}
     except Exception:  # a damaged archive fails in a dozen ways
         raise UserError(f"{path} is missing or damaged") from None
 
 
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
-    """An array of an archive. The size that the `entry` declares is all that is unpacked, whatever
-    there is.
-    """
+    """Returns an array of an archive; no more is unpacked than the declared size."""
     with archive.open(entry) as file:
         content = b"".join(iter(lambda: file.read(CHUNK), b""))
     return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
 def write(path: Path, *parts: Any) -> None:
-    """Writes the bytes of all `parts` to a file, which is there when they are on the disk; till
-    then the one before stays.
+    """Writes bytes to a file; the old file stays until all of the new one is on the disk.
 
     Raises:
         UserError: the disk is full, say.
     """
     unfinished = path.with_name(f"{path.name}.part")
     try:
-        try:
-            with unfinished.open("wb") as file:
-                file.writelines(parts)
-                file.flush()
-                _sync(file.fileno())
-            unfinished.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                unfinished.unlink()
+        with unfinished.open("wb") as file:
+            file.writelines(parts)
+            file.flush()
+            _sync(file.fileno())
+        unfinished.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        if not isinstance(error, OSError):
             raise
-    except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def write_all(files: dict[Path, bytes]) -> list[Path]:
-    """Writes files that were all made beforehand, so that a mistake leaves none, and the folders
-    they are in.
+    """Writes files and makes their folders; returns the paths.
 
-    Returns:
-        Their paths.
+    It takes finished contents, so that a mistake in making one leaves no files behind.
     """
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +113,7 @@ def write_all(files: dict[Path, bytes]) -> list[Path]:
 
 
 def packed(arrays: dict[str, np.ndarray], compression: int) -> bytes:
-    """Returns `arrays` as an `.npz` file has them, by name; `compression` is one of zipfile's."""
+    """Returns the content of an `.npz` file; `compression` is one of zipfile's constants."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, values in arrays.items():
@@ -138,10 +123,8 @@ def packed(arrays: dict[str, np.ndarray], compression: int) -> bytes:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts the names in a folder on the disk, as far as the system can: Windows opens no folders,
-    CIFS does not sync them.
-    """
-    with suppress(OSError):
+    """Makes renames in a folder survive a power cut."""
+    with suppress(OSError):  # Windows opens no folders, CIFS does not sync them
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
