@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import UserError, lack_of_memory_told
+from .errors import UserError, explain_out_of_memory
 
 # What a command needs is imported by the command: help and mistakes answer at once.
 
@@ -263,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         args = _parser().parse_args(arguments)
-        with lack_of_memory_told():
+        with explain_out_of_memory():
             code = args.command(args) or 0
         sys.stdout.flush()  # a closed pipe or a full disk shows here, and not after the end
         return code

@@ -3,28 +3,24 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # PyTorch's words, on a GPU and a CPU
+
 
 class UserError(Exception):
-    """What is wrong and what to do about it, in one line; the command line prints it and exits with
-    code 2.
-    """
+    """Says in one line what is wrong and what to do; the command line exits with code 2."""
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows in place of the calls that led here."""
+        """Returns what a notebook shows in place of the traceback."""
         return [f"deepnets: {self}"]
 
 
 @contextmanager
-def lack_of_memory_told(where: str = "") -> Iterator[None]:
-    """Running out of memory within is a UserError, `where` before its words. For a processor torch
-    has no error of its own.
-    """
+def explain_out_of_memory(where: str = "") -> Iterator[None]:
+    """Turns running out of memory into a UserError whose line begins with `where`."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or any(
-            words in str(error) for words in ("out of memory", "can't allocate memory")
-        ):
-            advice = "take a smaller batch_size, input size or network, or fewer --jobs"
-            raise UserError(f"{where}out of memory; {advice}") from None
-        raise
+    except (MemoryError, RuntimeError) as error:  # PyTorch has no error of its own for a CPU
+        if isinstance(error, RuntimeError) and not any(w in str(error) for w in OUT_OF_MEMORY):
+            raise
+        advice = "take a smaller batch_size, input size or network, or fewer --jobs"
+        raise UserError(f"{where}out of memory; {advice}") from None

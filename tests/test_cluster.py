@@ -18,9 +18,9 @@ import pytest
 import torch
 from distributed import Client, Status
 
-import deepnets
-from deepnets import cluster, study
+from deepnets import study
 from deepnets.errors import UserError
+from deepnets.study import cluster
 from deepnets.training import checkpoint
 from deepnets.training.folder import working_folder
 from deepnets.training.hardware import cores
@@ -239,8 +239,8 @@ def test_where_nobody_answers_or_dask_is_not_there_is_one_line(jobs, tmp_path, m
         study.execute(jobs, tmp_path / "out", scheduler="nowhere://1", parallel=2)
     assert not (tmp_path / "out").exists()
     monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.delitem(sys.modules, "deepnets.cluster")
-    monkeypatch.delattr(deepnets, "cluster")
+    monkeypatch.delitem(sys.modules, "deepnets.study.cluster")
+    monkeypatch.delattr(study, "cluster")
     with pytest.raises(UserError, match="need Dask; pip install"):
         study.execute(jobs, tmp_path / "out", parallel=2)
     assert study.execute(jobs[:1], tmp_path / "out", verbose=False)[1] == []

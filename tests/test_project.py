@@ -20,8 +20,8 @@ LAYERS = [
     "cli",
     "notebook",
     "compare report predict study",
-    "drawings cluster",
-    "figures dispatch",
+    "drawings",
+    "figures",
     "analysis training",
     "evaluation",
     "data digit metrics recipes runs",
@@ -31,7 +31,7 @@ LAYERS = [
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
 # What reads runs knows nothing of what makes them.
 READERS = {"analysis", "compare", "drawings", "figures", "report"}
-MAKERS = {"cluster", "data", "dispatch", "evaluation", "study", "training", "transforms"}
+MAKERS = {"data", "evaluation", "study", "training", "transforms"}
 
 
 def module(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deepnets import dispatch, recipes, study
+from deepnets import recipes, study
 from deepnets.errors import UserError
 from deepnets.training.folder import working_folder
 
@@ -213,7 +213,7 @@ def test_a_run_that_another_process_trains_does_not_stop_the_others(file, tmp_pa
 def test_expected_time_grows_with_the_work(file, tmp_path):
     jobs = study.plan(file)
     (run,), _ = study.execute(jobs[:1], tmp_path / "out", verbose=False)
-    progress = dispatch.Progress(jobs, tmp_path, math.inf, 1, "cpu")
+    progress = study.Progress(jobs, tmp_path, math.inf, 1, "cpu")
     assert progress.expected_seconds(jobs[0]) == 0
     progress.note(jobs[0], run, "")
     assert progress.expected_seconds(jobs[0]) == pytest.approx(1.2 * run.info["train_seconds"])

@@ -1,4 +1,4 @@
-"""Being asked to stop: signals and deadlines take effect between two steps."""
+"""Signals and deadlines, which take effect between two steps."""
 
 import signal
 import threading
@@ -8,22 +8,21 @@ from typing import Any
 
 
 class OutOfTime(Exception):
-    """The deadline passed, or whoever asked for the training stopped it; a checkpoint is there."""
+    """Says that the deadline passed, or the caller stopped the training; a checkpoint is there."""
 
 
 @contextmanager
 def interruptions(over: Callable[[], bool]) -> Iterator[Callable[[], BaseException | None]]:
-    """Collects SIGINT, SIGTERM and SIGHUP, so that none interrupts a step.
+    """Holds back SIGINT, SIGTERM and SIGHUP, so that none interrupts a step.
 
-    A second signal acts as usual. SIGHUP, which Windows lacks, means that the terminal was closed;
-    where `nohup` has it ignored, it stays ignored. Off the main thread Python allows no handlers,
-    and signals act as usual.
+    A second signal of a kind acts as usual. Off the main thread all do, since Python allows no
+    handlers there.
 
     Args:
-        over: whether the time is up; asked between any two steps.
+        over: returns whether the time is up.
 
     Yields:
-        A function that returns what to raise at the next good moment: KeyboardInterrupt,
+        A function to call between two steps. It returns what to raise there: KeyboardInterrupt,
         SystemExit(128 + signal), OutOfTime, or None.
     """
     caught: list[BaseException] = []
@@ -35,6 +34,7 @@ def interruptions(over: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
 
     if threading.current_thread() is threading.main_thread():
         numbers = [signal.SIGINT, signal.SIGTERM]
+        # SIGHUP: the terminal was closed. Windows has none, and under nohup it stays ignored.
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             numbers.append(signal.SIGHUP)
         for number in numbers:
@@ -47,9 +47,9 @@ def interruptions(over: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
-    """Starts threads and processes that receive neither SIGINT nor SIGTERM; not on Windows."""
-    if not hasattr(signal, "pthread_sigmask"):
+def signals_blocked() -> Iterator[None]:
+    """Keeps SIGINT and SIGTERM from threads and processes that are started within."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

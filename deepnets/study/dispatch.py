@@ -1,4 +1,4 @@
-"""What a study has finished and may still start, and how each of its trainings ended."""
+"""The progress of a study: what is finished, what may still start, and how each training ended."""
 
 import time
 from collections.abc import Iterator
@@ -6,24 +6,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import models
-from .runs import Run, partial_folder
-from .training import Busy, Diverged, Job, OutOfTime, fit
-from .training.hardware import device_name, named_device
+from .. import models
+from ..runs import Run, partial_folder
+from ..training import Busy, Diverged, Job, OutOfTime, fit
+from ..training.hardware import device_name, named_device
 
-# seconds for a process that was told to stop, or given up, to save its training and end
-PATIENCE = 10.0
+PATIENCE = 10.0  # seconds for another process that was told to stop to save its training
 
 
 class Progress:
-    """What of a study is finished, what is missing and why, and what may still be started.
+    """Keeps the finished runs of a study, why others are missing, and what may still start.
 
     Args:
-        jobs: of the study, in order of value.
+        jobs: of the study, the most valuable first.
         out: folder of runs.
         deadline: on the clock of `time.monotonic`.
         parallel: trainings at a time.
-        device: only runs made on it say how long one takes; None: all do.
+        device: times are estimated from runs on this device; None for all runs.
     """
 
     def __init__(
@@ -33,20 +32,19 @@ class Progress:
         self.device = device and device_name(named_device(device))
         self.finished: list[Run] = []
         self.missing: list[str] = []
-        self.slowest: dict[str, dict[str, Any]] = {}  # `info` of a run, by network; "": of all
+        self.slowest: dict[str, dict[str, Any]] = {}  # `info` by network, and of all under ""
 
     def startable(self) -> Iterator[Job]:
-        """The unfinished jobs that are expected to end in time; the others become `missing`."""
+        """Yields the unfinished jobs that are expected to end in time; others become `missing`."""
         todo = [job for job in self.jobs if not (self.out / job.folder).is_dir()]
         for number, job in enumerate(todo):
             begun = (partial_folder(self.out / job.folder) / "checkpoint.pt").exists()
             left = self.deadline - time.monotonic()
             expected = 0.0 if begun else self.expected_seconds(job)
             if expected > left:
-                needed = f"about {expected:.0f} s needed, " * (expected >= 0.5)
-                why = (
-                    f"not {'continued' if begun else 'started'} ({needed}{max(left, 0):.0f} s left)"
-                )
+                what = "continued" if begun else "started"
+                needed = f"about {expected:.0f} s needed, " if expected >= 0.5 else ""
+                why = f"not {what} ({needed}{max(left, 0):.0f} s left)"
                 self.missing.append(f"{job.folder}: {why}")
                 continue
             rest = sum(map(self.expected_seconds, todo[number:])) / self.parallel
@@ -57,7 +55,7 @@ class Progress:
             yield job
 
     def expected_seconds(self, job: Job) -> float:
-        """About how long a job takes, by the slowest run of its network, or of any; 0: unknown."""
+        """Estimates a job's time from the slowest run of its network, or of any; 0 if unknown."""
         like = self.slowest.get(job.model) or self.slowest.get("")
         if not like:
             return 0.0
@@ -66,7 +64,7 @@ class Progress:
         return 1.2 * _pace(like) * macs * images * job.recipe.epochs  # evaluating takes a little
 
     def note(self, job: Job, run: Run | None, why: str) -> None:
-        """Take down how a job ended: with a run, or `why` not."""
+        """Records how a job ended: with a run and what it took, or without and why."""
         if run is None:
             self.missing.append(why)
             print(f"  {why}", flush=True)
@@ -82,12 +80,12 @@ class Progress:
 
 
 def _pace(info: dict[str, Any]) -> float:
-    """Seconds for a multiply-add of one image in one epoch."""
+    """Returns the seconds of a multiply-add, by a run's `info`."""
     return info["train_seconds"] / (info["macs"] * info["train_images"] * info["epochs"])
 
 
 def multiply_adds(job: Job, channels: int) -> int:
-    """Of one image of so many `channels` in the job's network; UserError: there is none."""
+    """Returns the multiply-adds of one image; raises UserError if the network cannot be built."""
     return _count(job.model, channels, job.input_size, tuple(sorted(job.options.items())))
 
 
@@ -98,7 +96,7 @@ def _count(model: str, channels: int, size: int, options: tuple[tuple[str, Any],
 
 
 def train(job: Job, out: Path, how: dict[str, Any]) -> tuple[Run | None, str]:
-    """Train a job of a study.
+    """Trains a job of a study.
 
     Args:
         job: what to train.
@@ -114,7 +112,7 @@ def train(job: Job, out: Path, how: dict[str, Any]) -> tuple[Run | None, str]:
     except OutOfTime:
         return None, f"{job.folder}: stopped at a checkpoint when the time was up"
     except (Busy, Diverged) as error:
-        if is_new and (out / job.folder).is_dir():  # the other process has finished it meanwhile
+        if is_new and (out / job.folder).is_dir():  # another process has finished it meanwhile
             return train(job, out, how)
         return None, str(error)
     return run, f"{run.info['train_seconds']:.0f} s" if is_new else "finished before"

@@ -1,7 +1,7 @@
-"""Trains a study in several processes: Dask starts them on this machine, or knows them elsewhere.
+"""Trains a study in several processes, which Dask starts here or finds at a scheduler.
 
-Each trains one network at a time, and polls an event by which all are asked to stop. Dask gives a
-run whose process died to another one, which continues from its checkpoint.
+Each worker trains one network at a time and is stopped by a Dask event. If a worker dies, Dask
+gives its training to another one, which continues from the checkpoint.
 """
 
 import logging
@@ -17,43 +17,34 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import distributed
 import torch
-from distributed import (
-    Client,
-    Event,
-    Future,
-    KilledWorker,
-    LocalCluster,
-    Reschedule,
-    Status,
-    get_client,
-    get_worker,
-    nanny,
-    wait,
-)
+from distributed import Client, Event, Future, KilledWorker, LocalCluster, get_client, get_worker
 from distributed.comm import CommClosedError
 from distributed.process import AsyncProcess
 
-from . import data
+from .. import data
+from ..errors import UserError, explain_out_of_memory
+from ..runs import Run
+from ..training import Job
+from ..training.hardware import cores
+from ..training.interrupts import interruptions, signals_blocked
 from .dispatch import Progress, train
-from .errors import UserError, lack_of_memory_told
-from .runs import Run
-from .training import Job
-from .training.hardware import cores
-from .training.interrupts import deaf, interruptions
 
-_orphaned = threading.Event()  # in a process of this machine's cluster: its parent is gone
-_training = threading.Lock()  # there: held while it trains
+# Of a worker that Dask starts on this machine.
+_orphaned = threading.Event()  # set when the parent process is gone
+_training = threading.Lock()  # held during a training
 
 
 class _Process(AsyncProcess):
-    """A process that leaves signals to its parent, and trains up to a checkpoint when that dies.
+    """Runs a worker that ignores signals, and stops at a checkpoint when its parent dies.
 
-    A terminal sends Ctrl-C, and a batch system SIGTERM, to all processes of a group.
+    A terminal sends Ctrl-C, and a batch system SIGTERM, to all processes of a group; the parent
+    receives it and stops the workers by the event.
     """
 
     def _start_threads(self) -> None:
-        with deaf():  # what the thread starts that is started here is deaf, too
+        with signals_blocked():  # one of these threads starts the process, which inherits this
             super()._start_threads()
 
     @classmethod
@@ -70,47 +61,37 @@ class _Process(AsyncProcess):
 
 @contextmanager
 def connect(parallel: int, scheduler: str | None) -> Iterator[Client]:
-    """A client of the `scheduler` at this address, or of a cluster of `parallel` processes here."""
+    """Connects to the scheduler at an address, or else starts `parallel` workers here."""
     for handler in logging.getLogger("distributed").handlers:
-        handler.setLevel(logging.CRITICAL)  # what matters of it is told in one line
+        handler.setLevel(logging.CRITICAL)  # we report what matters, in one line
     if scheduler:
         try:
             client = Client(scheduler, timeout=10)
         except (OSError, ValueError):
-            raise UserError(
-                f"no Dask scheduler answers at {scheduler}; start one with dask scheduler"
-            ) from None
+            advice = "start one with dask scheduler"
+            raise UserError(f"no Dask scheduler answers at {scheduler}; {advice}") from None
         with client:
             yield client
         return
-    nanny.AsyncProcess = _Process  # type: ignore[misc]
+    distributed.nanny.AsyncProcess = _Process  # type: ignore[misc]
+    settings = {"threads_per_worker": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
     with (
-        LocalCluster(
-            n_workers=parallel,
-            threads_per_worker=1,
-            memory_limit=0,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        ) as local,
+        LocalCluster(parallel, dashboard_address="127.0.0.1:0", **settings) as local,
         Client(local) as client,
     ):
         yield client
 
 
 def run(progress: Progress, parallel: int, scheduler: str | None, how: dict[str, Any]) -> None:
-    """Train what a study may start; what ends this early ends the trainings at checkpoints first.
+    """Trains what a study may start; whatever ends this early, all trainings stop at checkpoints.
 
-    Args:
-        progress: of the study.
-        parallel: processes to start here.
-        scheduler: address of the Dask scheduler that has others.
-        how: keywords of `fit`.
+    Arguments are as in `execute`.
 
     Raises:
-        UserError: see `fit`, or the scheduler is not there or no longer there.
+        UserError: as `fit`, or the scheduler does not answer or is gone.
     """
     how = dict(how)
-    if how.pop("download", False):  # once, and not each worker for itself
+    if how.pop("download", False):  # here, once for all workers
         for name, size in {(job.dataset, job.input_size) for job in progress.jobs}:
             data.load(name, download=True, size=size)
     with interruptions(lambda: False) as interruption, connect(parallel, scheduler) as client:
@@ -131,15 +112,15 @@ def _train_all(
     client: Client,
     interruption: Callable[[], BaseException | None],
 ) -> None:
-    """Keep all workers busy until nothing is left, the time is up, or one should stop."""
+    """Keeps all workers busy until nothing is left, the time is up, or a signal asks to stop."""
     out = progress.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     stop, running = Event(f"deepnets-{uuid.uuid4().hex}", client), dict[Future, Job]()
 
     def settle() -> None:
-        """Wait a second for trainings to end, and note how they did."""
+        """Waits up to a second for trainings to end, and records how they ended."""
         with suppress(TimeoutError, CancelledError):
-            wait(list(running), timeout=1, return_when="FIRST_COMPLETED")
+            distributed.wait(list(running), timeout=1, return_when="FIRST_COMPLETED")
         if client.status != "running" or any(future.cancelled() for future in running):
             raise CommClosedError
         for future in [future for future in running if future.done()]:
@@ -175,32 +156,29 @@ def _train_all(
     for job in running.values():
         progress.note(job, None, f"{job.folder}: no worker was free to train it")
     if not interruption():
-        deque(startable, maxlen=0)  # what the deadline left is noted as missing
+        deque(startable, maxlen=0)  # records as missing what the deadline left
 
 
 def _work(
     job: Job, out: Path, how: dict[str, Any], marker: Path, processes: int, event: str
 ) -> str:
-    """Train in a worker; returns how it went.
+    """Trains in a worker; returns what it took, or why there is no run.
 
     Args:
         job: what to train.
         out: folder of runs.
         how: keywords of `fit`.
-        marker: a file in `out` that all workers must see.
-        processes: that share the cores of this machine.
+        marker: a file in `out`, to see that this worker shares the folder.
+        processes: workers that share the cores of this machine.
         event: name of the Dask event that asks to stop.
     """
     worker, asked = get_worker(), threading.Event()
-    if worker.state.nthreads > 1:
-        threads = worker.state.nthreads
+    if (threads := worker.state.nthreads) > 1:
         raise UserError(f"{worker.address} has {threads} threads: start workers with --nthreads 1")
     if not marker.exists():
-        raise UserError(
-            f"{worker.address} does not see {out}; take an --out that all workers share"
-        )
-    task = worker.state.tasks[worker.get_current_task()]
-    client = get_client()
+        advice = "take an --out that all workers share"
+        raise UserError(f"{worker.address} does not see {out}; {advice}")
+    task, client = worker.state.tasks[worker.get_current_task()], get_client()
 
     def listen() -> None:
         with suppress(Exception):  # the scheduler is gone
@@ -208,14 +186,14 @@ def _work(
         asked.set()
 
     def lost() -> bool:
-        closing = worker.status not in (Status.running, Status.paused)
+        closing = worker.status.name not in ("running", "paused")
         return closing or task.state == "cancelled" or _orphaned.is_set()
 
     threading.Thread(target=listen, daemon=True).start()
     torch.set_num_threads(max(1, cores() // processes))
     how = how | {"stop": lambda: asked.is_set() or lost(), "verbose": False}
-    with _training, lack_of_memory_told(f"{job.folder}: "):
+    with _training, explain_out_of_memory(f"{job.folder}: "):
         why = train(job, out, how)[1]
     if lost() and not asked.is_set():
-        raise Reschedule
+        raise distributed.Reschedule
     return why
