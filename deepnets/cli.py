@@ -7,131 +7,103 @@ import math
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
 from .errors import UserError, explain_out_of_memory
 
-# What a command needs is imported by the command: help and mistakes answer at once.
+# A command imports what it needs itself, so that help and mistakes answer at once.
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line, as for every other mistake."""
+        """Prints one line, as for every other mistake."""
         print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        "deepnets",
-        description="The classic convolutional networks, from scratch, trained and compared.",
-    )
+    about = "The classic convolutional networks, from scratch, trained and compared."
+    parser = _Parser("deepnets", description=about)
     parser.add_argument("--version", action="version", version=f"deepnets {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    models = commands.add_parser(
-        "models", help="every network: parameters and multiply-adds at 64x64"
-    )
-    models.set_defaults(command=_models)
+    def add(name: str, run: Callable[[argparse.Namespace], int | None], about: str, example: str):
+        """Adds a command; returns what adds its arguments."""
+        command = commands.add_parser(name, help=about, epilog=f"example: %(prog)s {example}")
+        command.set_defaults(command=run)
+        return command.add_argument
 
-    train = commands.add_parser(
-        "train", help="train a network, continue an interrupted training, or report a finished one"
-    )
-    train.set_defaults(command=_train)
-    train.add_argument("model", metavar="MODEL", help="a name from 'deepnets models'")
-    train.add_argument(
-        "--dataset",
-        default="digits",
-        help="digits, mnist, cifar10 or folder:PATH (default %(default)s)",
-    )
-    train.add_argument(
-        "--recipe",
-        default="tuned",
-        help="vanilla, altered, classic, tuned or best (default %(default)s)",
-    )
-    train.add_argument(
-        "--seed", type=int, default=0, help="of everything random (default %(default)s)"
-    )
-    train.add_argument("--epochs", type=int, help="instead of the recipe's")
-    train.add_argument("--limit", type=int, metavar="N", help="train on N images only")
-    train.add_argument(
-        "--size",
-        type=int,
-        default=64,
-        help="side of the images the network sees (default %(default)s)",
-    )
+    default = "(default %(default)s)"
+    shared: dict[str, dict[str, Any]] = {
+        "--out": {"default": "runs", "metavar": "DIR", "help": f"folder of runs {default}"},
+        "--download": {"action": "store_true", "help": "fetch the dataset if it is missing"},
+        "--device": {"default": "auto", "help": f"auto, cpu, cuda or cuda:N {default}"},
+        "--precision": {"default": "auto", "help": f"auto, fp32 or bf16 {default}"},
+        "--json": {"action": "store_true", "help": "for programs"},
+        "run": {"metavar": "RUN_DIR", "help": "a run's folder, with weights"},
+    }
 
-    study = commands.add_parser("study", help="all runs of a study file that are not finished yet")
-    study.set_defaults(command=_study)
-    study.add_argument("file", metavar="FILE", type=Path)
-    study.add_argument("--tier", help="the file's tier, full or small say (default: its first)")
-    study.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="trainings at a time (default %(default)s)"
-    )
-    study.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of a Dask cluster, whose workers train instead"
-    )
-    study.add_argument("--budget", type=_seconds, default=math.inf, help="time to use: 90s, 9m, 2h")
+    about = "every network: parameters and multiply-adds at 64x64"
+    argument = add("models", _models, about, "--json")
+    argument("--json", **shared["--json"])
 
-    for command in (train, study):
-        command.add_argument(
-            "--out", default="runs", metavar="DIR", help="folder of runs (default %(default)s)"
-        )
-        command.add_argument(
-            "--download", action="store_true", help="fetch the dataset if it is missing"
-        )
+    about = "train a network, continue an interrupted training, or report a finished one"
+    argument = add("train", _train, about, "resnet20 --dataset mnist --epochs 2 --download")
+    argument("model", metavar="MODEL", help="a name from 'deepnets models'")
+    datasets = "digits, mnist, cifar10 or folder:PATH"
+    argument("--dataset", default="digits", help=f"{datasets} {default}")
+    recipes = "vanilla, altered, classic, tuned or best"
+    argument("--recipe", default="tuned", help=f"{recipes} {default}")
+    argument("--seed", type=int, default=0, help=f"fixes all randomness {default}")
+    argument("--epochs", type=int, help="instead of the recipe's")
+    argument("--limit", type=int, metavar="N", help="train on N images only")
+    side = "side of the images the network sees"
+    argument("--size", type=int, default=64, help=f"{side} {default}")
+    for option in ("--out", "--download", "--device", "--precision"):
+        argument(option, **shared[option])
 
-    compare = commands.add_parser(
-        "compare", help="accuracies of runs with intervals and cost, and improved against original"
-    )
-    compare.set_defaults(command=_compare)
+    about = "all runs of a study file that are not finished yet"
+    argument = add("study", _study, about, "studies/demo.toml --out runs/demo --budget 9m")
+    argument("file", metavar="FILE", type=Path)
+    argument("--tier", help="the file's tier, full or small say (default: its first)")
+    argument("--jobs", type=int, default=1, metavar="N", help=f"trainings at a time {default}")
+    cluster = "of a Dask cluster, whose workers train instead"
+    argument("--scheduler", metavar="ADDRESS", help=cluster)
+    argument("--budget", type=_seconds, default=math.inf, help="time to use: 90s, 9m, 2h")
+    for option in ("--out", "--download", "--device", "--precision"):
+        argument(option, **shared[option])
 
-    predict = commands.add_parser("predict", help="the most likely classes of your own pictures")
-    predict.set_defaults(command=_predict)
-    predict.add_argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
-    predict.add_argument("images", metavar="IMAGE", nargs="+", type=Path)
+    about = "accuracies of runs with intervals and cost, and improved against original"
+    argument = add("compare", _compare, about, "runs/demo")
+    root = f"folder of runs {default}"
+    argument("dir", nargs="?", default="results", metavar="DIR", help=root)
+    argument("--json", **shared["--json"])
 
-    evaluate = commands.add_parser(
-        "evaluate", help="test a run's stored weights again, and hold it against what the run says"
-    )
-    evaluate.set_defaults(command=_evaluate)
-    evaluate.add_argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
-    evaluate.add_argument(
-        "--dataset", help="folder:PATH, if the run's folder of pictures has been moved"
-    )
+    about = "the most likely classes of your own pictures"
+    argument = add("predict", _predict, about, "runs/digits/resnet20/tuned/seed0 seven.png")
+    argument("run", **shared["run"])
+    argument("images", metavar="IMAGE", nargs="+", type=Path)
 
-    report = commands.add_parser(
-        "report", help="a page about runs: accuracies, learning curves, confusion matrices"
-    )
-    report.set_defaults(command=_report)
-    report.add_argument("dir", metavar="DIR", help="folder of runs")
-    report.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="for page and pictures"
-    )
+    about = "test a run's stored weights again, and compare with what the run says"
+    argument = add("evaluate", _evaluate, about, "runs/digits/resnet20/tuned/seed0")
+    argument("run", **shared["run"])
+    moved = "folder:PATH, if the run's folder of pictures has been moved"
+    argument("--dataset", help=moved)
+    argument("--device", **shared["--device"])
+    argument("--precision", **shared["--precision"])
 
-    for command in (train, study, evaluate):
-        command.add_argument(
-            "--device", default="auto", help="auto, cpu, cuda or cuda:N (default %(default)s)"
-        )
-        command.add_argument(
-            "--precision", default="auto", help="auto, fp32 or bf16 (default %(default)s)"
-        )
-    compare.add_argument(
-        "dir",
-        nargs="?",
-        default="results",
-        metavar="DIR",
-        help="folder of runs (default %(default)s)",
-    )
-    for command in (models, compare):
-        command.add_argument("--json", action="store_true", help="for programs")
+    about = "a page about runs: accuracies, learning curves, confusion matrices"
+    argument = add("report", _report, about, "runs --out runs/report")
+    argument("dir", metavar="DIR", help="folder of runs")
+    argument("--out", type=Path, required=True, metavar="DIR", help="for page and pictures")
     return parser
 
 
 def _seconds(text: str) -> float:
-    """90s, 9m or 2h in seconds."""
+    """Returns the seconds of 90s, 9m or 2h."""
     match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smh])", text)
     if not match or not float(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 9m or 2h")
@@ -159,16 +131,13 @@ def _train(args: argparse.Namespace) -> None:
 
     overrides = {} if args.epochs is None else {"epochs": args.epochs}
     recipe = recipes.get(args.recipe, args.model, **overrides)
-    job = training.Job(
-        args.model, args.dataset, recipe, args.seed, limit=args.limit, input_size=args.size
-    )
-    run = training.fit(
-        job, args.out, download=args.download, device=args.device, precision=args.precision
-    )
+    size = {"limit": args.limit, "input_size": args.size}
+    job = training.Job(args.model, args.dataset, recipe, args.seed, **size)
+    how = {"device": args.device, "precision": args.precision, "download": args.download}
+    run = training.fit(job, args.out, **how)
     info = run.info
-    print(
-        f"{run.path}: {100 * run.accuracy:.2f} % of {info['test_total']} test images, {info['train_seconds']:.0f} s"
-    )
+    share = f"{100 * run.accuracy:.2f} % of {info['test_total']} test images"
+    print(f"{run.path}: {share}, {info['train_seconds']:.0f} s")
     for warning in info["warnings"]:
         print(f"warning: {warning}")
 
@@ -178,10 +147,10 @@ def _study(args: argparse.Namespace) -> int:
         raise UserError(f"{args.file} is not here; run this in a clone of the repository")
     from . import study
 
-    _, missing = study.execute(
-        study.plan(args.file, args.tier), args.out, budget=args.budget, parallel=args.jobs, scheduler=args.scheduler,
-        download=args.download, device=args.device, precision=args.precision,
-    )  # fmt: skip
+    jobs = study.plan(args.file, args.tier)
+    when = {"budget": args.budget, "parallel": args.jobs, "scheduler": args.scheduler}
+    how = {"device": args.device, "precision": args.precision, "download": args.download}
+    _, missing = study.execute(jobs, args.out, **when, **how)
     for line in missing:
         print(f"not finished: {line}")
     return 1 if missing else 0
@@ -192,15 +161,14 @@ def _compare(args: argparse.Namespace) -> None:
     from .compare import effects, text
 
     found = runs.find(args.dir)
-    if args.json:
-        tables = {name: table(found).astype(object) for name, table in effects.TABLES.items()}
-        answer = {
-            name: table.where(table.notna(), None).to_dict("records")  # JSON has no NaN
-            for name, table in tables.items()
-        }
-        print(json.dumps(answer, indent=1, allow_nan=False))
-    else:
+    if not args.json:
         print(text.terminal(found))
+        return
+    answer = {}
+    for name, make in effects.TABLES.items():
+        table = make(found).astype(object)
+        answer[name] = table.where(table.notna(), None).to_dict("records")  # JSON has no NaN
+    print(json.dumps(answer, indent=1, allow_nan=False))
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -214,10 +182,8 @@ def _predict(args: argparse.Namespace) -> int:
             print(f"deepnets: {error}", file=sys.stderr, flush=True)
             code = 2
             continue
-        print(
-            f"{file}: " + ", ".join(f"{name} {100 * share:.1f} %" for name, share in classes),
-            flush=True,
-        )
+        shares = [f"{name} {100 * share:.1f} %" for name, share in classes]
+        print(f"{file}: {', '.join(shares)}", flush=True)
         for what in done:
             print(f"  {what}")
     return code
@@ -227,19 +193,15 @@ def _evaluate(args: argparse.Namespace) -> int:
     from . import predict, runs
 
     run = runs.Run.load(args.run)
-    predicted = predict.evaluate(
-        run, dataset=args.dataset, device=args.device, precision=args.precision
-    )
-    share, same = (
-        (predicted == run.test["labels"]).mean(),
-        (predicted == run.test["predicted"]).sum(),
-    )
-    print(
-        f"{run.path}: {100 * share:.2f} % of {len(predicted)} test images; the run says {100 * run.accuracy:.2f} %"
-    )
-    print(f"  {same} of {len(predicted)} predictions are those of the run")
-    # another machine or precision rounds otherwise, and little more
-    return 0 if same >= 0.97 * len(predicted) else 1
+    how = {"device": args.device, "precision": args.precision}
+    predicted = predict.evaluate(run, dataset=args.dataset, **how)
+    count, share = len(predicted), (predicted == run.test["labels"]).mean()
+    says = f"the run says {100 * run.accuracy:.2f} %"
+    print(f"{run.path}: {100 * share:.2f} % of {count} test images; {says}")
+    same = (predicted == run.test["predicted"]).sum()
+    print(f"  {same} of {count} predictions are those of the run")
+    # Another machine or precision rounds otherwise, which changes few predictions.
+    return 0 if same >= 0.97 * count else 1
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -250,14 +212,15 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0; 1 for a study that is not finished, a run whose
-    weights do not confirm it, or output that nobody reads on; 2 for a mistake; 130 for Ctrl-C.
-    SIGTERM stops a training with 143.
+    """Runs a command and returns its exit code.
+
+    It is 0; 1 for a study that is not finished, a run whose weights do not confirm it, or output
+    that nobody reads on; 2 for a mistake; 130 for Ctrl-C. SIGTERM stops a training with 143.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever called
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, open till the end
-    # a name that the terminal has no letters for must not end a training
+    # A name that the terminal cannot show must not end a training.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -283,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _give_up_output() -> None:
-    """Let what cannot be written go nowhere, or Python's last flush would complain."""
+    """Discards what cannot be written, or Python's last flush would complain."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -66,8 +66,18 @@ def test_train_compare_report_and_again(run, tmp_path):
 def test_help_and_version(run):
     assert run("--help")[0] == 0
     assert run("--version")[1].startswith("deepnets ")
-    for command in ("models", "train", "study", "compare", "predict", "report"):
-        assert run(command, "--help")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "command", ["models", "train", "study", "compare", "predict", "evaluate", "report"]
+)
+def test_help_shows_an_example_that_parses(run, command):
+    code, out, _ = run(command, "--help")
+    example = out.partition("example: deepnets ")[2].split()
+    assert code == 0
+    assert example[0] == command
+    assert len(example) > 1
+    assert cli._parser().parse_args(example).command is getattr(cli, f"_{command}")
 
 
 def test_python_m_deepnets_is_the_same_program_and_help_does_not_import_torch():
