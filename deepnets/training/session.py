@@ -1,4 +1,4 @@
-"""Trains a network, or continues, or reports what is finished; and writes the run at the end."""
+"""A training from its job to its run on disk."""
 
 import io
 import math
@@ -22,7 +22,7 @@ from .interrupts import OutOfTime, interruptions
 from .job import Job, check_same
 from .loop import Diverged, Trainer
 
-PLATEAU = 0.02  # nats from the loss at chance level
+PLATEAU = 0.02  # nats: a training loss this near to that of chance has not moved
 
 
 def fit(
@@ -38,7 +38,7 @@ def fit(
     checkpoint_seconds: float = 180.0,
     verbose: bool = True,
 ) -> Run:
-    """Trains a network, or continues, or reports what is finished.
+    """Trains a network, continues an interrupted training, or loads a finished run.
 
     Args:
         job: what to train.
@@ -47,50 +47,38 @@ def fit(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` (autocast), or `auto`: the checkpoint's, or bf16 where the
             hardware multiplies it faster.
-        deadline: on the clock of `time.monotonic`; a checkpoint is written when it passes.
-        stop: asked between any two steps; a checkpoint is written when it says yes.
+        deadline: time to stop at a checkpoint, on the clock of `time.monotonic`.
+        stop: asked between any two steps whether to stop at a checkpoint.
         patience: seconds to wait for another process that trains the same run.
-        checkpoint_seconds: largest time between two checkpoints; there is one at an epoch's end
-            besides, unless saving would take more than a twentieth of the time since the last.
+        checkpoint_seconds: longest time between two checkpoints within an epoch. There is one
+            after each epoch, too, unless saving takes over a twentieth of the time since the last.
         verbose: print a line an epoch, and a bar within it on a terminal.
 
     Raises:
         UserError: the job, the data or the folder will not do, or the loss is no longer finite.
         Busy: another process trains this run.
-        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by deadline or `stop`, Ctrl-C,
-        SIGTERM; the same call continues.
+        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by `deadline` or `stop`, Ctrl-C,
+            SIGTERM; the same call continues.
     """
     folder = Path(out) / job.folder
     target, kind = hardware.hardware(device, precision)
     if folder.is_dir():
-        run = Run.load(folder)
-        ours = job.settings() | ({} if precision == "auto" else {"precision": kind})
-        if data.is_folder(job.dataset):  # one's own images may have changed since
-            ours["data_sha256"] = data.load(job.dataset, size=job.input_size).sha256
-        check_same(folder, run.info, ours)
-        tidy(folder)
-        return run
+        return _finished(job, folder, None if precision == "auto" else kind)
     if folder.exists() or folder.is_symlink():  # a link that leads nowhere, say
-        raise UserError(
-            f"{folder} is in the way and is no folder; remove it or choose another --out"
-        )
+        way_out = "remove it or choose another --out"
+        raise UserError(f"{folder} is in the way and is no folder; {way_out}")
     models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
     dataset = data.load(job.dataset, download=download, size=job.input_size)
     if dataset.left_out and verbose:
         print(f"  {dataset.left_out}", flush=True)
     hardware.set_up(target)
-    gpus = [target] if target.type == "cuda" else []
-
-    def over() -> bool:
-        return time.monotonic() > deadline or stop()
-
     with (
         working_folder(folder, patience) as work,
-        interruptions(over) as interruption,
-        fork_rng(gpus),
+        interruptions(lambda: time.monotonic() > deadline or stop()) as interruption,
+        fork_rng([target] if target.type == "cuda" else []),
         ExitStack() as end,
     ):
-        # a training that is continued sets its own
+        # `resume` sets the number of threads that began the training
         end.callback(torch.set_num_threads, torch.get_num_threads())
         trainer = Trainer(job, dataset, target, kind, work)
         trainer.interruption, trainer.verbose = interruption, verbose
@@ -115,14 +103,23 @@ def fit(
     return Run.load(folder)
 
 
+def _finished(job: Job, folder: Path, precision: str | None) -> Run:
+    """Loads a finished run; raises UserError if another job, or another precision, made it."""
+    run = Run.load(folder)
+    ours = job.settings() | ({"precision": precision} if precision else {})
+    if data.is_folder(job.dataset):  # one's own images may have changed since
+        ours["data_sha256"] = data.load(job.dataset, size=job.input_size).sha256
+    check_same(folder, run.info, ours)
+    tidy(folder)
+    return run
+
+
 def finish(trainer: Trainer, folder: Path) -> None:
-    """Looks at the test set, once, and writes the run to `folder`."""
+    """Evaluates the trained network on the test set, once, and writes the run."""
     network, test = trainer.evaluated.eval(), trainer.dataset.test
     flip = trainer.recipe.flip_test and data.facts(trainer.dataset.name).standard.flip
-    found = evaluation.evaluate(
-        network, test, trainer.validation_set, trainer.transform, trainer.precision, flip,
-        trainer.pause_point,
-    )  # fmt: skip
+    how = trainer.transform, trainer.precision, flip, trainer.pause_point
+    found = evaluation.evaluate(network, test, trainer.validation_set, *how)
     logits = io.BytesIO()
     np.save(logits, found.logits)
     disk.write(folder / "logits.npy", logits.getbuffer())
@@ -137,20 +134,11 @@ def finish(trainer: Trainer, folder: Path) -> None:
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:
-    """Returns what `run.json` says beside the figures of the test images."""
+    """Returns the contents of `run.json`, without the figures of the test images."""
     seconds = sum(row["seconds"] for row in trainer.history)
-    classes, warnings = trainer.dataset.classes, []
-    chance = math.log(len(classes))
-    if abs(min(row["train_loss"] for row in trainer.history) - chance) < PLATEAU:
-        plateau = f"the loss stayed at ln {len(classes)} = {chance:.4f}"
-        warnings.append(f"chance-level plateau: {plateau}")
-    *others, last = [by["versions"]["torch"] for by in trainer.made_by]
-    warnings += [f"begun with torch {other}" for other in sorted({*others} - {last})]
-    if trainer.dataset.left_out:
-        warnings.append(trainer.dataset.left_out)
     return trainer.identity() | {
         "dataset_title": trainer.dataset.title,
-        "classes": list(classes),
+        "classes": list(trainer.dataset.classes),
         "train_images": len(trainer.train_set),
         "validation_images": len(trainer.validation_set),
         "in_channels": trainer.train_set.images.shape[1],
@@ -167,5 +155,19 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         **trainer.made_by[-1],
         "made_by": trainer.made_by,
-        "warnings": warnings,
+        "warnings": _warnings(trainer),
     }
+
+
+def _warnings(trainer: Trainer) -> list[str]:
+    """Returns what a reader of the run should know."""
+    warnings, classes = [], len(trainer.dataset.classes)
+    chance = math.log(classes)
+    if abs(min(row["train_loss"] for row in trainer.history) - chance) < PLATEAU:
+        plateau = f"the loss stayed at ln {classes} = {chance:.4f}"
+        warnings.append(f"chance-level plateau: {plateau}")
+    *others, last = [by["versions"]["torch"] for by in trainer.made_by]
+    warnings += [f"begun with torch {other}" for other in sorted({*others} - {last})]
+    if trainer.dataset.left_out:
+        warnings.append(trainer.dataset.left_out)
+    return warnings
