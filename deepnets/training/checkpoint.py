@@ -20,68 +20,57 @@ DIGEST = hashlib.sha256().digest_size
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values; the file that was there stays until the new one is
-    complete.
-    """
+    """Writes tensors and plain values; the old file stays until the new one is complete."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     disk.write(path, MAGIC, hashlib.sha256(buffer.getbuffer()).digest(), buffer.getbuffer())
 
 
 def load(path: Path, most: int = 1 << 34) -> dict[str, Any]:
-    """Read what `save` wrote into at most `most` bytes.
+    """Reads what `save` wrote.
 
     Raises:
-        UserError: the file is no checkpoint, is damaged, or holds more than tensors and plain
-        values.
+        UserError: the file is no checkpoint, is damaged, is larger than `most` bytes, or holds
+            more than tensors and plain values.
     """
+
+    def refuse(why: str) -> UserError:
+        return UserError(f"{path} {why}; delete it to start again")
+
     content = memoryview(disk.read(path, most))
     if content[: len(MAGIC)] != MAGIC:
-        raise UserError(f"{path} is not a checkpoint of this program; delete it to start again")
+        raise refuse("is not a checkpoint of this program")
     digest, payload = content[len(MAGIC) : len(MAGIC) + DIGEST], content[len(MAGIC) + DIGEST :]
     if hashlib.sha256(payload).digest() != digest:
-        raise UserError(
-            f"{path} is damaged (its checksum does not match); delete it to start again"
-        )
+        raise refuse("is damaged (its checksum does not match)")
     stored = io.BytesIO(payload)
     try:
-        with zipfile.ZipFile(stored) as archive:  # torch packs nothing: unpacked it is no larger
+        with zipfile.ZipFile(stored) as archive:  # torch.save does not compress
             if sum(entry.file_size for entry in archive.infolist()) > len(payload):
                 raise ValueError("a zip bomb")
         stored.seek(0)
         return torch.load(stored, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # with a right checksum this is not an accident
-        raise UserError(
-            f"{path} holds more than tensors and numbers, which may be an attack; delete it"
-        ) from None
-    except Exception:  # nor is this, and what is no archive of tensors fails in many ways
-        raise UserError(
-            f"{path} is not a checkpoint of this program: its checksum is right, not its content; delete it"
-        ) from None
+    # The checksum is right, so from here on nothing is an accident.
+    except pickle.UnpicklingError:
+        raise refuse("holds more than tensors and numbers, which may be an attack") from None
+    except Exception:  # a foreign archive fails in many ways
+        raise refuse("is not a checkpoint of this program, though its checksum is right") from None
 
 
 def alike(found: Any, known: Any) -> bool:
-    """Whether what was `found` has the names, shapes and types of what is `known`, and only finite
-    numbers.
-    """
-    if isinstance(known, Tensor):
-        return isinstance(found, Tensor) and (found.shape, found.dtype) == (
-            known.shape,
-            known.dtype,
-        )
-    if isinstance(known, dict):
-        return (
-            isinstance(found, dict)
-            and found.keys() == known.keys()
-            and all(alike(found[k], known[k]) for k in known)
-        )
-    if isinstance(known, list):
-        return (
-            isinstance(found, list) and len(found) == len(known) and all(map(alike, found, known))
-        )
+    """Returns whether `found` has the names, shapes and types of `known`, and finite numbers."""
     if isinstance(known, float):
         return type(found) in (int, float) and math.isfinite(found)
-    return type(found) is type(known)
+    if isinstance(known, dict):  # of any kind: PyTorch's own are ordered
+        same_keys = isinstance(found, dict) and found.keys() == known.keys()
+        return same_keys and all(alike(found[key], known[key]) for key in known)
+    if type(found) is not type(known):
+        return False
+    if isinstance(known, Tensor):
+        return (found.shape, found.dtype) == (known.shape, known.dtype)
+    if isinstance(known, list):
+        return len(found) == len(known) and all(map(alike, found, known))
+    return True
 
 
 def fits(state: Any, known: dict[str, Any], parameters: list[Tensor], batches: int) -> bool:
@@ -95,29 +84,22 @@ def fits(state: Any, known: dict[str, Any], parameters: list[Tensor], batches: i
     """
     try:
         progress, optimizer, made_by = state["progress"], state["optimizer"], state["made_by"]
-        history, epochs = progress["history"], known["identity"]["epochs"]
-        momentum = [
-            (number, name, values)
-            for number, kept in optimizer["state"].items()
-            for name, values in kept.items()
-        ]
+        start, epochs = known["progress"], known["identity"]["epochs"]
         rates = [group["lr"] for group in optimizer["param_groups"]]
+        momenta = optimizer["state"].items()
         words = [text for by in made_by for text in (by["commit"], *by["versions"].values())]
         return (
             all(alike(state[key], known[key]) for key in ("network", "evaluated", "threads"))
             and alike(rates, [0.0] * len(known["optimizer"]["param_groups"]))
-            and all(name == "momentum_buffer" for _, name, _ in momentum)
-            and all(alike(values, parameters[number]) for number, _, values in momentum)
-            and progress.keys() == known["progress"].keys()
-            and all(
-                alike(progress[key], known["progress"][key]) for key in ("epoch", "step", "sums")
-            )
-            and all(alike(row, dict.fromkeys(HISTORY, 0.0)) for row in history)
+            and all(alike(kept, {"momentum_buffer": parameters[n]}) for n, kept in momenta)
+            and progress.keys() == start.keys()
+            and all(alike(progress[key], start[key]) for key in ("epoch", "step", "sums"))
+            and all(alike(row, dict.fromkeys(HISTORY, 0.0)) for row in progress["history"])
             and isinstance(made_by, list)
             and len(made_by) > 0
             and alike(words, [""] * len(words))
             and all("torch" in by["versions"] for by in made_by)
-            and progress["epoch"] == len(history) <= epochs
+            and progress["epoch"] == len(progress["history"]) <= epochs
             and 0 <= progress["step"] <= batches
             and 1 <= state["threads"] <= 4096
         )
