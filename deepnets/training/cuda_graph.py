@@ -1,8 +1,7 @@
-"""CUDA graphs: what a training step launches on a GPU, recorded once and launched as a whole from
-then on.
+"""CUDA graphs: a training step on a GPU is recorded once and replayed from then on.
 
-A step of these networks is hundreds of small kernels, which Python takes longer to launch one by
-one than the GPU to run.
+A step of these networks is hundreds of small kernels. Launching them one by one from Python takes
+longer than the GPU takes to run them; a recorded graph is launched as a whole.
 """
 
 from collections.abc import Callable
@@ -15,36 +14,32 @@ from torch import Tensor, nn
 class CudaGraph:
     """Calls a function that puts gradients into a network's parameters.
 
-    For each size of the first argument the first call runs as it is, the second is recorded, and
-    that and all others are
-    replayed: the same kernels on the same memory. What a call returns, and its gradients, last
-    until the next call.
+    For each length of the first argument, the first call runs as it is, the second is recorded,
+    and that one and all later ones are replayed: the same kernels on the same memory. What a call
+    returns, and the gradients, last until the next call.
 
     Args:
-        network: whose parameters get gradients; it is on a GPU.
+        network: on a GPU.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.parameters = list(network.parameters())
         self.device = self.parameters[0].device
         self.stream = torch.cuda.Stream(self.device)
-        # one: recordings never run at the same time, so they share memory
-        self.pool = torch.cuda.graph_pool_handle()
-        self.recordings: dict[int, Any] = {}  # by size; None once a call has run as it is
+        self.pool = torch.cuda.graph_pool_handle()  # graphs never run together, so they share it
+        self.recordings: dict[int, Any] = {}  # by length; None after the first call
 
     def __call__(
         self, function: Callable[..., tuple[Tensor, ...]], *inputs: Tensor
     ) -> tuple[Tensor, ...]:
-        """What the `function` returns for these tensors.
+        """Returns what the function returns for these tensors.
 
-        Give the same one every time; it must not wait for the GPU. A replay repeats the recorded
-        kernels and runs no Python: from call to call only what is in the `inputs`, the network's
-        tensors and PyTorch's generator of random numbers may change, and any other value stays what
-        it was when recorded.
+        It must be the same function every time and must not wait for the GPU. A replay runs no
+        Python: only the inputs, the network's tensors and PyTorch's random numbers may change from
+        call to call; any other value stays as it was when recorded.
         """
         size = len(inputs[0])
-        # libraries set themselves up in a first call, which cannot be recorded
-        if size not in self.recordings:
+        if size not in self.recordings:  # libraries set themselves up, which cannot be recorded
             self.recordings[size] = None
             self.stream.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self.stream):
@@ -64,9 +59,7 @@ class CudaGraph:
     def record(
         self, function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]
     ) -> tuple:
-        """A graph of the `function`'s kernels for `inputs` of these sizes, with the tensors that it
-        reads, returns and leaves as gradients.
-        """
+        """Returns a graph of the function, and the tensors it reads, returns and puts in `grad`."""
         kept = [values.clone() for values in inputs]
         for parameter in self.parameters:
             parameter.grad = None  # the graph makes its own

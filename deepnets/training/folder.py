@@ -1,4 +1,4 @@
-"""The folder of a run while it is trained: held by one process, and complete or not there."""
+"""The folder of a run while it is trained: locked by one process, and published when complete."""
 
 import errno
 import shutil
@@ -13,25 +13,25 @@ from .. import disk
 from ..errors import UserError
 from ..runs import partial_folder
 
-# What file systems without locks answer: Lustre by default, NFS without its lock daemon
+# What file systems without locks answer: Lustre by default, NFS without its lock daemon.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Busy(UserError):
-    """Another process trains this run."""
+    """Says that another process trains this run."""
 
 
 @contextmanager
 def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
-    """Holds the folder in which a run is trained; at the end it goes, unless it has a checkpoint.
+    """Locks the folder in which a run is trained; removes it at the end if it has no checkpoint.
 
     Args:
         folder: of the finished run.
-        patience: seconds to wait for a process that holds it.
+        patience: seconds to wait for a process that holds the lock.
 
     Raises:
-        Busy: another process holds it, or has just finished the run.
-        UserError: it cannot be written.
+        Busy: another process holds the lock, or has just finished the run.
+        UserError: the folder cannot be written.
     """
     work = partial_folder(folder)
     made = [path for path in (work, *work.parents) if not path.exists()]
@@ -48,9 +48,8 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
         if folder.exists():
             raise Busy(finished) from None
         _remove_empty(made)
-        raise UserError(
-            f"{work} cannot be written: {error.strerror}; choose another --out"
-        ) from None
+        why = f"{error.strerror}; choose another --out"
+        raise UserError(f"{work} cannot be written: {why}") from None
     with lock:
         try:
             if folder.exists() or not (work / "lock").exists():
@@ -63,8 +62,8 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
 
 
 def _lock(work: Path, patience: float) -> AcquireReturnProxy:
-    """Returns a held lock; where the file system has none, it is a file that names its holder."""
-    with warnings.catch_warnings(action="ignore"):  # of a file system without locks
+    """Takes the lock; on a file system without locks it is a file that names its holder."""
+    with warnings.catch_warnings(action="ignore"):  # that the file system has no locks
         try:
             return FileLock(work / "lock").acquire(patience)
         except (OSError, NotImplementedError) as error:
@@ -74,20 +73,20 @@ def _lock(work: Path, patience: float) -> AcquireReturnProxy:
 
 
 def complete(work: Path, folder: Path) -> None:
-    """Gives a finished run its place, such that a power cut takes nothing back."""
+    """Moves a finished run to its place, so that a power cut takes nothing back."""
     disk.sync_folder(work)
     work.rename(folder)
     disk.sync_folder(folder.parent)
 
 
 def tidy(folder: Path) -> None:
-    """Removes what only the training needed from a finished run, which may be read-only."""
+    """Removes what only the training needed from a finished run."""
     for name in ("checkpoint.pt", "checkpoint.pt.part", "lock", "lock.soft"):
-        with suppress(OSError):
+        with suppress(OSError):  # it may be read-only
             (folder / name).unlink(missing_ok=True)
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    with suppress(OSError):  # not there, or another run has come into it meanwhile
+    with suppress(OSError):  # one is not there, or another run has come into it meanwhile
         for folder in folders:
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""A job: everything that decides the outcome of a training."""
+"""A job: all that determines the outcome of a training."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -12,7 +12,7 @@ from ..recipes import Recipe
 
 @dataclass(frozen=True)
 class Job:
-    """What to train."""
+    """Says what to train."""
 
     model: str
     """Name for `models.create`."""
@@ -20,11 +20,11 @@ class Job:
     """Name for `data.load`."""
     recipe: Recipe
     seed: int = 0
-    """Seed of initialisation, validation split, order, augmentation and dropout."""
+    """Fixes initialisation, validation split, order, augmentation and dropout."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the network."""
     limit: int | None = None
-    """Number of images to train on; all by default."""
+    """Number of training images; None for all."""
     input_size: int = 64
     """Side of the images that the network sees, in pixels."""
     tier: str = ""
@@ -43,21 +43,19 @@ class Job:
         for name, value in self.options.items():
             reserved = name in ("name", "num_classes", "in_channels")
             if reserved or type(value) not in (str, bool, int, float) or value != value:
-                raise UserError(
-                    f"option {name} = {value!r}: an option of a network is a number, a word, "
-                    "true or false"
-                )
+                kinds = "an option of a network is a number, a word, true or false"
+                raise UserError(f"option {name} = {value!r}: {kinds}")
 
     @property
     def folder(self) -> Path:
-        """Where the run belongs, below the folder of runs."""
+        """The run's place below the folder of runs."""
         name = self.dataset
         dataset = f"folder-{data.folder_title(name)}" if data.is_folder(name) else name
         network = runs.labelled(self.model, self.options)
         return Path(self.tier, dataset, network, self.recipe.name, f"seed{self.seed}")
 
     def settings(self) -> dict[str, Any]:
-        """Returns everything that decides the outcome, as plain values of JSON."""
+        """Returns all that determines the outcome, as plain values of JSON."""
         return json.loads(json.dumps(asdict(self))) | {"epochs": self.recipe.epochs}
 
 
