@@ -1,6 +1,4 @@
-"""A run: what one training leaves on disk. Analysis reads runs and nothing else; no dataset and no
-GPU is needed.
-"""
+"""Runs: what a training leaves on disk, readable without a dataset or a GPU."""
 
 import hashlib
 import io
@@ -25,57 +23,41 @@ LARGEST = 1 << 28  # bytes of a run's predictions
 LOWEST = 25.0  # nats: a log-probability below -25 is stored as -25
 # Type and shape of the arrays in `views.npz`; -1 stands for the test images, 0 for any number.
 VIEWS: dict[str, tuple[Any, ...]] = {
-    "pca_levels": ("u", -1, 2), "pca_range": ("f", 2, 2), "pca_share": ("f", 2), "filters_levels": ("u", 0, 0, 0, 0),
-    "filters_range": ("f", 2), "cam_levels": ("u", 0, 0, 0), "cam_range": ("f", 2), "cam_stage": ("U",),
+    "pca_levels": ("u", -1, 2), "pca_range": ("f", 2, 2), "pca_share": ("f", 2),
+    "filters_levels": ("u", 0, 0, 0, 0), "filters_range": ("f", 2),
+    "cam_levels": ("u", 0, 0, 0), "cam_range": ("f", 2), "cam_stage": ("U",),
 }  # fmt: skip
 HISTORY = (
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "learning_rate",
-    "seconds",
-)
+    "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds",
+)  # fmt: skip
 
-Rule = tuple[str, Callable[[Any], bool]]
+Rule = tuple[str, Callable[[Any], bool]]  # what a value must be, in words and as a test
 
 
 def _whole(low: int, high: int) -> Rule:
-    return (
-        f"a whole number from {low:,} to {high:,}",
-        lambda value: type(value) is int and low <= value <= high,
-    )
+    return f"a whole number from {low:,} to {high:,}", lambda v: type(v) is int and low <= v <= high
 
 
 def _number(low: float, high: float) -> Rule:
-    return (
-        f"a number from {low:g} to {high:g}",
-        lambda value: type(value) in (int, float) and low <= value <= high,
-    )
+    what = f"a number from {low:g} to {high:g}"
+    return what, lambda v: type(v) in (int, float) and low <= v <= high
 
 
 def _list(what: str, rule: Rule, low: int = 0, high: int = 65_536) -> Rule:
-    return (
-        f"a list of {what}",
-        lambda value: (
-            isinstance(value, list) and low <= len(value) <= high and all(map(rule[1], value))
-        ),
-    )
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and low <= len(value) <= high and all(map(rule[1], value))
+
+    return f"a list of {what}", fits
 
 
 def _table(what: str, rules: dict[str, Rule], others: Rule | None = None) -> Rule:
-    """A table with the keys of `rules`; what it has besides is as `others` say, and else
-    anything.
-    """
+    """Requires the keys of `rules`; other keys are as `others` says, or anything."""
 
     def fits(value: Any) -> bool:
         if not isinstance(value, dict) or rules.keys() - value.keys():
             return False
-        rest = [value[key] for key in value.keys() - rules.keys()] if others else []
-        return all(rules[key][1](value[key]) for key in rules) and all(
-            others[1](item) for item in rest if others
-        )
+        tests = {key: rules.get(key, others) for key in value}
+        return all(rule is None or rule[1](value[key]) for key, rule in tests.items())
 
     return f"a table of {what}", fits
 
@@ -83,147 +65,116 @@ def _table(what: str, rules: dict[str, Rule], others: Rule | None = None) -> Rul
 TEXT: Rule = "a text", lambda value: isinstance(value, str)
 PLAIN: Rule = "plain", lambda value: isinstance(value, str | bool) or _number(-1e6, 1e6)[1](value)
 MANY = 10_000_000  # images
+IMAGES = _whole(1, MANY)
 SECONDS = _number(0, 1e12)
 NATS = _number(0, 1e6)
 SHARE = _number(0, 1)
 COUNT = _whole(0, 10**15)
-# What `run.json` says, and what of it can be true.
+RECIPE: dict[str, Rule] = {
+    "name": TEXT, "learning_rate": _number(0, 1e6), "batch_size": IMAGES, "flip_test": PLAIN,
+}  # fmt: skip
+ROBUSTNESS = {name: _whole(0, MANY) for name in ("images", "clean", *CORRUPTIONS)}
+# What every `run.json` holds, and which values can be true.
 INFO: dict[str, Rule] = {
-    "tier": TEXT, "model": TEXT, "options": _table("options", {}, PLAIN), "dataset": TEXT, "dataset_title": TEXT,
-    "data_sha256": TEXT, "split_sha256": TEXT, "classes": _list("two classes or more", TEXT, 2),
-    "recipe": _table(
-        "a recipe's fields", {"name": TEXT, "learning_rate": _number(0, 1e6), "batch_size": _whole(1, MANY), "flip_test": PLAIN}
-    ),
-    "seed": _whole(0, 2**32 - 1), "epochs": _whole(1, 1_000_000), "train_images": _whole(1, MANY),
-    "validation_images": _whole(1, MANY), "limit": ("a whole number or null", lambda v: v is None or _whole(1, MANY)[1](v)),
+    "tier": TEXT, "model": TEXT, "options": _table("options", {}, PLAIN),
+    "dataset": TEXT, "dataset_title": TEXT, "data_sha256": TEXT, "split_sha256": TEXT,
+    "classes": _list("two classes or more", TEXT, 2), "recipe": _table("a recipe's fields", RECIPE),
+    "seed": _whole(0, 2**32 - 1), "epochs": _whole(1, 1_000_000),
+    "train_images": IMAGES, "validation_images": IMAGES,
+    "limit": ("a whole number or null", lambda value: value is None or IMAGES[1](value)),
     "input_size": _whole(8, 1024), "in_channels": _whole(1, 4), "image_side": _whole(1, 16_384),
-    "mean": _list("shares, one a channel", SHARE, 1, 4), "std": _list("shares, one a channel", _number(1e-9, 1), 1, 4),
-    "parameters": COUNT, "macs": COUNT, "test_correct": _whole(0, MANY), "test_total": _whole(1, MANY),
-    "test_nll": NATS, "test_brier": _number(0, 2), "test_ece": SHARE, "temperature": _number(0.01, 100),
-    "test_nll_calibrated": NATS, "test_ece_calibrated": SHARE,
-    "robustness": _table("counts of images", {name: _whole(0, MANY) for name in ("images", "clean", *CORRUPTIONS)}),
-    "train_seconds": SECONDS, "images_per_second": SECONDS, "device": TEXT, "precision": TEXT, "threads": _whole(1, 65_536),
-    "versions": _table("versions", {}, TEXT), "commit": TEXT, "warnings": _list("texts", TEXT),
+    "mean": _list("shares, one a channel", SHARE, 1, 4),
+    "std": _list("shares, one a channel", _number(1e-9, 1), 1, 4),
+    "parameters": COUNT, "macs": COUNT, "test_correct": _whole(0, MANY), "test_total": IMAGES,
+    "test_nll": NATS, "test_brier": _number(0, 2), "test_ece": SHARE,
+    "temperature": _number(0.01, 100), "test_nll_calibrated": NATS, "test_ece_calibrated": SHARE,
+    "robustness": _table("counts of images", ROBUSTNESS),
+    "train_seconds": SECONDS, "images_per_second": SECONDS, "device": TEXT, "precision": TEXT,
+    "threads": _whole(1, 65_536), "versions": _table("versions", {}, TEXT), "commit": TEXT,
+    "warnings": _list("texts", TEXT),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run.
-
-    Args:
-        path: its folder.
-        info: `run.json`: settings, figures and circumstances, the keys of `INFO`; newer runs have a
-            few more.
-    """
+    """Holds a finished run."""
 
     path: Path
+    """Its folder."""
     info: dict[str, Any]
+    """Contents of `run.json`: the keys of `INFO`, and a few more in newer runs."""
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
-        """Read a run's folder.
+        """Reads a run's folder.
 
         Raises:
             UserError: the folder is no run, or a damaged one.
         """
         path = Path(path)
-        file = path / "run.json"
-        if not file.is_file():
+        if not (path / "run.json").is_file():
             raise UserError(f"{path} is not a run: it has no run.json")
-        info = disk.read_json(file)
-        if not isinstance(info, dict):
-            raise UserError(f"{file} is not a run's: it holds no table")
-        for key, (what, fits) in INFO.items():
-            if key not in info:
-                raise UserError(f"{file} is not a run's: {key!r} is missing")
-            if not fits(info[key]):
-                raise UserError(
-                    f"{file} is not a run's: {key} is {reprlib.repr(info[key])}, not {what}"
-                )
-        tested, right = (
-            info["robustness"]["images"],
-            (info["robustness"][name] for name in ("clean", *CORRUPTIONS)),
-        )
-        if (
-            info["test_correct"] > info["test_total"]
-            or not 1 <= tested <= info["test_total"]
-            or max(right) > tested
-        ):
-            raise UserError(f"{file} is not a run's: more images are right than there are")
-        if not len(info["mean"]) == len(info["std"]) == info["in_channels"]:
-            raise UserError(
-                f"{file} is not a run's: mean and std are not of {info['in_channels']} channels"
-            )
+        info = disk.read_json(path / "run.json")
+        if problem := _problem(info):
+            raise UserError(f"{path / 'run.json'} is not a run's: {problem}")
         return cls(path, info)
 
     @property
     def accuracy(self) -> float:
-        """Share of the test images that were predicted right."""
+        """Share of the test images that are classified correctly."""
         return self.info["test_correct"] / self.info["test_total"]
 
     @property
     def label(self) -> str:
-        """The network with the options that were changed."""
+        """The network's name with the options that were changed."""
         return labelled(self.info["model"], self.info["options"])
 
     @property
     def recipe(self) -> str:
-        """The recipe with the fields that were changed."""
+        """The recipe's name with the fields that were changed."""
         return self.info["recipe"]["name"]
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a GPU trained it; the first such runs tell by the device's name alone."""
+        """Whether a GPU trained it."""
+        # The first runs on GPUs have no `device_type`.
         return self.info.get("device_type") == "cuda" or self.info["device"].startswith("NVIDIA")
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row an epoch, the columns of `HISTORY`; losses are means over images, in nats;
-        accuracies are shares.
-        """
+        """One row an epoch with the columns of `HISTORY`; losses in nats, accuracies as shares."""
         file = self.path / "history.csv"
         try:
             table = pd.read_csv(io.BytesIO(disk.read(file, 1 << 28)))[list(HISTORY)].astype(float)
         except (UserError, ValueError, KeyError):
             raise UserError(f"{file} is missing or damaged") from None
         if len(table) != self.info["epochs"] or not np.isfinite(table).to_numpy().all():
-            raise UserError(
-                f"{file} is not this run's: it has not a row of numbers for each of {self.info['epochs']} epochs"
-            )
+            lack = f"it has not a row of numbers for each of {self.info['epochs']} epochs"
+            raise _another_runs(file, lack)
         return table.astype({"epoch": int})
 
     @cached_property
     def test(self) -> dict[str, np.ndarray]:
-        """What is known of each test image, in the test set's order.
+        """Labels and predictions of the test images, in the test set's order.
 
-        `labels` (N,), `predicted` (N,); `log_probabilities` and `probabilities` (N, classes), as
-        256 levels keep them; and, by the name of each corruption, whether the image so corrupted is
-        predicted right (N,), bool.
+        `labels` (N,) and `predicted` (N,), int; `log_probabilities` and `probabilities`
+        (N, classes), restored from 256 levels; and under the name of each corruption whether the
+        corrupted image is classified correctly (N,), bool.
         """
-        file, images, classes = (
-            self.path / "test.npz",
-            self.info["test_total"],
-            len(self.info["classes"]),
-        )
+        file = self.path / "test.npz"
+        images, classes = self.info["test_total"], len(self.info["classes"])
         stored = disk.read_arrays(file, min(images * (classes + 32) + (1 << 16), LARGEST))
 
         def known(name: str, below: int, *shape: int) -> np.ndarray:
-            """The array of that name, of whole numbers `below` so many."""
+            """Returns a stored array of whole numbers from 0, all less than `below`."""
             if name not in stored:
                 raise UserError(f"{file} lacks {name!r}")
             values = stored[name]
             if values.shape[:1] != shape[:1]:
-                raise UserError(f"{file} is not this run's: it has not {images} images")
-            if (
-                values.shape != shape
-                or values.dtype.kind not in "iu"
-                or values.min() < 0
-                or values.max() >= below
-            ):
-                raise UserError(
-                    f"{file} is not this run's: its {name!r} are not of {classes} classes"
-                )
+                raise _another_runs(file, f"it has not {images} images")
+            fits = values.shape == shape and values.dtype.kind in "iu"
+            if not fits or values.min() < 0 or values.max() >= below:
+                raise _another_runs(file, f"its {name!r} are not of {classes} classes")
             return values
 
         found = {"labels": known("labels", classes, images).astype(int)}
@@ -241,7 +192,7 @@ class Run:
 
     @cached_property
     def views(self) -> dict[str, np.ndarray]:
-        """What only the weights could show, see `views.compute`."""
+        """What only the weights can show: see `evaluation.views`."""
         file, images = self.path / "views.npz", self.info["test_total"]
         found = disk.read_arrays(file, 2 * images + (1 << 24))
         for name, (kind, *shape) in VIEWS.items():
@@ -249,80 +200,91 @@ class Run:
             if name not in found:
                 raise UserError(f"{file} lacks {name!r}")
             values = found[name]
-            fits = len(values.shape) == len(wanted) and all(
-                s in (0, t) for s, t in zip(wanted, values.shape, strict=True)
-            )
-            if values.dtype.kind != kind or not values.size or not fits:
-                raise UserError(
-                    f"{file} is not this run's: its {name!r} are of another shape or type"
-                )
+            fits = values.ndim == len(wanted) and values.size and values.dtype.kind == kind
+            sides = zip(wanted, values.shape, strict=False)
+            if not fits or any(side not in (0, real) for side, real in sides):
+                raise _another_runs(file, f"its {name!r} are of another shape or type")
         if not all(np.isfinite(found[f"{name}_range"]).all() for name in ("pca", "filters", "cam")):
             raise UserError(f"{file} is not a run's: not all of its numbers are finite")
         return found
 
     def view(self, name: str) -> np.ndarray:
-        """The `pca`, `filters` or `cam` values that `views.quantise` stored in 256 levels."""
+        """Returns the `pca`, `filters` or `cam` values, which are stored in 256 levels."""
         low, high = self.views[f"{name}_range"]
         return low + self.views[f"{name}_levels"].astype(np.float32) * ((high - low) / 255)
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether each test image was predicted right (N,), bool."""
+        """Whether each test image is classified correctly (N,), bool."""
         return self.test["labels"] == self.test["predicted"]
 
 
+def _another_runs(file: Path, why: str) -> UserError:
+    return UserError(f"{file} is not this run's: {why}")
+
+
+def _problem(info: Any) -> str:
+    """Returns why this cannot be what a `run.json` holds; nothing if it can."""
+    if not isinstance(info, dict):
+        return "it holds no table"
+    for key, (what, fits) in INFO.items():
+        if key not in info:
+            return f"{key!r} is missing"
+        if not fits(info[key]):
+            return f"{key} is {reprlib.repr(info[key])}, not {what}"
+    counts, total = info["robustness"], info["test_total"]
+    right = max(counts[name] for name in ("clean", *CORRUPTIONS))
+    if not max(1, right) <= counts["images"] <= total or info["test_correct"] > total:
+        return "more images are right than there are"
+    if not len(info["mean"]) == len(info["std"]) == info["in_channels"]:
+        return f"mean and std are not of {info['in_channels']} channels"
+    return ""
+
+
 def find(root: str | Path) -> list[Run]:
-    """Every finished run below `root`, sorted by path.
+    """Returns all finished runs below a folder, sorted by path.
 
     Raises:
         UserError: there is no such folder, or no run in it.
     """
     root = Path(root)
     if not root.is_dir():
-        # An installed wheel has no results.
+        # The installed package has no results.
         hint = "; run this in a clone of the repository" if root.parts[:1] == ("results",) else ""
         raise UserError(f"{root} is not a folder of runs{hint}")
-    runs = [
-        Run.load(p.parent) for p in sorted(root.rglob("run.json")) if p.parent.suffix != ".partial"
-    ]
+    folders = [file.parent for file in sorted(root.rglob("run.json"))]
+    runs = [Run.load(folder) for folder in folders if folder.suffix != ".partial"]
     if not runs:
         raise UserError(f"there is no finished run in {root}")
     return runs
 
 
 def labelled(name: str, changes: dict[str, Any]) -> str:
-    """A network's or a recipe's name with what was changed in it: `resnet18-stem=3x3`,
-    `tuned-augment=none`.
-    """
-    spelled = {
-        key: "+".join(map(str, value)) if isinstance(value, tuple) else value
-        for key, value in changes.items()
-    }
-    return "-".join([name, *(f"{key}={value}" for key, value in sorted(spelled.items()))])
+    """Returns a name with its changes: `resnet18-stem=3x3`, `tuned-augment=none`."""
 
+    def spelled(value: Any) -> str:
+        return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
-def short_title(title: str) -> str:
-    """A dataset's title without what it says of the copy: `CIFAR-10` of `CIFAR-10 (JPEG copy)`."""
-    return title.partition(" (")[0]
+    return "-".join([name, *(f"{key}={spelled(changes[key])}" for key in sorted(changes))])
 
 
 def weights_sha256(folder: Path) -> str:
-    """The hash of the weights in a run's `folder`, in hexadecimal digits."""
+    """Returns the hash of a run's weights, in hexadecimal digits."""
     with (folder / "model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def partial_folder(folder: Path) -> Path:
-    """Where a run lives until it is finished, beside its final place."""
+    """Returns where a run lives until it is finished, beside its final place."""
     return folder.with_name(f"{folder.name}.partial")
 
 
 def levels(log_probabilities: np.ndarray) -> np.ndarray:
-    """Return log-probabilities (N, classes), in nats, as 256 levels, uint8: 0 for certain, 255 for
-    -25 nats and below.
+    """Returns log-probabilities (N, classes), in nats, as 256 levels, uint8.
 
-    The root gives its finest levels to what is almost certain. A class that rounding would bring up
-    to the most probable one goes a level down, so that the prediction is kept.
+    Level 0 is certain, level 255 is -25 nats or less. The square root makes the levels finest near
+    certainty. Where rounding would bring another class up to the most probable one, that class goes
+    a level down, so that the prediction is kept.
     """
     found = np.round(255 * np.sqrt(np.clip(-log_probabilities / LOWEST, 0, 1))).astype(np.uint8)
     every, predicted = np.arange(len(found)), log_probabilities.argmax(1)
@@ -333,7 +295,7 @@ def levels(log_probabilities: np.ndarray) -> np.ndarray:
 
 
 def restored(levels: np.ndarray) -> np.ndarray:
-    """Return the log-probabilities (N, classes), in nats, that `levels` keeps."""
+    """Returns the log-probabilities (N, classes), in nats, that levels stand for."""
     return log_softmax(-LOWEST * (levels / 255) ** 2, axis=1)
 
 
@@ -346,27 +308,25 @@ def write(
     right: dict[str, np.ndarray],
     views: dict[str, np.ndarray],
 ) -> None:
-    """Write what `Run.load` reads into a folder; weights and logits are not its business.
+    """Writes what `Run` reads into a folder.
 
     Args:
         folder: of the run.
         info: contents of `run.json`.
-        history: a row of `HISTORY` each epoch.
+        history: a row of `HISTORY` an epoch.
         labels: of the test images (N,).
-        levels: what `levels` makes of the classes' log-probabilities (N, classes).
-        right: by the name of each corruption, whether the image so corrupted is predicted right
-            (N,), bool.
-        views: see `views.compute`.
+        levels: of the classes' log-probabilities (N, classes): see `levels`.
+        right: under the name of each corruption, whether the corrupted image is classified
+            correctly (N,), bool.
+        views: see `evaluation.views`.
     """
-    table = pd.DataFrame(history, columns=list(HISTORY)).to_csv(
-        index=False, float_format="%.6g", lineterminator="\n"
-    )
-    disk.write(folder / "history.csv", table.encode())
+    table = pd.DataFrame(history, columns=list(HISTORY))
+    text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    disk.write(folder / "history.csv", text.encode())
     small = np.uint8 if levels.shape[1] <= 256 else np.uint16
-    arrays = {"labels": labels.astype(small), "levels": levels} | {
-        name: np.packbits(right[name]) for name in CORRUPTIONS
-    }
-    # a tenth smaller than NumPy's own
+    arrays = {"labels": labels.astype(small), "levels": levels}
+    arrays |= {name: np.packbits(right[name]) for name in CORRUPTIONS}
+    # LZMA makes it a tenth smaller than NumPy's own compression.
     disk.write(folder / "test.npz", disk.packed(arrays, zipfile.ZIP_LZMA))
     disk.write(folder / "views.npz", disk.packed(views, zipfile.ZIP_DEFLATED))
     disk.write(folder / "run.json", f"{json.dumps(info, indent=1)}\n".encode())
