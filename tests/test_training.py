@@ -91,7 +91,7 @@ def test_whatever_trains_or_evaluates_sets_its_process_up(job, tmp_path, monkeyp
     else:
         monkeypatch.setattr(bench, "matrix_products", lambda *_: 1 / 0)  # what is measured next
         with pytest.raises(ZeroDivisionError):
-            bench.measure(("resnet8",), device="cpu", precision="fp32")
+            bench.measure(["resnet8"], bench.Settings(torch.device("cpu"), "fp32", 4, 1, 0.1))
     assert asked == [torch.device("cpu")] * (1 if where == "fit" else 2)
 
 
