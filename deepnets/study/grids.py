@@ -101,20 +101,16 @@ def _parts(content: dict[str, Any]) -> tuple[dict, list[dict], dict[str, dict]]:
     if content:
         parts = "it has [defaults], [tiers.NAME], [[grid]]"
         raise UserError(f"{next(iter(content))!r} is not a part of a study; {parts}")
-    if not isinstance(grids, list) or not grids or not _are_tables(grids):
+    if not isinstance(grids, list) or not grids or not all(isinstance(g, dict) for g in grids):
         raise UserError("a study has at least one [[grid]]")
     if not isinstance(defaults, dict):
         raise UserError("a study has defaults only as [defaults]")
-    if not isinstance(tiers, dict) or not _are_tables(tiers.values()):
+    if not isinstance(tiers, dict) or not all(isinstance(t, dict) for t in tiers.values()):
         raise UserError("tiers are tables, [tiers.NAME]")
     for name in tiers:
         if name and not re.fullmatch(r"\w[\w.-]*", name):
             raise UserError(f"tier {name!r} names a folder; use letters, digits, '_', '-', '.'")
     return defaults, grids, tiers
-
-
-def _are_tables(values: Any) -> bool:
-    return all(isinstance(value, dict) for value in values)
 
 
 def _cross(grid: dict[str, Any], tier: dict[str, Any]) -> Iterator[Job]:

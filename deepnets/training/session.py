@@ -78,7 +78,7 @@ def fit(
         fork_rng([target] if target.type == "cuda" else []),
         ExitStack() as end,
     ):
-        # `resume` sets the number of threads that began the training
+        # `resume` may set another number of threads
         end.callback(torch.set_num_threads, torch.get_num_threads())
         trainer = Trainer(job, dataset, target, kind, work)
         trainer.interruption, trainer.verbose = interruption, verbose
