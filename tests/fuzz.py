@@ -321,7 +321,7 @@ def run_folders(base):
     }
     commands = [["compare", "runs"], ["compare", "runs", "--json"], ["report", DIGITS, "--out", "o"], ["report", "runs", "--out", "o"],
                 ["evaluate", DIGITS], ["predict", DIGITS, "one.png"], train({"--seed": "0"})]  # fmt: skip
-    return st.sampled_from(sorted(files)).flatmap(
+    return st.sampled_from(["run.json", *sorted(files)]).flatmap(
         lambda name: st.builds(
             lambda content, command: Input({f"{DIGITS}/{name}": content}, command),
             perhaps(files[name], damaged),
