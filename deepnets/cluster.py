@@ -75,7 +75,7 @@ def connect(parallel: int, scheduler: str | None) -> Iterator[Client]:
         handler.setLevel(logging.CRITICAL)  # what matters of it is told in one line
     if scheduler:
         try:
-            client = Client(scheduler, timeout=10)
+            client = Client(scheduler, timeout=7)  # every mistake is told within ten seconds
         except (OSError, ValueError):
             raise UserError(
                 f"no Dask scheduler answers at {scheduler}; start one with dask scheduler"

@@ -58,7 +58,9 @@ def try_inputs(count: int, seed: int) -> bool:
                 derandomize=False,
             )
             hypothesis.seed(seed)(settings(hypothesis.given(strategy(base))(note)))()
-            print(f"{kind}: {len(answers) - before} in {time.monotonic() - start:.0f} s", flush=True)
+            print(
+                f"{kind}: {len(answers) - before} in {time.monotonic() - start:.0f} s", flush=True
+            )
     codes = Counter(found.code for found in answers)
     slowest, peak = max(found.seconds for found in answers), max(found.peak for found in answers)
     print(
@@ -66,7 +68,9 @@ def try_inputs(count: int, seed: int) -> bool:
     )
     print(f"tracebacks: {broken['traceback']}, not one line: {broken['not one line']}")
     print(f"over {SLOW} s: {broken['too long']}, slowest {slowest:.1f} s")
-    print(f"peak memory: {peak / 2**20:.0f} MiB, over 2 GiB: {broken['too much memory']}", flush=True)
+    print(
+        f"peak memory: {peak / 2**20:.0f} MiB, over 2 GiB: {broken['too much memory']}", flush=True
+    )
     return not broken and len(answers) >= count
 
 
@@ -118,7 +122,10 @@ def different_bits(run: Path, other: Path) -> int:
 
     ours, theirs = contents(run), contents(other)
     assert ours.keys() == theirs.keys()
-    pairs = ((np.frombuffer(ours[k].tobytes(), "u1"), np.frombuffer(theirs[k].tobytes(), "u1")) for k in ours)
+    pairs = (
+        (np.frombuffer(ours[k].tobytes(), "u1"), np.frombuffer(theirs[k].tobytes(), "u1"))
+        for k in ours
+    )
     return sum(int(np.bitwise_count(a ^ b).sum()) for a, b in pairs)
 
 

@@ -34,8 +34,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deepnets import cli, recipes
-from deepnets.checkpoint import DIGEST, MAGIC
 from deepnets.training import Job, OutOfTime, fit
+from deepnets.training.checkpoint import DIGEST, MAGIC
 
 hypothesis.configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir(), "hypothesis"))
 # The same inputs each time, and no verdict by the clock.
@@ -174,8 +174,6 @@ STUDY = {
 }
 
 
-
-
 def good(folder: Path) -> Path:
     """Makes the folder that inputs are laid over."""
     random = np.random.default_rng(0)
@@ -210,13 +208,14 @@ def train(change: dict[str, str], network: str = "resnet8") -> list[str]:
 PLAIN = (
     None, True, False, "", "x", "x" * 5000, "\0", "\ud800", "a\nb", "../..", "folder:.", "resnet8", "alexnet", "vgg16",
     "resnet9998", "digits", "best", -1, 0, 1, 2, 7, 0.5, -0.0, 1e300, 5e-324, math.nan, math.inf, 2**31, 2**63, 10**4000,
-    [], [[]], {}, {"": {}}, [0] * 1000, [0, 1] * 3000, list(range(5000)), functools.reduce(lambda x, _: [x], range(300), 0),
+    [], [[]], {}, {"": {}}, [0] * 1000, list(range(5000)),
+    functools.reduce(lambda x, _: [x], range(300), 0),
     lambda old: [old], lambda old: [old] * 3, lambda old: {"x": old}, lambda old: str(old),
     lambda old: old * 2 if isinstance(old, int | float | list | str) else old,
 )  # fmt: skip
 TENSORS = (
-    torch.zeros(0), torch.zeros(3), torch.tensor(math.nan), torch.zeros(1).expand(10**6, 10**6), torch.zeros(2, device="meta"),
-    torch.zeros(2, dtype=torch.complex64), torch.zeros(2, 2).to_sparse(), torch.nn.Parameter(torch.ones(2)), torch.Size([1]),
+    torch.zeros(0), torch.zeros(3), torch.tensor(math.nan), torch.zeros(1).expand(10**6, 10**6),
+    torch.zeros(2, device="meta"), torch.zeros(2, dtype=torch.complex64), torch.zeros(2, 2).to_sparse(), torch.nn.Parameter(torch.ones(2)), torch.Size([1]),
     torch.float16, torch.device("cuda"), {1}, (1, 2), b"x", 1j,
     *(lambda old, change=change: change(old) if isinstance(old, torch.Tensor) else [old] for change in (
         lambda old: old / 0, lambda old: old[:1] if old.ndim else old, lambda old: old.to(torch.float64), lambda old: old.tolist(),
@@ -265,7 +264,9 @@ def damaged(draw, content):
 def perhaps(strategy, change):
     """What a strategy gives, a quarter of it changed once more."""
     return strategy.flatmap(
-        lambda value: st.integers(0, 3).flatmap(lambda n: change(value) if n == 3 else st.just(value))
+        lambda value: st.integers(0, 3).flatmap(
+            lambda n: change(value) if n == 3 else st.just(value)
+        )
     )
 
 
@@ -298,7 +299,9 @@ def unpacked(content: bytes) -> dict[str, bytes]:
 def studies(base):
     """Study files, of which nothing is trained."""
     tiers = st.sampled_from([[], [], ["--tier=small"], ["--tier=x"]])
-    files = perhaps(mutated(STUDY).map(lambda tree: toml(tree).encode(errors="surrogatepass")), damaged)
+    files = perhaps(
+        mutated(STUDY).map(lambda tree: toml(tree).encode(errors="surrogatepass")), damaged
+    )
     command = ["study", "study.toml", "--budget=0.000001s"]
     return st.builds(lambda file, tier: Input({"study.toml": file}, command + tier), files, tiers)
 
@@ -343,9 +346,14 @@ def arrays(content: bytes):
         parts = {}
         for name, head in heads.items():
             if isinstance(head, dict):
-                head = {k: tuple(v) if isinstance(v, list) and k == "shape" else v for k, v in head.items()}
+                head = {
+                    k: tuple(v) if isinstance(v, list) and k == "shape" else v
+                    for k, v in head.items()
+                }
             text = repr(head).encode(errors="replace")[:60_000] + b"\n"
-            parts[name] = b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + values.get(name, b"")
+            parts[name] = (
+                b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + values.get(name, b"")
+            )
         return archive(parts, method)
 
     methods = st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
@@ -371,7 +379,9 @@ def checkpoints(base):
     payloads = st.one_of(
         mutated(state, PLAIN + TENSORS).map(saved),
         mutated(state["progress"]).map(lambda progress: saved(state | {"progress": progress})),
-        damaged(parts[pickled]).map(lambda part: archive(parts | {pickled: part}, zipfile.ZIP_STORED)),
+        damaged(parts[pickled]).map(
+            lambda part: archive(parts | {pickled: part}, zipfile.ZIP_STORED)
+        ),
         damaged(payload),
     )
     return perhaps(payloads.map(signed), damaged).map(lambda file: Input({path: file}, train({})))
@@ -388,7 +398,9 @@ def weights(base):
         text = json.dumps(head).encode()
         return struct.pack("<Q", len(text)) + text + values
 
-    types = tuple({"dtype": t, "shape": [16], "data_offsets": [0, 64]} for t in ("F32", "F8_E4M3", "I64", "X"))
+    types = tuple(
+        {"dtype": t, "shape": [16], "data_offsets": [0, 64]} for t in ("F32", "F8_E4M3", "I64", "X")
+    )
     files = st.one_of(
         mutated(head, PLAIN + types + ARRAYS).map(lambda head: joined(head, values)),
         damaged(values).map(lambda values: joined(head, values)),
@@ -431,17 +443,29 @@ def image_files(base):
         st.sampled_from([name for name in sorted(made) if name.endswith("png")]).flatmap(
             lambda name: chunks(made[name]).map(lambda file: (name, file))
         ),
-        st.tuples(names, st.sampled_from([None, "nowhere", ".", "/dev/zero", "x.png", b"", b"\x89PNG\r\n\x1a\n"])),
-        st.tuples(st.sampled_from(["\udce9.png", "a\nb.png", "x.PNG", "x.txt", ".png"]), names.map(made.get)),
+        st.tuples(
+            names,
+            st.sampled_from(
+                [None, "nowhere", ".", "/dev/zero", "x.png", b"", b"\x89PNG\r\n\x1a\n"]
+            ),
+        ),
+        st.tuples(
+            st.sampled_from(["\udce9.png", "a\nb.png", "x.PNG", "x.txt", ".png"]),
+            names.map(made.get),
+        ),
     )
 
     def given(pair, place):
         name, file = pair
         if place in (DIGITS, PETS):
             return Input({name: file}, ["predict", place, name])
-        return Input({f"{place}/{name}": file}, train({"--dataset": "folder:pets", "--limit": "14"}))
+        return Input(
+            {f"{place}/{name}": file}, train({"--dataset": "folder:pets", "--limit": "14"})
+        )
 
-    return st.builds(given, files, st.sampled_from([DIGITS, DIGITS, PETS, "pets/cat", "pets/\udce9"]))
+    return st.builds(
+        given, files, st.sampled_from([DIGITS, DIGITS, PETS, "pets/cat", "pets/\udce9"])
+    )
 
 
 def chunks(content: bytes):
@@ -456,7 +480,10 @@ def chunks(content: bytes):
              (b"PLTE", b"\1\2"), (b"acTL", b"\xff" * 8), (b"IDAT", bomb)]  # fmt: skip
 
     def written(parts):
-        pieces = (struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in parts)
+        pieces = (
+            struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b))
+            for k, b in parts
+        )
         return content[:8] + b"".join(pieces)
 
     def changed(place):
@@ -475,7 +502,15 @@ ODD = (
     "folder:runs", "folder:one.png", "~", "..", "one.png", "runs", DIGITS, PARTIAL, "none", "/dev/null", "%s", "{}", "\x1b[0m",
     "--", "-", "-x", "resnet8", "alexnet", "resnet9998", "vgg16", "mnist", "digits", "cuda:0", "cuda:9", "bf16", "best", "study.toml",
 )  # fmt: skip
-ADDRESSES = ("x", "tcp://", "tcp://127.0.0.1:99999", "tcp://127.0.0.1:1", "inproc://x", "x://y", "tcp://[::1")
+ADDRESSES = (
+    "x",
+    "tcp://",
+    "tcp://127.0.0.1:99999",
+    "tcp://127.0.0.1:1",
+    "inproc://x",
+    "x://y",
+    "tcp://[::1",
+)
 
 
 def command_lines(base):
@@ -485,7 +520,9 @@ def command_lines(base):
     # of a size that is trained at once, or refused
     numbers = ("--epochs", "--limit", "--size")
     trains = st.dictionaries(st.sampled_from(sorted(TRAIN)), text, min_size=1, max_size=2).flatmap(
-        lambda change: small.map(lambda n: train({k: n if k in numbers else v for k, v in change.items()}))
+        lambda change: small.map(
+            lambda n: train({k: n if k in numbers else v for k, v in change.items()})
+        )
     )
     names = st.sampled_from([name for name in ODD if name not in ("alexnet", "vgg16")])
     options = st.sampled_from(["--json", "--out", "--dataset", "--device", "--precision", "-h"])
@@ -495,12 +532,13 @@ def command_lines(base):
         st.lists(text | options, max_size=4),
     )
     studied = st.sampled_from(["--jobs", "--budget", "--device", "--precision", "--tier"]).flatmap(
-        lambda name: small.map(lambda n: ["study", "study.toml", "--budget=0.000001s", f"{name}={n}"])
+        lambda name: small.map(
+            lambda n: ["study", "study.toml", "--budget=0.000001s", f"{name}={n}"]
+        )
     )
     far = st.sampled_from(ADDRESSES).map(lambda a: ["study", "study.toml", f"--scheduler={a}"])
-    benched = text.map(lambda word: ["bench", "--networks=nothing", f"--seconds={word}"])
     return st.one_of(
-        trains, trains, names.map(lambda name: train({}, name)), plain, plain, studied, benched, far
+        trains, trains, names.map(lambda name: train({}, name)), plain, plain, studied, far
     ).map(lambda command: Input({}, command))
 
 

@@ -2,11 +2,9 @@
 
 import shutil
 
+import fuzz
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
-
-import fuzz
 
 EXAMPLES = 25  # of each kind; `make faults` tries two thousand
 
