@@ -215,15 +215,18 @@ PLAIN = (
 )  # fmt: skip
 TENSORS = (
     torch.zeros(0), torch.zeros(3), torch.tensor(math.nan), torch.zeros(1).expand(10**6, 10**6),
-    torch.zeros(2, device="meta"), torch.zeros(2, dtype=torch.complex64), torch.zeros(2, 2).to_sparse(), torch.nn.Parameter(torch.ones(2)), torch.Size([1]),
+    torch.zeros(2, device="meta"), torch.zeros(2, dtype=torch.complex64),
+    torch.zeros(2, 2).to_sparse(), torch.nn.Parameter(torch.ones(2)), torch.Size([1]),
     torch.float16, torch.device("cuda"), {1}, (1, 2), b"x", 1j,
     *(lambda old, change=change: change(old) if isinstance(old, torch.Tensor) else [old] for change in (
-        lambda old: old / 0, lambda old: old[:1] if old.ndim else old, lambda old: old.to(torch.float64), lambda old: old.tolist(),
+        lambda old: old / 0, lambda old: old[:1] if old.ndim else old,
+        lambda old: old.to(torch.float64), lambda old: old.tolist(),
         lambda old: old.to(torch.int64), lambda old: old.expand(2, *old.shape),
     )),
 )  # fmt: skip
 ARRAYS = (
-    "<f8", "|O", "<U99999999", "|V4", "<M8[ns]", "|b1", "<i8", "<c16", ">u2", [["a", "<f4"]], [1 << 62], [-1], [360, 10], [1, 360],
+    "<f8", "|O", "<U99999999", "|V4", "<M8[ns]", "|b1", "<i8", "<c16", ">u2", [["a", "<f4"]], [1 << 62],
+    [-1], [360, 10], [1, 360],
     [10**9, 10**9], [0, 10], [360], [],
 )  # fmt: skip
 EXTREMES = (b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\x40\0", b"\0")
@@ -322,7 +325,8 @@ def run_folders(base):
         "test.npz": arrays((run / "test.npz").read_bytes()),
         "views.npz": arrays((run / "views.npz").read_bytes()),
     }
-    commands = [["compare", "runs"], ["compare", "runs", "--json"], ["report", DIGITS, "--out", "o"], ["report", "runs", "--out", "o"],
+    commands = [["compare", "runs"], ["compare", "runs", "--json"], ["report", DIGITS, "--out", "o"],
+    ["report", "runs", "--out", "o"],
                 ["evaluate", DIGITS], ["predict", DIGITS, "one.png"], train({"--seed": "0"})]  # fmt: skip
     return st.sampled_from(["run.json", *sorted(files)]).flatmap(
         lambda name: st.builds(
@@ -500,7 +504,8 @@ def chunks(content: bytes):
 ODD = (
     "", " ", "a\nb", "-1", "0", "2", "1e9", "9" * 5000, "nan", "x" * 300, "é", "\udcff", "folder:", "folder:.", "folder:pets",
     "folder:runs", "folder:one.png", "~", "..", "one.png", "runs", DIGITS, PARTIAL, "none", "/dev/null", "%s", "{}", "\x1b[0m",
-    "--", "-", "-x", "resnet8", "alexnet", "resnet9998", "vgg16", "mnist", "digits", "cuda:0", "cuda:9", "bf16", "best", "study.toml",
+    "--", "-", "-x", "resnet8", "alexnet", "resnet9998", "vgg16", "mnist", "digits", "cuda:0", "cuda:9", "bf16", "best",
+    "study.toml",
 )  # fmt: skip
 ADDRESSES = (
     "x",
