@@ -64,6 +64,10 @@ class Input(NamedTuple):
     files: dict[str, bytes | str | None]
     command: list[str]
 
+    def __repr__(self) -> str:
+        """What fits a terminal; `make faults` keeps the files."""
+        return f"{self.command} with {[*self.files]}"
+
 
 class Answer(NamedTuple):
     """How a command ended: `seconds` on the clock, `busy` of the processor, peak memory in

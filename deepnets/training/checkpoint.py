@@ -4,6 +4,7 @@ import hashlib
 import io
 import math
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def load(path: Path, most: int = 1 << 34) -> dict[str, Any]:
             if sum(entry.file_size for entry in archive.infolist()) > len(payload):
                 raise ValueError("a zip bomb")
         stored.seek(0)
-        return torch.load(stored, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle's version, say
+            return torch.load(stored, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # with a right checksum this is not an accident
         raise UserError(
             f"{path} holds more than tensors and numbers, which may be an attack; delete it"
