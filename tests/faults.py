@@ -31,36 +31,38 @@ SLOW = 10  # seconds on the clock, within which every answer is there
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")  # of a folder; `open` makes files
 
 
+def try_kind(kind: str, base: Path, count: int, seed: int) -> list[tuple[str, fuzz.Answer]]:
+    """Tries so many inputs of a kind; returns for each which promise was broken, and the answer."""
+    tried, start = [], time.monotonic()
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        fuzz.PROFILE, max_examples=count, phases=[hypothesis.Phase.generate], derandomize=False
+    )
+    @hypothesis.given(fuzz.KINDS[kind](base))
+    def note(case):
+        folder = shutil.copytree(base, base.with_name("tried"))
+        found = fuzz.answer(folder, case)
+        why = found.broken or ("too long" if found.seconds > SLOW else "")
+        tried.append((why, found))
+        if why:
+            (folder / "command").write_text(repr(case.command))
+            print(f"  {why}: {kind}: {case.command}: {found.error[-200:]!r}", flush=True)
+            shutil.move(folder, KEPT / f"{kind}-{len(tried)}")
+        shutil.rmtree(folder, ignore_errors=True)
+
+    note()
+    print(f"  {kind}: {len(tried)} in {time.monotonic() - start:.0f} s", flush=True)
+    return tried
+
+
 def try_inputs(count: int, seed: int) -> bool:
-    """Tries about as many inputs of each kind; returns whether all promises are kept."""
-    broken, answers = Counter(), []
+    """Tries at least so many inputs; returns whether all promises are kept."""
+    each = -(-count // len(fuzz.KINDS))
     with tempfile.TemporaryDirectory() as place:
         base = fuzz.good(Path(place, "good"))
-        for kind, strategy in fuzz.KINDS.items():
-            start, before = time.monotonic(), len(answers)
-
-            def note(case, kind=kind):
-                folder = shutil.copytree(base, Path(place, "tried"))
-                found = fuzz.answer(folder, case)
-                why = found.broken or ("too long" if found.seconds > SLOW else "")
-                answers.append(found)
-                if why:
-                    broken[why] += 1
-                    (folder / "command").write_text(repr(case.command))
-                    print(f"  {why}: {kind}: {case.command}: {found.error[-200:]!r}", flush=True)
-                    shutil.move(folder, KEPT / f"{len(answers)}")
-                shutil.rmtree(folder, ignore_errors=True)
-
-            settings = hypothesis.settings(
-                fuzz.PROFILE,
-                max_examples=-(-count // len(fuzz.KINDS)),
-                phases=[hypothesis.Phase.generate],
-                derandomize=False,
-            )
-            hypothesis.seed(seed)(settings(hypothesis.given(strategy(base))(note)))()
-            print(
-                f"{kind}: {len(answers) - before} in {time.monotonic() - start:.0f} s", flush=True
-            )
+        tried = [pair for kind in fuzz.KINDS for pair in try_kind(kind, base, each, seed)]
+    broken, answers = Counter(why for why, _ in tried if why), [found for _, found in tried]
     codes = Counter(found.code for found in answers)
     slowest, peak = max(found.seconds for found in answers), max(found.peak for found in answers)
     print(
