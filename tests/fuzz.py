@@ -226,6 +226,7 @@ TENSORS = (
         lambda old: old / 0, lambda old: old[:1] if old.ndim else old,
         lambda old: old.to(torch.float64), lambda old: old.tolist(),
         lambda old: old.to(torch.int64), lambda old: old.expand(2, *old.shape),
+        lambda old: old.to("meta"), lambda old: old.to_sparse(),
     )),
 )  # fmt: skip
 ARRAYS = (

@@ -260,6 +260,12 @@ def test_a_checkpoint_with_a_right_checksum_and_other_content_is_refused(tmp_pat
         *(saved(good | {key: value}) for key in good for value in (None, 1e9, "x", [], {})),
         *(saved(good | {"progress": progress | {key: value}}) for key in progress for value in (-1, "x", math_nan()) if key in
           ("epoch", "step", "sums", "history")),
+        *(saved(good | {"progress": progress | change}) for change in (
+            {"history": ""}, {"history": ()}, {"bf16_speedup": "x"}, {"sums": progress["sums"] | {"seconds": 0.0}, "step": 1},
+        )),
+        saved(good | {"identity": good["identity"] | {"seed": torch.zeros(3)}}),
+        saved(good | {"made_by": [good["made_by"][0] | {"x": torch.zeros(3)}]}),
+        *(saved(good | {"network": weights | {name: odd}}) for odd in (weights[name].to("meta"), weights[name].to_sparse())),
         saved(good | {"progress": progress | {"fits": 1}}), saved(good | {"threads": 10**9}),
         saved(good | {"network": weights | {name: weights[name][:1]}}),
         saved(good | {"network": weights | {name: torch.zeros(1).expand(10**6, 10**6)}}),

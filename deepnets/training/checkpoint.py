@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import math
 import pickle
 import warnings
@@ -67,10 +68,9 @@ def alike(found: Any, known: Any) -> bool:
     numbers.
     """
     if isinstance(known, Tensor):
-        return isinstance(found, Tensor) and (found.shape, found.dtype) == (
-            known.shape,
-            known.dtype,
-        )
+        form = known.shape, known.dtype, known.layout
+        is_like = isinstance(found, Tensor) and (found.shape, found.dtype, found.layout) == form
+        return is_like and not found.is_meta
     if isinstance(known, dict):
         return (
             isinstance(found, dict)
@@ -84,6 +84,15 @@ def alike(found: Any, known: Any) -> bool:
     if isinstance(known, float):
         return type(found) in (int, float) and math.isfinite(found)
     return type(found) is type(known)
+
+
+def plain(value: Any) -> bool:
+    """Returns whether JSON has the value."""
+    try:
+        json.dumps(value, allow_nan=False)
+        return True
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def fits(state: Any, known: dict[str, Any], parameters: list[Tensor], batches: int) -> bool:
@@ -104,6 +113,7 @@ def fits(state: Any, known: dict[str, Any], parameters: list[Tensor], batches: i
             for name, values in kept.items()
         ]
         rates = [group["lr"] for group in optimizer["param_groups"]]
+        seconds = [row["seconds"] for row in history]
         words = [text for by in made_by for text in (by["commit"], *by["versions"].values())]
         return (
             all(alike(state[key], known[key]) for key in ("network", "evaluated", "threads"))
@@ -114,9 +124,13 @@ def fits(state: Any, known: dict[str, Any], parameters: list[Tensor], batches: i
             and all(
                 alike(progress[key], known["progress"][key]) for key in ("epoch", "step", "sums")
             )
-            and all(alike(row, dict.fromkeys(HISTORY, 0.0)) for row in history)
+            and alike(history, [dict.fromkeys(HISTORY, 0.0)] * len(history))
+            and min(seconds, default=1) > 0
+            and (progress["sums"]["seconds"] > 0 or progress["step"] == 0)
+            and (progress["bf16_speedup"] is None or alike(progress["bf16_speedup"], 0.0))
             and isinstance(made_by, list)
             and len(made_by) > 0
+            and plain(made_by)
             and alike(words, [""] * len(words))
             and all("torch" in by["versions"] for by in made_by)
             and progress["epoch"] == len(history) <= epochs
