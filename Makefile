@@ -5,7 +5,7 @@ DEEPNETS = .venv/bin/python -m deepnets
 # What `make study` trains: one of studies/*.toml.
 STUDY ?= main
 
-.PHONY: demo study report notebooks paper bench test lock clean
+.PHONY: demo study report notebooks paper bench test faults lock clean
 
 demo: .venv/ready  ## train the nine networks on handwritten digits and compare them (four to twelve minutes)
 	$(DEEPNETS) study studies/demo.toml --out runs/demo
@@ -42,6 +42,9 @@ test: .venv/ready  ## lint, types, tests, and every notebook on a few digits
 	.venv/bin/mypy
 	.venv/bin/python -m pytest
 	DEEPNETS_PROFILE=smoke OMP_NUM_THREADS=1 .venv/bin/python -m pytest --dist loadfile --nbval-lax --nbval-cell-timeout=1200 notebooks
+
+faults: .venv/ready  ## two thousand odd inputs and two hundred kills (half an hour; tests/README.md)
+	OMP_NUM_THREADS=1 .venv/bin/python tests/faults.py
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("deepnets needs Python 3.11 to 3.13" if not (3, 11) <= sys.version_info < (3, 14) else 0)'

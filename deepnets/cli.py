@@ -20,7 +20,7 @@ from .errors import UserError, explain_out_of_memory
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Prints one line, as for every other mistake."""
-        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        _tell(f"{self.prog}: {message}; see {self.prog} --help")
         raise SystemExit(2)
 
 
@@ -179,7 +179,7 @@ def _predict(args: argparse.Namespace) -> int:
         try:
             classes, done = classify(file)
         except UserError as error:  # of this picture; the others are answered
-            print(f"deepnets: {error}", file=sys.stderr, flush=True)
+            _tell(f"deepnets: {error}")
             code = 2
             continue
         shares = [f"{name} {100 * share:.1f} %" for name, share in classes]
@@ -225,24 +225,34 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        args = _parser().parse_args(arguments)
+        parser = _parser()
+        args = parser.parse_args(arguments)
+        for name, value in vars(args).items():  # of --size=-- Python before 3.12 makes a list
+            if value == []:
+                parser.error(f"argument --{name}: expected one argument")
         with explain_out_of_memory():
             code = args.command(args) or 0
         sys.stdout.flush()  # a closed pipe or a full disk shows here, and not after the end
         return code
     except UserError as error:
-        print(f"deepnets: {error}", file=sys.stderr)
+        _tell(f"deepnets: {error}")
         return 2
     except BrokenPipeError:  # whoever read the output has seen enough
         _give_up_output()
         return 1
     except OSError as error:
-        print(f"deepnets: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        _tell(f"deepnets: {error.filename or 'system'}: {error.strerror or error}")
         _give_up_output()
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues", file=sys.stderr)
         return 130
+
+
+def _tell(mistake: str) -> None:
+    """Prints a mistake in one line, whatever is in the names that it speaks of."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in mistake)
+    print(line, file=sys.stderr, flush=True)
 
 
 def _give_up_output() -> None:

@@ -139,6 +139,9 @@ MISTAKES = [
     (["predict", "empty", "picture.png"], "is not a run"),
     (["predict", "none", "picture.png"], "is not a run"),
     (["predict", "empty"], "required"),
+    (["train", "resnet8", "--recipe=--"], "expected one argument"),
+    (["compare", "a\nb"], r"a\nb is not a folder"),
+    (["models", "a\x1b[0m"], r"a\x1b[0m"),
 ]
 
 

@@ -252,6 +252,9 @@ def damaged_files():
     buffer = io.BytesIO()
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(buffer, "TIFF", compression="tiff_lzw")
     yield "cut.tif", buffer.getvalue()[:-60]
+    buffer = io.BytesIO()
+    Image.effect_noise((30, 30), 80).save(buffer, "TIFF", compression="tiff_adobe_deflate")
+    yield "strip.tif", buffer.getvalue()[:8] + b"\xff" * 8 + buffer.getvalue()[16:]
     info = TiffImagePlugin.ImageFileDirectory_v2()
     info[258] = (99, 99, 99)
     buffer = io.BytesIO()
@@ -278,7 +281,7 @@ def test_a_damaged_picture_is_one_line_and_no_warning(tmp_path, name, content):
     with warnings.catch_warnings(action="error"):
         refused(tmp_path / name, f"{name} is not a readable image")
     code = "import sys; from deepnets import data\ntry: data.read_image(sys.argv[1])\nexcept Exception as e: print(type(e))"
-    if name == "cut.tif":  # nor anything that is not a warning of Python's
+    if name in ("cut.tif", "strip.tif"):  # nor anything that is not a warning of Python's
         done = subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / name)],
             capture_output=True,

@@ -137,7 +137,14 @@ def test_ci_runs_the_readmes_test_command():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "results/README.md", "studies/README.md", "benchmarks/README.md"]
+    "page",
+    [
+        "README.md",
+        "results/README.md",
+        "studies/README.md",
+        "benchmarks/README.md",
+        "tests/README.md",
+    ],
 )
 def test_what_the_pages_point_to_exists(page):
     targets = [

@@ -36,6 +36,10 @@ UPRIGHT = {
 
 # or what it logs of a damaged file goes to the terminal
 logging.getLogger("PIL").addHandler(logging.NullHandler())
+# libtiff goes there by itself; on Windows it has no name to call it by
+with suppress(AttributeError, OSError):
+    for _handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        getattr(ctypes.CDLL(Image.core.__file__), _handler)(None)
 
 
 @cache

@@ -66,7 +66,7 @@ def connect(parallel: int, scheduler: str | None) -> Iterator[Client]:
         handler.setLevel(logging.CRITICAL)  # we report what matters, in one line
     if scheduler:
         try:
-            client = Client(scheduler, timeout=10)
+            client = Client(scheduler, timeout=7)  # every mistake is told within ten seconds
         except (OSError, ValueError):
             advice = "start one with dask scheduler"
             raise UserError(f"no Dask scheduler answers at {scheduler}; {advice}") from None

@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import json
 import math
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,8 @@ def load(path: Path, most: int = 1 << 34) -> dict[str, Any]:
             if sum(entry.file_size for entry in archive.infolist()) > len(payload):
                 raise ValueError("a zip bomb")
         stored.seek(0)
-        return torch.load(stored, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle's version, say
+            return torch.load(stored, map_location="cpu", weights_only=True)
     # The checksum is right, so from here on nothing is an accident.
     except pickle.UnpicklingError:
         raise refuse("holds more than tensors and numbers, which may be an attack") from None
@@ -67,10 +70,20 @@ def alike(found: Any, known: Any) -> bool:
     if type(found) is not type(known):
         return False
     if isinstance(known, Tensor):
-        return (found.shape, found.dtype) == (known.shape, known.dtype)
+        form = known.shape, known.dtype, known.layout
+        return (found.shape, found.dtype, found.layout) == form and not found.is_meta
     if isinstance(known, list):
         return len(found) == len(known) and all(map(alike, found, known))
     return True
+
+
+def plain(value: Any) -> bool:
+    """Returns whether JSON has the value."""
+    try:
+        json.dumps(value, allow_nan=False)
+        return True
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def fits(state: Any, known: dict[str, Any], parameters: list[Tensor], batches: int) -> bool:
@@ -86,7 +99,8 @@ def fits(state: Any, known: dict[str, Any], parameters: list[Tensor], batches: i
         progress, optimizer, made_by = state["progress"], state["optimizer"], state["made_by"]
         start, epochs = known["progress"], known["identity"]["epochs"]
         rates = [group["lr"] for group in optimizer["param_groups"]]
-        momenta = optimizer["state"].items()
+        momenta, history = optimizer["state"].items(), progress["history"]
+        seconds = [row["seconds"] for row in history]
         words = [text for by in made_by for text in (by["commit"], *by["versions"].values())]
         return (
             all(alike(state[key], known[key]) for key in ("network", "evaluated", "threads"))
@@ -94,12 +108,16 @@ def fits(state: Any, known: dict[str, Any], parameters: list[Tensor], batches: i
             and all(alike(kept, {"momentum_buffer": parameters[n]}) for n, kept in momenta)
             and progress.keys() == start.keys()
             and all(alike(progress[key], start[key]) for key in ("epoch", "step", "sums"))
-            and all(alike(row, dict.fromkeys(HISTORY, 0.0)) for row in progress["history"])
+            and alike(history, [dict.fromkeys(HISTORY, 0.0)] * len(history))
+            and min(seconds, default=1) > 0
+            and (progress["sums"]["seconds"] > 0 or progress["step"] == 0)
+            and (progress["bf16_speedup"] is None or alike(progress["bf16_speedup"], 0.0))
             and isinstance(made_by, list)
             and len(made_by) > 0
+            and plain(made_by)
             and alike(words, [""] * len(words))
             and all("torch" in by["versions"] for by in made_by)
-            and progress["epoch"] == len(progress["history"]) <= epochs
+            and progress["epoch"] == len(history) <= epochs
             and 0 <= progress["step"] <= batches
             and 1 <= state["threads"] <= 4096
         )

@@ -318,11 +318,12 @@ class Trainer:
         strange = UserError(
             f"{self.checkpoint} does not hold the state of a training; delete it to start again"
         )
-        if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
+        identity = state.get("identity") if isinstance(state, dict) else None
+        if not isinstance(identity, dict) or not checkpoint.plain(identity):
             raise strange
-        if any_precision and state["identity"].get("precision") in ("fp32", "bf16"):
-            self.precision = state["identity"]["precision"]
-        check_same(self.checkpoint, state["identity"], self.identity())
+        if any_precision and identity.get("precision") in ("fp32", "bf16"):
+            self.precision = identity["precision"]
+        check_same(self.checkpoint, identity, self.identity())
         parameters = [p.detach() for group in self.optimizer.param_groups for p in group["params"]]
         if not checkpoint.fits(state, self.state(), parameters, self.batches):
             raise strange
