@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .figures import SECOND, STYLE
+from .compare.figures import SECOND, STYLE
 
 
 def block(paths: Sequence[Sequence[tuple[str, bool]]], joined: str, title: str = "") -> Figure:

@@ -27,8 +27,8 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from torch import nn
 
-from . import analysis, data, drawings, figures, models, recipes, report, runs
-from .compare import diagrams
+from . import analysis, data, drawings, models, recipes, report, runs
+from .compare import diagrams, figures
 from .errors import UserError
 from .models.resnet import PaddedShortcut
 from .runs import Run

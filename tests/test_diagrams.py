@@ -10,8 +10,7 @@ import torchvision
 from matplotlib.patches import ArrowStyle, Circle, FancyArrowPatch, Rectangle
 from torch import nn
 
-from deepnets import figures
-from deepnets.compare import diagrams
+from deepnets.compare import diagrams, figures
 from deepnets.errors import UserError
 from deepnets.models.googlenet import INCEPTION
 

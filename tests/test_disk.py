@@ -22,7 +22,8 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
-from deepnets import cli, disk, figures, predict, recipes, runs
+from deepnets import cli, disk, predict, recipes, runs
+from deepnets.compare import figures
 from deepnets.errors import UserError
 from deepnets.runs import Run
 from deepnets.training import Job, OutOfTime, checkpoint, fit, interrupts

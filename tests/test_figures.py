@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deepnets import analysis, data, drawings, figures, metrics, runs
-from deepnets.compare import diagrams
+from deepnets import analysis, data, drawings, metrics, runs
+from deepnets.compare import diagrams, figures
 from deepnets.training import fit
 
 

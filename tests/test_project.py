@@ -19,9 +19,10 @@ SOURCES = sorted((ROOT / "deepnets").rglob("*.py"))
 LAYERS = [
     "cli",
     "notebook",
+    "drawings figures_earlier",
     "compare report predict study",
-    "drawings cluster",
-    "figures dispatch",
+    "cluster",
+    "dispatch",
     "analysis training",
     "evaluation",
     "data digit metrics recipes runs",
@@ -30,7 +31,7 @@ LAYERS = [
 ]
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
 # What reads runs knows nothing of what makes them.
-READERS = {"analysis", "compare", "drawings", "figures", "report"}
+READERS = {"analysis", "compare", "drawings", "report"}
 MAKERS = {"cluster", "data", "dispatch", "evaluation", "study", "training", "transforms"}
 
 

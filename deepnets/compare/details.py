@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from .. import models
-from ..figures import STYLE
 from ..models.googlenet import Inception
 from ..models.resnet import BasicBlock
 from ..models.shapes import module_shapes
+from .figures import STYLE
 from .pen import ATTACHED, LAYERS, Pen, window, words
 
 WIDE = 0.61  # of a layer, in inches

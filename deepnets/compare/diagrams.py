@@ -16,10 +16,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import nn
 
-from .. import figures, models
+from .. import models
 from ..models.googlenet import Inception
 from ..models.resnet import BasicBlock, PaddedShortcut
 from ..models.shapes import module_shapes
+from . import figures
 from .details import ALT, blocks, by, inception_module, parts, residual_block, stems
 from .pen import ATTACHED, DARK, DASHES, Pen, window, words
 

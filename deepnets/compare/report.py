@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from .. import figures
 from ..errors import UserError
 from ..runs import Run
-from . import effects, text
+from . import effects, figures, text
 from .groups import opened
 
 

@@ -17,8 +17,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
-from . import disk, metrics
-from .runs import CORRUPTIONS, Run
+from .. import disk, metrics
+from ..runs import CORRUPTIONS, Run
 
 TRAIN, VALIDATION = sns.color_palette("colorblind", 2)
 SECOND, WRONG = sns.color_palette("colorblind", 4)[2:]
