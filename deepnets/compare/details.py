@@ -11,8 +11,8 @@ from .. import models
 from ..models.googlenet import Inception
 from ..models.resnet import BasicBlock
 from ..models.shapes import module_shapes
-from .figures import STYLE
 from .pen import ATTACHED, LAYERS, Pen, window, words
+from .style import STYLE
 
 WIDE = 0.61  # of a layer, in inches
 ALT = {
