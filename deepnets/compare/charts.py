@@ -82,7 +82,8 @@ def _made_of(row: dict[str, Any]) -> str:
         return "\n".join(["missing runs:", *missing])
     parts = {name: row[name] for name in ("gain", "training", "architecture")}
     parts["published"] = row["published_gain"]
-    return "\n".join(f"{name} {100 * value:+.1f}" for name, value in parts.items())
+    known = {name: value for name, value in parts.items() if not math.isnan(value)}
+    return "\n".join(f"{name} {100 * value:+.1f}" for name, value in known.items())
 
 
 def changes(table: pd.DataFrame) -> Figure:
@@ -130,14 +131,14 @@ def cost(table: pd.DataFrame) -> Figure:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set(xlabel="million multiply-adds an image", ylabel="test accuracy (%)")
         ax.margins(0.15, 0.12)
-        _name_points(ax, table)
+        _name_points(figure, ax, table)
     return figure
 
 
-def _name_points(ax: Axes, table: pd.DataFrame) -> None:
+def _name_points(figure: Figure, ax: Axes, table: pd.DataFrame) -> None:
     """Writes each network's name near its point, where it covers as little as possible."""
-    ax.figure.draw_without_rendering()  # fixes the layout
-    unit = ax.figure.dpi / 72
+    figure.draw_without_rendering()  # fixes the layout
+    unit = figure.dpi / 72  # pixels a point
     columns = [np.c_[table["macs"] / 1e6, 100 * table[end]] for end in ("accuracy", "low", "high")]
     places, lows, highs = (ax.transData.transform(column) for column in columns)
     taken = [Bbox([place, place]).padded(4 * unit) for place in places]
@@ -146,12 +147,12 @@ def _name_points(ax: Axes, table: pd.DataFrame) -> None:
     named = zip(_names(table), colours([*table["network"]]), columns[0], places, strict=True)
     for name, colour, where, place in named:
         text = ax.text(0, 0, name)
-        size = text.get_window_extent().size
+        size = np.array(text.get_window_extent().size)
         text.remove()
-        rated = []
+        rated: list[tuple[Any, ...]] = []
         for distance, (across, up) in product(DISTANCES, DIRECTIONS):
             step = distance / math.hypot(across, up) * np.array([across, up])
-            corner = place + unit * step - size * (1 - np.array([across, up])) / 2
+            corner = place + unit * step - size * np.array([1 - across, 1 - up]) / 2
             box = Bbox([corner, corner + size]).padded(unit)
             outside = sum(not ax.bbox.contains(*corner) for corner in box.corners())
             leader = Path([place, place + unit * step])
@@ -161,7 +162,7 @@ def _name_points(ax: Axes, table: pd.DataFrame) -> None:
         _, distance, (across, up), step, box = min(rated, key=lambda one: one[0])
         taken.append(box)
         ax.annotate(
-            name, where, xytext=step, textcoords="offset points", color=_dark(colour),
+            name, where, xytext=tuple(step), textcoords="offset points", color=_dark(colour),
             ha=("center", "left", "right")[across], va=("center", "bottom", "top")[up],
             arrowprops=line if distance > DISTANCES[0] else None,
         )  # fmt: skip
