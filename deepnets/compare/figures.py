@@ -137,6 +137,8 @@ def heatmap(ax: Axes, counts: np.ndarray, text: np.ndarray, classes: Sequence[st
         annot=text if len(classes) <= 12 else False, fmt="", annot_kws={"fontsize": 8},
         xticklabels=classes, yticklabels=classes,
     )  # fmt: skip
+    ax.tick_params(axis="x", rotation=90 if max(map(len, classes)) > 3 else 0)
+    ax.tick_params(axis="y", rotation=0)
     ax.set(xlabel="predicted", ylabel="true")
 
 
@@ -186,7 +188,7 @@ def gallery(run: Run, images: np.ndarray, chosen: Sequence[int], title: str = ""
             ax.imshow(_picture(images[index]), cmap="gray", vmin=0, vmax=255)
             right = predicted[index] == labels[index]
             sure = f"{100 * run.test['probabilities'][index].max():.0f} %"
-            text = sure if right else f"{sure}, is\n{classes[labels[index]]}"
+            text = sure if right else f"{sure}\nis {classes[labels[index]]}"
             colour = "black" if right else RED
             ax.set_title(f"{classes[predicted[index]]}\n{text}", color=colour)
     return figure
@@ -285,7 +287,7 @@ def attention(run: Run, images: np.ndarray) -> Figure:
             ax.imshow(heat, cmap="inferno", alpha=0.5, interpolation="bilinear", **where)
             found = "" if heat.any() else "no place"
             colour = "black" if run.test["predicted"][index] == k else RED
-            ax.set_title(f"{run.info['classes'][k]}\n{found}", color=colour)
+            ax.set_title(f"{run.info['classes'][k]}\n{found}".strip(), color=colour)
             ax.set_axis_off()
     return figure
 
