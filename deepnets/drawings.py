@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .figures import SECOND, STYLE
+from .compare.style import GREEN, STYLE
 
 
 def block(paths: Sequence[Sequence[tuple[str, bool]]], joined: str, title: str = "") -> Figure:
@@ -26,7 +26,7 @@ def block(paths: Sequence[Sequence[tuple[str, bool]]], joined: str, title: str =
         )
         ax = figure.subplots()
         box = {"boxstyle": "round", "facecolor": "white", "edgecolor": "0.6"}
-        green = box | {"facecolor": (*SECOND, 0.3), "edgecolor": SECOND}
+        green = box | {"facecolor": (*GREEN, 0.3), "edgecolor": GREEN}
         centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
         ends = []
         for y, text in ((0.0, "map"), (bottom, joined)):  # as wide as all paths

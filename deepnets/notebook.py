@@ -27,8 +27,8 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from torch import nn
 
-from . import analysis, data, drawings, figures, models, recipes, report, runs
-from .compare import diagrams
+from . import analysis, data, drawings, models, recipes, report, runs
+from .compare import diagrams, style
 from .errors import UserError
 from .models.resnet import PaddedShortcut
 from .runs import Run
@@ -260,7 +260,7 @@ def show(figure: Figure, says: str) -> None:
     data, same bytes.
     """
     file = io.BytesIO()
-    figures.save(figure, file, dpi=110)
+    style.save(figure, file, dpi=110)
     display(
         Image(file.getvalue(), alt=says, width=round(100 * figure.get_figwidth())),
         Markdown(f"*{says}.*"),

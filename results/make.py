@@ -1,18 +1,24 @@
-"""Writes the study's tables, results/*.csv, from its runs; `--check` names those that differ.
+"""Writes the study's tables, results/*.csv, from its runs, and README's pictures from the tables.
+
+`--check` names the files that differ.
 
 python results/make.py [--check]
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
+from matplotlib.figure import Figure
+
 from deepnets import disk, runs
-from deepnets.compare import effects
+from deepnets.compare import charts, effects, style
 from deepnets.errors import UserError
 from deepnets.runs import Run
 
 HERE = Path(__file__).resolve().parent
+ASSETS = HERE.parent / "assets"
 STUDIES = ("main", "replication", "changes", "control")
 
 
@@ -23,22 +29,52 @@ def find(root: Path = HERE) -> list[Run]:
     return [run for run in found if not run.info["tier"]]  # others are of the earlier study
 
 
-def tables(found: Sequence[Run]) -> dict[str, str]:
-    """Returns the content of each CSV file, by its name."""
-    how = {"index": False, "float_format": "%.6f", "lineterminator": "\n"}
-    return {f"{name}.csv": table(found).to_csv(**how) for name, table in effects.TABLES.items()}
+def tables(found: Sequence[Run]) -> dict[str, pd.DataFrame]:
+    """Returns the tables by their names."""
+    return {name: table(found) for name, table in effects.TABLES.items()}
 
 
-def main(arguments: Sequence[str], root: Path = HERE) -> int:
-    """Writes the tables into the folder `root`, or checks them; returns the exit code."""
+def text(table: pd.DataFrame) -> str:
+    """Returns a table as the content of a CSV file."""
+    return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+
+
+def pictures(made: dict[str, pd.DataFrame]) -> dict[str, bytes]:
+    """Returns README's pictures (PNG) of CIFAR-10 by their names, those whose table is complete.
+
+    That of `corners` says itself what is missing.
+    """
+    part = {name: table[table["dataset"] == "CIFAR-10"] for name, table in made.items()}
+    rows = part["accuracies"]
+    whole = rows[(rows["recipe"] == "tuned") & (rows["options"] == "")]
+    draw: list[tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame, str]] = [
+        (charts.corners, part["corners"], "network"), (charts.changes, part["changes"], "effect"),
+        (charts.cost, whole, "accuracy"), (charts.robustness, whole, "accuracy"),
+        (charts.calibration, whole, "accuracy"),
+    ]  # fmt: skip
+    return {
+        f"{chart.__name__}.png": style.encoded(chart(table), dpi=200)
+        for chart, table, needed in draw
+        if len(table) and table[needed].notna().all()
+    }
+
+
+def main(arguments: Sequence[str], root: Path = HERE, assets: Path = ASSETS) -> int:
+    """Writes the tables of the runs in `root` there, and pictures into `assets`, or checks them.
+
+    Returns:
+        The exit code.
+    """
     if unknown := [word for word in arguments if word != "--check"]:
         print(f"results/make.py: {unknown[0]!r} is not known; it has --check", file=sys.stderr)
         return 2
     try:
-        made = {root / name: content.encode() for name, content in tables(find(root)).items()}
+        found = tables(find(root))
     except UserError as error:
         print(f"results/make.py: {error}", file=sys.stderr)
         return 2
+    made = {root / f"{name}.csv": text(table).encode() for name, table in found.items()}
+    made |= {assets / name: content for name, content in pictures(found).items()}
     old = [path for path in made if not path.is_file() or path.read_bytes() != made[path]]
     if "--check" in arguments:
         for path in old:

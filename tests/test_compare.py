@@ -441,16 +441,16 @@ def test_a_report_keeps_closed_what_is_closed(study, train, tmp_path):
 
 def test_a_new_run_changes_the_tables_in_one_place(study, train, tmp_path, capsys):
     module = make()
-    assert module.main([], tmp_path) == 0
-    assert module.main(["--check"], tmp_path) == 0
+    assert module.main([], tmp_path, tmp_path / "assets") == 0
+    assert module.main(["--check"], tmp_path, tmp_path / "assets") == 0
     before = {path.name: path.read_text().splitlines() for path in tmp_path.glob("*.csv")}
     assert set(before) == {f"{name}.csv" for name in effects.TABLES}
     train("alexnet", 0.75, seed=0)
     capsys.readouterr()
-    assert module.main(["--check"], tmp_path) == 1
+    assert module.main(["--check"], tmp_path, tmp_path / "assets") == 1
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        "accuracies.csv", "seeds.csv"]  # fmt: skip
-    assert module.main([], tmp_path) == 0
+        "accuracies.csv", "seeds.csv", "cost.png", "robustness.png", "calibration.png"]  # fmt: skip
+    assert module.main([], tmp_path, tmp_path / "assets") == 0
     for name, lines in before.items():
         after = (tmp_path / name).read_text().splitlines()
         new = [line for line in after if line not in lines]
@@ -460,13 +460,22 @@ def test_a_new_run_changes_the_tables_in_one_place(study, train, tmp_path, capsy
 
 def test_a_wrong_word_and_a_folder_without_runs_are_mistakes_of_one_line(tmp_path, capsys):
     module = make()
-    assert module.main(["--chekc"], tmp_path) == 2
+    assert module.main(["--chekc"], tmp_path, tmp_path / "assets") == 2
     (tmp_path / "main").mkdir()
-    assert module.main([], tmp_path) == 2
+    assert module.main([], tmp_path, tmp_path / "assets") == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
-def test_the_committed_tables_are_those_of_the_runs():
+def test_what_is_closed_is_not_drawn(study, train):
+    """Nor is a chart of some of the networks; the corners say themselves what is missing."""
+    corner = train("resnet18", 0.7, "vanilla", epochs=50)
+    module = make()
+    assert [*module.pictures(module.tables([*study[:-1], corner]))] == ["corners.png"]
+    drawn = module.pictures(module.tables([*study, corner]))
+    assert [*drawn] == ["corners.png", "cost.png", "robustness.png", "calibration.png"]
+
+
+def test_the_committed_tables_and_pictures_are_those_of_the_runs():
     assert make().main(["--check"]) == 0
 
 

@@ -10,8 +10,7 @@ import torchvision
 from matplotlib.patches import ArrowStyle, Circle, FancyArrowPatch, Rectangle
 from torch import nn
 
-from deepnets import figures
-from deepnets.compare import diagrams
+from deepnets.compare import diagrams, style
 from deepnets.errors import UserError
 from deepnets.models.googlenet import INCEPTION
 
@@ -21,7 +20,7 @@ ORIGINALS = ("alexnet", "vgg16", "resnet18", "googlenet")
 
 @pytest.fixture(scope="module")
 def pictures():
-    networks = {name: diagrams.network(name) for name in (*figures.COLOURS, "googlenet_2014")}
+    networks = {name: diagrams.network(name) for name in (*style.COLOURS, "googlenet_2014")}
     return networks | {name: getattr(diagrams, name)() for name in BLOCKS}
 
 
@@ -183,9 +182,9 @@ def test_each_picture_can_be_told(pictures):
 
 def test_files_are_small(tmp_path, monkeypatch):
     committed = Path(__file__).parent.parent / "assets"
-    names = ["blocks.png", *(f"network-{name}.png" for name in figures.COLOURS)]
+    names = ["blocks.png", *(f"network-{name}.png" for name in style.COLOURS)]
     assert max((committed / name).stat().st_size for name in names) < 60_000
-    monkeypatch.setattr(figures, "COLOURS", ["vgg11"])
+    monkeypatch.setattr(style, "COLOURS", ["vgg11"])
     diagrams.main(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"blocks.png", "network-vgg11.png"}
 

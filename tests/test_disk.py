@@ -22,7 +22,8 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
-from deepnets import cli, disk, figures, predict, recipes, runs
+from deepnets import cli, disk, predict, recipes, runs
+from deepnets.compare import figures, style
 from deepnets.errors import UserError
 from deepnets.runs import Run
 from deepnets.training import Job, OutOfTime, checkpoint, fit, interrupts
@@ -383,11 +384,11 @@ def test_pictures_do_not_depend_on_a_persons_settings_nor_take_names_for_formula
         finished,
         run.info | {"classes": ["$x_", "$", "a$b$", "\\frac{", "%", "#", "^", "_", "{", "}"]},
     )
-    plain = figures.encoded(figures.confusion(odd))
+    plain = style.encoded(figures.confusion(odd))
     with matplotlib.rc_context(
         {"text.usetex": True, "font.size": 30, "savefig.dpi": 10, "axes.facecolor": "red"}
     ):
-        assert figures.encoded(figures.confusion(odd)) == plain
+        assert style.encoded(figures.confusion(odd)) == plain
 
 
 def test_a_report_that_fails_leaves_nothing(finished, tmp_path, capsys):

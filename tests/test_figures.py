@@ -1,14 +1,16 @@
 """Pictures show the run's own numbers, and the same bytes each time."""
 
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 import pytest
+from layout import check
+from matplotlib.colors import to_rgb
 from PIL import Image
 
-from deepnets import analysis, data, drawings, figures, metrics, runs
-from deepnets.compare import diagrams
+from deepnets import analysis, data, drawings, figures_earlier, metrics, runs
+from deepnets.compare import diagrams, figures, style
 from deepnets.training import fit
 
 
@@ -44,7 +46,7 @@ def drawn(pair, images):
         network="resnet18_improved"
     )
     return {
-        "crossed": figures.crossed(table, main),
+        "crossed": figures_earlier.crossed(table, main),
         "block": drawings.block([[("3x3, 64", True)] * 2, [("identity", False)]], "add", "title"),
         "network": diagrams.network("resnet20"),
         "blocks": diagrams.blocks(),
@@ -56,14 +58,35 @@ def drawn(pair, images):
         "representation": figures.representation(pair[0]),
         "filters": figures.filters(pair[0]),
         "attention": figures.attention(pair[0], images),
-        "effects": figures.effects(effects),
-        "trade_off": figures.trade_off(analysis.accuracies(pair)),
-        "reliability": figures.reliability(pair),
-        "robustness": figures.robustness(analysis.accuracies(pair)),
+        "effects": figures_earlier.effects(effects),
+        "trade_off": figures_earlier.trade_off(analysis.accuracies(pair)),
+        "reliability": figures_earlier.reliability(pair),
+        "robustness": figures_earlier.robustness(analysis.accuracies(pair)),
         "pictures": figures.pictures(
             [images[:3], images[3:6]], ["a", "b", "c"], ["x", "y"], "title"
         ),
     }
+
+
+def test_letters_of_the_pictures_can_be_read(pair, images):
+    """Those of the earlier study's and of classes in the middle of their points aside."""
+    names = [
+        "together",
+        "confusion",
+        "per_class",
+        "losses",
+        "gallery",
+        "filters",
+        "attention",
+        "pictures",
+    ]
+    found = drawn(pair, images)
+    for figure in (
+        *(found[name] for name in names),
+        figures.curves(pair),
+        figures.confusions(pair),
+    ):
+        check(figure)
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf"])
@@ -72,7 +95,7 @@ def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         for name, figure in drawn(pair, images).items():
-            figures.save(figure, tmp_path / folder / f"{name}.{suffix}")
+            style.save(figure, tmp_path / folder / f"{name}.{suffix}")
         written.append(
             {path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())}
         )
@@ -88,7 +111,7 @@ def test_an_effect_of_a_cell_that_never_trained_is_written_and_not_drawn():
         ("b", 0.02, 0.01, 0.03, 1, False),
         ("c", -0.38, -0.39, -0.37, 1, True),
     ]
-    (ax,) = figures.effects(
+    (ax,) = figures_earlier.effects(
         pd.DataFrame(rows, columns=["effect", "value", "low", "high", "seeds", "stuck"])
     ).axes
     assert [line.get_linestyle() for line in ax.lines[::2]] == ["-", "--", "-"], (
@@ -101,21 +124,62 @@ def test_an_effect_of_a_cell_that_never_trained_is_written_and_not_drawn():
 
 
 def test_a_network_has_one_colour_in_every_picture():
-    networks = list(figures.COLOURS)
+    networks = list(style.COLOURS)
     assert set(networks) == set(analysis.NETWORKS)
-    assert figures.colours(networks[::-1]) == figures.colours(networks)[::-1]
-    twice = figures.colours(["resnet18", "resnet18"])
-    assert twice[0] != twice[1]
+    assert style.colours(networks[::-1]) == style.colours(networks)[::-1]
+    others = style.colours(["a", "b", "a"])
+    assert others[0] == others[2] != others[1]
+
+
+def test_a_recipe_has_one_line_style_in_every_picture():
+    named = ["tuned", "classic", "vanilla", "altered", "best"]
+    assert len(set(style.lines(named))) == 5
+    assert style.lines(["other", *named[::-1]])[1:] == style.lines(named)[::-1]
+    assert len(set(style.lines(["a", "b", *named]))) == 7
+
+
+# What people without one kind of cones see, in linear RGB (Machado et al. 2009, table 1)
+BLIND = {
+    "nobody": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                     [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                   [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+def lab(rgb):
+    """A linear RGB colour in CIE Lab."""
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(to_xyz @ np.clip(rgb, 0, 1) / [0.9505, 1, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_colours_differ_for_the_colour_blind(kind):
+    """Ten units of Lab apart are colours that one tells apart at a glance."""
+    rgb = {name: np.array(to_rgb(colour)) for name, colour in style.COLOURS.items()}
+    seen = {
+        name: lab(
+            np.array(BLIND[kind]) @ np.where(c < 0.04, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+        )
+        for name, c in rgb.items()
+    }
+    for first, second in combinations(seen, 2):
+        assert np.linalg.norm(seen[first] - seen[second]) > 10, (first, second)
 
 
 def test_curves_and_matrices_are_the_runs(pair):
-    loss, accuracy, rate = figures.together(pair).axes
+    loss, accuracy = figures.together(pair).axes
     assert [line.get_ydata().tolist() for line in loss.lines[::2]] == [
         run.history["val_loss"].tolist() for run in pair
     ]
     trained = [line.get_ydata().tolist() for line in accuracy.lines[1:4:2]]
     assert trained == [run.history["train_accuracy"].tolist() for run in pair]
-    assert rate.lines[0].get_ydata().tolist() == pair[0].history["learning_rate"].tolist()
+    thin, thick = (loss.lines[k].get_linewidth() for k in (1, 0))
+    assert thin < thick, "training images"
     counts = metrics.confusion(pair[0].test["labels"], pair[0].test["predicted"], 10)
     texts = [text.get_text() for text in figures.confusion(pair[0]).axes[0].texts]
     assert sum(int(text) for text in texts if text) == counts.sum() == 360
@@ -126,18 +190,19 @@ def test_curves_and_matrices_are_the_runs(pair):
 
 def test_losses_have_a_line_a_run_and_a_colour_a_network(pair):
     twice = runs.Run(pair[0].path, pair[0].info | {"seed": 1})
-    (ax,) = figures.losses([*pair, twice]).axes
+    figure = figures.losses([*pair, twice])
+    (ax,) = figure.axes
     assert [line.get_ydata().tolist() for line in ax.lines[:2]] == [
         run.history["train_loss"].tolist() for run in pair
     ]
     assert ax.lines[0].get_color() == ax.lines[2].get_color() != ax.lines[1].get_color()
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["resnet14", "resnet8"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["resnet14", "resnet8"]
 
 
 def test_a_drawing_is_stored_with_few_colours_and_a_photograph_with_its_own(pair, tmp_path):
     random = np.random.default_rng(0).integers(0, 256, (1, 3, 40, 40), np.uint8)
     for figure, mode in ((figures.together(pair), "P"), (figures.pictures([random]), "RGB")):
-        figures.save(figure, tmp_path / "picture.png")
+        style.save(figure, tmp_path / "picture.png")
         with Image.open(tmp_path / "picture.png") as stored:
             assert stored.mode == mode
             shown = np.asarray(stored).reshape(-1, 3 if mode == "RGB" else 1)
@@ -154,7 +219,7 @@ def test_several_trainings_of_a_network_are_named_apart(pair):
 
 
 def test_corrupted_images_have_a_mark_each_beside_the_clean_ones(pair):
-    figure = figures.robustness(analysis.accuracies(pair[:1]))
+    figure = figures_earlier.robustness(analysis.accuracies(pair[:1]))
     (ax,), right = figure.axes, pair[0].info["robustness"]
     marks = {line.get_label(): line.get_xdata().item() for line in ax.lines}
     assert marks == {
@@ -190,7 +255,7 @@ def test_a_gallery_names_mistakes(pair, images):
 
 def test_reliability_is_the_share_right_at_each_confidence(pair, monkeypatch):
     monkeypatch.setattr(metrics, "BINS", 1)
-    line = figures.reliability(pair[:1]).axes[0].lines[1]
+    line = figures_earlier.reliability(pair[:1]).axes[0].lines[1]
     assert line.get_ydata() == pytest.approx([pair[0].accuracy])
     assert line.get_xdata() == pytest.approx([pair[0].test["probabilities"].max(1).mean()])
 
@@ -214,7 +279,7 @@ def test_the_four_cells_of_a_family_stand_where_the_table_has_them():
         {"effect": ["recipe", "architecture"], "value": [0.65, 0.15], "stuck": False}
     )
     effects["network"] = "vgg16_improved"
-    ax = figures.crossed(table, effects).axes[0]
+    ax = figures_earlier.crossed(table, effects).axes[0]
     original, improved = (container.lines for container in ax.containers)
     assert original[0].get_ydata() == pytest.approx([10, 80])
     assert improved[0].get_ydata() == pytest.approx([30, 90])
@@ -229,7 +294,7 @@ def test_the_four_cells_of_a_family_stand_where_the_table_has_them():
         found = pd.concat(
             [effects.assign(stuck=stuck), effects.assign(network="resnet18_improved")]
         )
-        first, second = figures.crossed(table, found).axes
+        first, second = figures_earlier.crossed(table, found).axes
         assert (first.get_title() == "one of the four hardly left guessing") == stuck
         assert second.get_title() == "recipe +65.00, architecture +15.00"
         assert (first.get_ylim() == second.get_ylim()) != stuck, (
@@ -242,7 +307,7 @@ def test_cost_is_held_against_the_error_and_one_seed_is_hollow():
     table = pd.DataFrame(
         rows, columns=["network", "accuracy", "low", "high", "seeds", "core_seconds"]
     )
-    figure = figures.trade_off(table.assign(parameters=[1e6, 1e8], macs=[1e7, 1e9]))
+    figure = figures_earlier.trade_off(table.assign(parameters=[1e6, 1e8], macs=[1e7, 1e9]))
     for ax in figure.axes[:2]:
         first, second = (container.lines for container in ax.containers)
         assert first[0].get_ydata() == pytest.approx([10])

@@ -13,7 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 from scipy.special import log_softmax, softmax
 
-from deepnets import analysis, data, evaluation, figures, metrics, predict, runs
+from deepnets import analysis, data, evaluation, metrics, predict, runs
+from deepnets.compare import figures
 from deepnets.errors import UserError
 from deepnets.models import create
 from deepnets.training import fit

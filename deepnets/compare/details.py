@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from .. import models
-from ..figures import STYLE
 from ..models.googlenet import Inception
 from ..models.resnet import BasicBlock
 from ..models.shapes import module_shapes
 from .pen import ATTACHED, LAYERS, Pen, window, words
+from .style import STYLE
 
 WIDE = 0.61  # of a layer, in inches
 ALT = {

@@ -16,10 +16,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import nn
 
-from .. import figures, models
+from .. import models
 from ..models.googlenet import Inception
 from ..models.resnet import BasicBlock, PaddedShortcut
 from ..models.shapes import module_shapes
+from . import style
 from .details import ALT, blocks, by, inception_module, parts, residual_block, stems
 from .pen import ATTACHED, DARK, DASHES, Pen, window, words
 
@@ -68,7 +69,7 @@ def network(name: str, input_size: int = 64, **options: Any) -> Figure:
     found += [(stage, part, shapes[part][1]) for stage, of in stages for part in parts(of)]
     kinds = {type(part) for _, part, _ in found}
     above = 0.23 if BasicBlock in kinds else 0.1  # of a box: room for a shortcut
-    with rc_context(figures.STYLE):
+    with rc_context(style.STYLE):
         pen, x = Pen(9), 0.0
         for pixels, panel in groupby(found, key=lambda part: part[2][1:] or (1, 1)):
             members, left, taken, height = list(panel), x, x, 0.75 + 0.16 * log2(pixels[-1])
@@ -168,9 +169,9 @@ def _branched(pen: Pen, x: float, module: Inception, height: float) -> float:
 
 def main(folder: Path) -> None:
     """Write a PNG of each network of the study, and of the blocks, into a `folder`."""
-    pictures = {f"network-{name}": network(name) for name in figures.COLOURS} | {"blocks": blocks()}
+    pictures = {f"network-{name}": network(name) for name in style.COLOURS} | {"blocks": blocks()}
     for name, figure in pictures.items():
-        figures.save(figure, folder / f"{name}.png", dpi=200)
+        style.save(figure, folder / f"{name}.png", dpi=200)
 
 
 if __name__ == "__main__":

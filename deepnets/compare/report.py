@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from .. import figures
 from ..errors import UserError
 from ..runs import Run
-from . import effects, text
+from . import effects, figures, style, text
 from .groups import opened
 
 
@@ -42,7 +41,7 @@ def files(runs: Sequence[Run], out: Path) -> dict[Path, bytes]:
         names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
         stem = next(name for name in names if out / f"{name}-curves.png" not in drawn)
         for name, figure in pictures.items():
-            drawn[out / f"{stem}-{name}.png"] = figures.encoded(figure)
+            drawn[out / f"{stem}-{name}.png"] = style.encoded(figure)
             page.append(f"![{dataset}: {name}]({stem}-{name}.png)")
     return {out / "report.md": "\n\n".join([*page, ""]).encode(errors="backslashreplace")} | drawn
 
@@ -51,14 +50,14 @@ def accuracies(table: pd.DataFrame) -> Figure:
     """Draws rows of `effects.accuracies` with their intervals; hollow points are one training."""
     table = table.sort_values("accuracy", ascending=False, kind="stable")
     names = text.readable(table)[["network", "recipe"]].agg(", ".join, axis=1)
-    with rc_context(figures.STYLE | {"axes.grid": True}):
+    with rc_context(style.GRID):
         figure = Figure(figsize=(6, 0.7 + 0.22 * len(table)), layout="constrained")
         ax = figure.subplots()
         for place, row in enumerate(table.itertuples()):
             low, middle, high = 100 * row.low, 100 * row.accuracy, 100 * row.high
-            inside = figures.TRAIN if row.seeds > 1 else "white"
-            style = {"color": figures.TRAIN, "markerfacecolor": inside, "markersize": 4}
-            ax.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt="o", **style)
+            inside = style.BLUE if row.seeds > 1 else "white"
+            look = {"color": style.BLUE, "markerfacecolor": inside, "markersize": 4}
+            ax.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt="o", **look)
         ax.set_yticks(range(len(table)), names)
         ax.invert_yaxis()  # the best on top
         ax.set(xlabel="accuracy %, 95 % interval")

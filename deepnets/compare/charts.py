@@ -1,0 +1,262 @@
+"""Pictures of the tables of `effects`: each has the rows of one dataset, and of one recipe.
+
+They are 5.2 inches wide. Their letters have 8 points or more down to 390 pixels, a telephone.
+"""
+
+import math
+from collections.abc import Sequence
+from colorsys import hls_to_rgb, rgb_to_hls
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.path import Path
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
+
+from ..runs import CORRUPTIONS
+from .effects import ALTERED, CORNERS, VANILLA
+from .style import BLUE, GREY, GRID, NAMES, colours
+
+WIDTH, POINTS = 5.2, 10.5
+CHART = GRID | dict.fromkeys(("font.size", "axes.titlesize", "legend.fontsize"), POINTS)
+PUBLISHED_POINT: dict[str, Any] = {
+    "linestyle": "", "marker": "D", "markersize": 7, "color": "black", "markerfacecolor": "none",
+}  # fmt: skip
+TIGHT: dict[str, Any] = {"handlelength": 1.6, "columnspacing": 1.2, "handletextpad": 0.5}
+# Plain words for the single changes of studies/changes.toml
+CHANGES = {
+    "augment=none": "no augmentation",
+    "schedule=constant": "constant learning rate",
+    "weight_decay=0.0": "no weight decay",
+    "label_smoothing=0.0": "no label smoothing",
+    "stem=7x7": "7x7 stem",
+    "stem_norm=False": "no batch norm in the stem",
+    "dropout=0.0": "no dropout",
+}
+
+
+def corners(table: pd.DataFrame) -> Figure:
+    """Draws the published gains taken apart, from rows of `effects.corners`: a panel a family.
+
+    A line a network goes from its accuracy under the first training to that under the second: its
+    slope is the training's effect, the lines' distance the architecture's. Diamonds are what was
+    published. Below a panel stands the gain's make-up, or which runs are missing.
+    """
+    table = table.sort_values("published_gain", ascending=False, kind="stable")
+    with rc_context(CHART):
+        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+        axes = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
+        for ax, row in zip(axes, table.to_dict("records"), strict=True):
+            networks = row["original"], row["network"]
+            for name, colour, marker in zip(networks, colours(networks), "os", strict=True):
+                kind = "improved" if name == row["network"] else "original"
+                values = [100 * row[f"{kind}_{recipe}"] for recipe in (VANILLA, ALTERED)]
+                ax.plot([0, 1], values, color=colour, marker=marker, markersize=6)
+            published = [100 * row["published_original"], 100 * row["published_improved"]]
+            ax.plot([-0.3, 1.3], published, **PUBLISHED_POINT)
+            ax.set_title(NAMES.get(row["original"], row["original"]), fontweight="bold")
+            ax.set_xticks([0, 1], [VANILLA, ALTERED])
+            ax.set(xlim=(-0.55, 1.55), xlabel=_made_of(row))
+            ax.xaxis.labelpad = 8
+            ax.margins(y=0.12)
+            ax.grid(False, axis="x")
+        axes[0].set_ylabel("test accuracy (%)")
+        looks = [{"color": "0.65", "marker": "o"}, {"color": "0.2", "marker": "s"}, PUBLISHED_POINT]
+        handles = [Line2D([], [], **look) for look in looks]
+        names = ["original network", "improved network", "published"]
+        figure.legend(handles, names, loc="outside upper center", ncols=3, **TIGHT)
+    return figure
+
+
+def _made_of(row: dict[str, Any]) -> str:
+    """Returns the gain and its parts in points, or which of its four runs are missing."""
+    missing = [corner.replace("_", ", ") for corner in CORNERS if math.isnan(row[corner])]
+    if missing:
+        return "\n".join(["missing runs:", *missing])
+    parts = {name: row[name] for name in ("gain", "training", "architecture")}
+    parts["published"] = row["published_gain"]
+    known = {name: value for name, value in parts.items() if not math.isnan(value)}
+    return "\n".join(f"{name} {100 * value:+.1f}" for name, value in known.items())
+
+
+def changes(table: pd.DataFrame) -> Figure:
+    """Draws rows of `effects.changes` as effects with their 95 % intervals, in points, sorted.
+
+    Hollow points are one training each.
+    """
+    table = table.dropna(subset="effect").sort_values("effect", kind="stable")
+    several = table["network"].nunique() > 1
+    with rc_context(CHART):
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.3 * len(table)), layout="constrained")
+        ax = figure.subplots()
+        names = []
+        for place, row in enumerate(table.itertuples()):
+            name = CHANGES.get(row.change, row.change)
+            names.append(f"{name}, {NAMES.get(row.network, row.network)}" if several else name)
+            _interval(ax, place, row.effect, row.low, row.high, row.seeds > 1, BLUE)
+        ax.axvline(0, color=GREY, linewidth=1)
+        ax.set_yticks(range(len(table)), names)
+        ax.set(xlabel="change of accuracy (points)", ylim=(len(table) - 0.5, -0.5))
+        ax.grid(False, axis="y")
+    return figure
+
+
+# Where a name may stand beside its point, in points, the best first
+DISTANCES = (8, 18, 28, 38)
+DIRECTIONS = ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1))
+
+
+def cost(table: pd.DataFrame) -> Figure:
+    """Draws accuracy with its 95 % interval against multiply-adds: a named point a network.
+
+    Takes rows of `effects.accuracies`. Hollow points are one training.
+    """
+    table = table.dropna(subset="accuracy")
+    with rc_context(CHART):
+        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+        ax = figure.subplots()
+        for row, colour in zip(table.itertuples(), colours([*table["network"]]), strict=True):
+            x = row.macs / 1e6
+            _interval(ax, x, row.accuracy, row.low, row.high, row.seeds > 1, colour, upright=True)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set(xlabel="million multiply-adds an image", ylabel="test accuracy (%)")
+        ax.margins(0.15, 0.12)
+        _name_points(figure, ax, table)
+    return figure
+
+
+def _name_points(figure: Figure, ax: Axes, table: pd.DataFrame) -> None:
+    """Writes each network's name near its point, where it covers as little as possible."""
+    figure.draw_without_rendering()  # fixes the layout
+    unit = figure.dpi / 72  # pixels a point
+    columns = [np.c_[table["macs"] / 1e6, 100 * table[end]] for end in ("accuracy", "low", "high")]
+    places, lows, highs = (ax.transData.transform(column) for column in columns)
+    taken = [Bbox([place, place]).padded(4 * unit) for place in places]
+    bars = [Bbox([low, high]).padded(unit) for low, high in zip(lows, highs, strict=True)]
+    line: dict[str, Any] = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkB": 4}
+    named = zip(_names(table), colours([*table["network"]]), columns[0], places, strict=True)
+    for name, colour, where, place in named:
+        text = ax.text(0, 0, name)
+        size = np.array(text.get_window_extent().size)
+        text.remove()
+        rated: list[tuple[Any, ...]] = []
+        for distance, (across, up) in product(DISTANCES, DIRECTIONS):
+            step = distance / math.hypot(across, up) * np.array([across, up])
+            corner = place + unit * step - size * np.array([1 - across, 1 - up]) / 2
+            box = Bbox([corner, corner + size]).padded(unit)
+            outside = sum(not ax.bbox.contains(*corner) for corner in box.corners())
+            leader = Path([place, place + unit * step])
+            crossed = sum(leader.intersects_bbox(other, False) for other in taken)
+            bad = outside, box.count_overlaps(taken), crossed + box.count_overlaps(bars), len(rated)
+            rated.append((bad, distance, (across, up), step, box))
+        _, distance, (across, up), step, box = min(rated, key=lambda one: one[0])
+        taken.append(box)
+        ax.annotate(
+            name, where, xytext=tuple(step), textcoords="offset points", color=_dark(colour),
+            ha=("center", "left", "right")[across], va=("center", "bottom", "top")[up],
+            arrowprops=line if distance > DISTANCES[0] else None,
+        )  # fmt: skip
+
+
+def _dark(colour: Any) -> tuple[float, float, float]:
+    """Returns a colour dark enough for letters on white, of the same hue."""
+    hue, light, saturation = rgb_to_hls(*to_rgb(colour))
+    return hls_to_rgb(hue, min(light, 0.33), saturation)
+
+
+def robustness(table: pd.DataFrame) -> Figure:
+    """Draws accuracy on clean and on corrupted test images: a panel a corruption, a row a network.
+
+    Takes rows of `effects.accuracies`; the most accurate network is on top.
+    """
+    table = table.dropna(subset="accuracy").sort_values("accuracy", kind="stable")
+    with rc_context(CHART):
+        figure, axes = _rows(table, len(CORRUPTIONS), sharex=True)
+        for ax, kind in zip(axes, CORRUPTIONS, strict=True):
+            _pairs(ax, table, 100 * table[kind], 100 * table["accuracy"])
+            ax.set_title(kind)
+        figure.supxlabel("test accuracy (%)", fontsize=POINTS)
+        _legend(figure, "corrupted images", "clean images")
+    return figure
+
+
+def calibration(table: pd.DataFrame) -> Figure:
+    """Draws calibration error before and after temperature scaling, and the temperature.
+
+    Takes rows of `effects.accuracies`; the least calibrated network is on top. A temperature above
+    1 says that a network was too sure.
+    """
+    table = table.dropna(subset="ece").sort_values("ece", kind="stable")
+    with rc_context(CHART):
+        figure, (error, temperature) = _rows(table, 2)
+        _pairs(error, table, 100 * table["ece"], 100 * table["calibrated_ece"])
+        error.set(xlabel="calibration error (%)", xlim=(0, None))
+        _pairs(temperature, table, table["temperature"], pd.Series(1.0, table.index), hollow=False)
+        temperature.axvline(1, color=GREY, linewidth=1)
+        temperature.set(xlabel="temperature", xscale="log")
+        temperature.xaxis.set_major_locator(LogLocator(subs=(0.5, 1, 2, 3)))
+        temperature.xaxis.set_minor_locator(NullLocator())
+        temperature.xaxis.set_major_formatter("{x:g}")
+        _legend(figure, "as trained", "temperature scaled")
+    return figure
+
+
+def _rows(table: pd.DataFrame, panels: int, sharex: bool = False) -> tuple[Figure, Sequence[Axes]]:
+    """Returns a figure of panels side by side that share a row, from below, for each network."""
+    figure = Figure(figsize=(WIDTH, 1.3 + 0.26 * len(table)), layout="constrained")
+    axes = figure.subplots(1, panels, sharex=sharex, sharey=True, squeeze=False)[0]
+    axes[0].set_yticks(range(len(table)), _names(table))
+    axes[0].set_ylim(-0.6, len(table) - 0.4)
+    for ax in axes:
+        ax.xaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)))
+        ax.grid(False, axis="y")
+    return figure, axes
+
+
+def _pairs(
+    ax: Axes, table: pd.DataFrame, first: pd.Series, second: pd.Series, hollow: bool = True
+) -> None:
+    """Draws two values a network, in its colour: a filled and a hollow point, and a line between."""
+    looks = zip(colours([*table["network"]]), first, second, strict=True)
+    for place, (colour, a, b) in enumerate(looks):
+        ax.plot([a, b], [place, place], color=colour)
+        if hollow:
+            ax.plot(b, place, "o", color=colour, markerfacecolor="white", markersize=5.5)
+        ax.plot(a, place, "o", color=colour, markersize=5.5)
+
+
+def _legend(figure: Figure, filled: str, hollow: str) -> None:
+    look: dict[str, Any] = {"marker": "o", "linestyle": "", "color": GREY, "markersize": 5.5}
+    handles = [Line2D([], [], **look), Line2D([], [], markerfacecolor="white", **look)]
+    figure.legend(handles, [filled, hollow], loc="outside upper center", ncols=2, **TIGHT)
+
+
+def _interval(
+    ax: Axes, place: float, value: float, low: float, high: float, several: bool, colour: Any,
+    upright: bool = False,
+) -> None:  # fmt: skip
+    """Draws a share and its interval in per cent; the point is hollow unless of several seeds."""
+    look = {"color": colour, "markerfacecolor": colour if several else "white", "markersize": 6}
+    reach = 100 * np.array([[value - low], [high - value]])
+    if upright:
+        ax.errorbar(place, 100 * value, yerr=reach, fmt="o", **look)
+    else:
+        ax.errorbar(100 * value, place, xerr=reach, fmt="o", **look)
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """Returns networks' names, with the recipe where a network is there more than once."""
+    names = [NAMES.get(name, name) for name in table["network"]]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name}, {recipe}" for name, recipe in zip(names, table["recipe"], strict=True)]

@@ -1,0 +1,37 @@
+"""Where the letters of a picture stand."""
+
+from itertools import combinations
+
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+
+def letters(figure):
+    """Returns the texts that a picture shows, with the boxes (pixels) in which they stand."""
+    figure.draw_without_rendering()
+    hidden = set()
+    for ax in figure.axes:
+        for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+            ticks = axis.get_major_ticks() + axis.get_minor_ticks()
+            outside = [t for t in ticks if not min(low, high) <= t.get_loc() <= max(low, high)]
+            hidden |= {label for tick in outside for label in (tick.label1, tick.label2)}
+            hidden |= set() if ax.axison else {t.label1 for t in ticks} | {axis.label}
+    found = [text for text in figure.findobj(Text) if text.get_visible() and text not in hidden]
+    return [(t, Text.get_window_extent(t)) for t in found if t.get_text().strip()]
+
+
+def check(figure, least=8.0):
+    """Fails where letters are smaller than `least` points, cover each other or leave the picture."""
+    found = letters(figure)
+    assert found
+    for text, box in found:
+        assert text.get_fontsize() >= least, text.get_text()
+        inside = Bbox(figure.bbox.padded(1).get_points())
+        assert inside.contains(box.x0, box.y0), text.get_text()
+        assert inside.contains(box.x1, box.y1), text.get_text()
+    for (first, one), (second, other) in combinations(found, 2):
+        apart = not one.padded(-1).overlaps(other.padded(-1))
+        assert apart, f"{first.get_text()!r} covers {second.get_text()!r}"
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert not any(ax.get_window_extent().padded(-1).overlaps(box) for ax in figure.axes)
