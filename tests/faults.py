@@ -1,6 +1,6 @@
 """The long test of faults (`make faults`): thousands of odd inputs, and hundreds of kills.
 
-    python tests/faults.py [--inputs 2000] [--kills 200] [--seed 0]
+    python tests/faults.py [--inputs 2000] [--kills 200] [--seed 0] [--jobs N]
 
 It prints what was found, and exits with 1 if a promise of tests/README.md is broken. What broke one
 stays in runs/faults, a folder each, with the command in `command`.
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -25,9 +26,10 @@ import torch
 from safetensors.torch import load_file
 
 from deepnets import cli, training
+from deepnets.training.hardware import cores
 
 KEPT = Path("runs/faults")
-SLOW = 10  # seconds on the clock, within which every answer is there
+SLOW = 10  # seconds, within which every answer is there
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")  # of a folder; `open` makes files
 
 
@@ -41,7 +43,7 @@ def try_kind(kind: str, base: Path, count: int, seed: int) -> list[tuple[str, fu
     )
     @hypothesis.given(fuzz.KINDS[kind](base))
     def note(case):
-        folder = shutil.copytree(base, base.with_name("tried"))
+        folder = shutil.copytree(base, base.with_name(kind))
         found = fuzz.answer(folder, case)
         why = found.broken or ("too long" if found.seconds > SLOW else "")
         tried.append((why, found))
@@ -56,12 +58,13 @@ def try_kind(kind: str, base: Path, count: int, seed: int) -> list[tuple[str, fu
     return tried
 
 
-def try_inputs(count: int, seed: int) -> bool:
+def try_inputs(count: int, seed: int, pool: Executor) -> bool:
     """Tries at least so many inputs; returns whether all promises are kept."""
     each = -(-count // len(fuzz.KINDS))
     with tempfile.TemporaryDirectory() as place:
         base = fuzz.good(Path(place, "good"))
-        tried = [pair for kind in fuzz.KINDS for pair in try_kind(kind, base, each, seed)]
+        kinds = [pool.submit(try_kind, kind, base, each, seed) for kind in fuzz.KINDS]
+        tried = [pair for kind in kinds for pair in kind.result()]
     broken, answers = Counter(why for why, _ in tried if why), [found for _, found in tried]
     codes = Counter(found.code for found in answers)
     slowest, peak = max(found.seconds for found in answers), max(found.peak for found in answers)
@@ -169,10 +172,12 @@ def try_kills(count: int, seed: int) -> bool:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    for name, default in (("--inputs", 2000), ("--kills", 200), ("--seed", 0)):
+    for name, default in (("--inputs", 2000), ("--kills", 200), ("--seed", 0), ("--jobs", cores())):
         parser.add_argument(name, type=int, default=default, help="(default %(default)s)")
     asked = parser.parse_args()
     shutil.rmtree(KEPT, ignore_errors=True)
     KEPT.mkdir(parents=True)
-    kept = [try_inputs(asked.inputs, asked.seed), try_kills(asked.kills, asked.seed)]
+    with ProcessPoolExecutor(asked.jobs, fuzz.PROCESSES) as pool:
+        kills = pool.submit(try_kills, asked.kills, asked.seed)
+        kept = [try_inputs(asked.inputs, asked.seed, pool), kills.result()]
     sys.exit(not all(kept))
