@@ -1,4 +1,4 @@
-"""What is measured of a trained network, once: predictions, corrupted images, and views of it."""
+"""Measures a trained network, once: predictions, corrupted images, and views of it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from .runs import CORRUPTIONS
 BATCH = 256
 NOISE = 0.1  # standard deviation, as a share of the range of brightness
 BLUR = 1 / 32  # standard deviation, as a share of the side: one pixel of CIFAR-10
-CONTRAST = 0.4  # of the original contrast
+CONTRAST = 0.4  # share of the contrast that is left
 CHUNK = 1024  # images corrupted at a time: as floats they take four to eight times the memory
-CAM_SIDE = 4  # a smaller map does not show where
+CAM_SIDE = 4  # smallest side of a map in which Grad-CAM shows a place
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ def evaluate(
     flip: bool,
     pause: Callable[[], None],
 ) -> Evaluation:
-    """Measures a network on the test images; all figures are those of the stored predictions.
+    """Measures a network on the test images.
+
+    All figures are those of the predictions as stored, so that they can be computed from these.
 
     Args:
         network: in evaluation mode.
@@ -67,9 +69,8 @@ def evaluate(
 
     features, logits = predict(test.images)
     labels = test.labels.numpy()
-    temperature = metrics.fit_temperature(
-        predict(validation.images)[1], validation.labels.cpu().numpy()
-    )
+    validation_logits = predict(validation.images)[1]
+    temperature = metrics.fit_temperature(validation_logits, validation.labels.cpu().numpy())
     levels = runs.levels(log_softmax(logits, axis=1))
     figures: dict[str, Any] = metrics.summary(runs.restored(levels), labels, temperature)
     corrupted = {}
@@ -108,7 +109,7 @@ def outputs(
 
 
 def corrupt(images: Tensor, name: str) -> Tensor:
-    """Returns images (N, C, H, W), uint8, with Gaussian `noise`, Gaussian `blur` or less `contrast`.
+    """Adds Gaussian `noise` or `blur` to images (N, C, H, W), uint8, or takes `contrast`.
 
     The corruptions are this project's own, and the same every time.
     """
@@ -116,7 +117,7 @@ def corrupt(images: Tensor, name: str) -> Tensor:
 
 
 def corruptions(images: Tensor, name: str) -> Iterator[Tensor]:
-    """Yields what `corrupt` returns in parts, since all of it need not fit in memory."""
+    """Yields what `corrupt` returns in parts, since all of it may not fit in memory."""
     if name not in CORRUPTIONS:
         raise ValueError(f"no corruption is called {name!r}")
     generator = Generator().manual_seed(0)
@@ -138,13 +139,13 @@ def _change(images: Tensor, name: str, generator: Generator) -> Tensor:
 def views(
     network: Network, features: np.ndarray, samples: Tensor, classes: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """Computes what only the weights can show, small enough to keep for every run.
+    """Computes views of a network, small enough to keep for every run.
 
     Args:
         network: in evaluation mode.
         features: representations of the test images (N, D).
         samples: a few transformed test images (M, C, H, W).
-        classes: their labels.
+        classes: labels of the samples.
 
     Returns:
         `pca_*`: first two principal components of the representations (N, 2), and `pca_share`,
@@ -155,23 +156,23 @@ def views(
     pca = PCA(2, svd_solver="randomized", random_state=0)  # scikit-learn fixes the signs
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     stage, cams = grad_cam(network, samples, classes)
-    with np.errstate(invalid="ignore"):  # a network whose features are all equal has no variance
+    with np.errstate(invalid="ignore"):  # features that are all equal have no variance
         projected = pca.fit_transform(features)
     filters = first.weight.detach().float().cpu().numpy()
-    found = {"cam_stage": np.array(stage)}
-    found["pca_share"] = pca.explained_variance_ratio_.astype(np.float32)
-    # Each component has a range of its own: one may vary far more than the other
-    for name, values, axis in (
-        ("pca", projected, 0),
-        ("filters", filters, None),
-        ("cam", cams.float().cpu().numpy(), None),
-    ):
-        found |= {f"{name}_{part}": array for part, array in quantise(values, axis).items()}
+    share = pca.explained_variance_ratio_.astype(np.float32)
+    found = {"cam_stage": np.array(stage), "pca_share": share}
+    stored = {
+        "pca": quantise(projected, 0),  # one component may vary far more than the other
+        "filters": quantise(filters),
+        "cam": quantise(cams.float().cpu().numpy()),
+    }
+    for name, parts in stored.items():
+        found |= {f"{name}_{part}": array for part, array in parts.items()}
     return found
 
 
 def quantise(values: np.ndarray, axis: int | None = None) -> dict[str, np.ndarray]:
-    """Stores values in 256 levels between their smallest and largest along `axis`.
+    """Rounds values to 256 levels between their smallest and largest along an axis.
 
     Returns:
         `levels`, uint8, and `range` (2, ...), float32.
@@ -184,7 +185,7 @@ def quantise(values: np.ndarray, axis: int | None = None) -> dict[str, np.ndarra
 def grad_cam(network: Network, images: Tensor, classes: Sequence[int]) -> tuple[str, Tensor]:
     """Computes where a network sees a class (Grad-CAM: Selvaraju et al. 2017, eq. 1 and 2).
 
-    The last stage is 2x2 at 64x64 pixels; the last one of at least 4x4 is taken.
+    The last maps are 2x2 at 64x64 pixels, so those of the last stage with at least 4x4 are taken.
 
     Args:
         network: in evaluation mode.
@@ -192,7 +193,7 @@ def grad_cam(network: Network, images: Tensor, classes: Sequence[int]) -> tuple[
         classes: one an image.
 
     Returns:
-        The stage's name and its maps (M, h, w), not negative.
+        The stage's name and the maps (M, h, w), not negative.
     """
     maps = network.maps(images)
     *_, last = maps.values()

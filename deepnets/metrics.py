@@ -1,6 +1,4 @@
-"""What predictions are worth: accuracy with intervals, calibration, and tests between networks.
-Arrays in, numbers out.
-"""
+"""Accuracy with intervals, calibration, and tests between networks: arrays in, numbers out."""
 
 from collections.abc import Sequence
 
@@ -14,40 +12,35 @@ BINS = 15  # of confidence
 
 
 def accuracy_interval(correct: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for the share `correct / total` (Wilson 1927)."""
+    """Returns Wilson's 95 % interval for the share `correct / total` (Wilson 1927)."""
     interval = binomtest(correct, total).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Images of each class (row) by predicted class (column): (classes, classes), from `labels` and
-    `predicted` (N,).
-    """
+    """Counts images by class (row) and predicted class (column): (N,) and (N,) to a square."""
     return confusion_matrix(labels, predicted, labels=range(classes))
 
 
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log p(label), in nats, for logits (N, classes) and labels (N,)."""
-    return float(
-        -log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels].mean()
-    )
+    """Returns the mean of -log p(label), in nats, for logits (N, classes) and labels (N,)."""
+    log_p = log_softmax(logits.astype(np.float64), axis=1)
+    return float(-log_p[np.arange(len(labels)), labels].mean())
 
 
 def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean squared distance between probabilities (N, classes) and the one-hot labels, from 0 to 2
-    (Brier 1950).
+    """Returns the mean squared distance of probabilities to one-hot labels (Brier 1950), 0 to 2.
+
+    Probabilities are (N, classes), labels (N,).
     """
     targets = np.eye(probabilities.shape[1])[labels]
     return float(((probabilities - targets) ** 2).sum(1).mean())
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean distance between confidence and accuracy over `BINS` of confidence (Guo et al. 2017, eq.
-    3).
+    """Returns the mean gap between confidence and accuracy over bins (Guo et al. 2017, eq. 3).
 
-    `probabilities` are (N, classes), `labels` (N,).
-
-    Bins are closed above; a confidence of 0 falls into the first, of 1 into the last.
+    Probabilities are (N, classes), labels (N,).
     """
     confidence, predicted = probabilities.max(1), probabilities.argmax(1)
     gap = np.bincount(_bin(confidence), (predicted == labels) - confidence, minlength=BINS)
@@ -55,43 +48,43 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean `confidence` (N,) and share `correct` (N,) in each of the `BINS` with at least 50
-    images; fewer say little.
+    """Returns the mean confidence and the accuracy in each bin of confidence.
+
+    Both arguments are (N,). Bins of fewer than 50 images say little and are left out.
     """
     index = _bin(confidence)
     totals = np.bincount(index, minlength=BINS)
     full = totals >= 50
     means, shares = (
-        np.bincount(index, values, BINS)[full] / totals[full] for values in (confidence, correct)
+        np.bincount(index, x, BINS)[full] / totals[full] for x in (confidence, correct)
     )
     return means, shares
 
 
 def _bin(confidence: np.ndarray) -> np.ndarray:
+    """Returns the bin of each confidence; bins are closed above, the first one also below."""
     return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The T that minimises the negative log-likelihood of logits / T on validation images (Guo et
-    al. 2017, section 4.2).
+    """Returns the T that minimises the NLL of logits / T (Guo et al. 2017, section 4.2).
+
+    Logits (N, classes) and labels (N,) are those of validation images.
     """
-    found = minimize_scalar(
-        lambda log_t: negative_log_likelihood(logits / np.exp(log_t), labels),
-        bounds=(-3, 3),
-        method="bounded",
-    )
-    return float(np.exp(found.x))
+
+    def loss(log_t: float) -> float:
+        return negative_log_likelihood(logits / np.exp(log_t), labels)
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
 
 def summary(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, float | int]:
-    """The figures that a run keeps of its test set, for logits (N, classes) and labels (N,).
+    """Returns the figures that a run keeps of its test set: logits (N, classes), labels (N,).
 
-    Those called calibrated are of logits / `temperature`, which divides the confidence and leaves
-    the predictions alone.
+    Those called calibrated are of logits / temperature, which leaves the predictions alone.
     """
-    probabilities, calibrated = (
-        softmax(logits.astype(np.float64) / t, axis=1) for t in (1.0, temperature)
-    )
+    exact = logits.astype(np.float64)
+    probabilities, calibrated = (softmax(exact / t, axis=1) for t in (1.0, temperature))
     return {
         "test_correct": int((logits.argmax(1) == labels).sum()),
         "test_total": len(labels),
@@ -105,12 +98,14 @@ def summary(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[
 
 
 def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
-    """Exact McNemar test that two networks err equally often, from whether each was right (N,) on
-    the same images.
+    """Tests whether two networks err equally often (exact McNemar; Dietterich 1998, section 3.1).
+
+    Args:
+        first_correct: whether the first is right on each image (N,), bool.
+        second_correct: likewise, on the same images.
 
     Returns:
-        Two-sided p-value: binomial on the images that exactly one got right (Dietterich 1998,
-        section 3.1).
+        Two-sided p-value.
     """
     only_first = int((first_correct & ~second_correct).sum())
     only_second = int((second_correct & ~first_correct).sum())
@@ -120,7 +115,7 @@ def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment of a family of p-values (Holm 1979), in the order given."""
+    """Adjusts a family of p-values by Holm's step-down method (Holm 1979)."""
     p = np.asarray(p_values, dtype=float)
     order = p.argsort(kind="stable")
     adjusted = np.empty_like(p)
@@ -129,19 +124,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def guesses(correct: int, labels: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """A warning if so many `correct` answers may be had without looking at the images (exact
-    binomial test, p > 0.05).
+    """Returns a warning if accuracy is not above the share of the most frequent class.
 
     Args:
-        correct: how many.
+        correct: number of images predicted right.
         labels: of the images (N,).
-        classes: their names.
+        classes: names of the classes.
+
+    Returns:
+        One line if the exact binomial test has p >= 0.05, else none.
     """
     counts = np.bincount(labels)
     share = counts.max() / len(labels)
     if binomtest(correct, len(labels), share, alternative="greater").pvalue < 0.05:
         return []
-    name = classes[int(counts.argmax())]
-    return [
-        f"not better than guessing: always saying {name!r}, the most frequent class, is right for {100 * share:.2f} %"
-    ]
+    always = f"always saying {classes[int(counts.argmax())]!r}, the most frequent class,"
+    return [f"not better than guessing: {always} is right for {100 * share:.2f} %"]

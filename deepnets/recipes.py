@@ -17,7 +17,7 @@ class Recipe:
     """A way to train: SGD with momentum, and what goes with it.
 
     Args:
-        name: one of `RECIPES`, and behind it the fields that a study's variant changed.
+        name: one of `RECIPES`, followed by the fields that were changed.
         learning_rate: highest rate.
         epochs: passes over the training images; the schedule stretches to them.
         batch_size: images a step, at most.
@@ -25,22 +25,17 @@ class Recipe:
         nesterov: look ahead (Sutskever et al. 2013).
         weight_decay: on the weights of convolutions and linear layers.
         decay_all: decay biases and norms, too.
-        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, section
-            7).
-        schedule: `constant`; `steps`: a tenth of the rate from each milestone on; `cosine`: to
-            zero.
+        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, sec. 7).
+        schedule: `constant`, `cosine` to zero, or `steps`: a tenth from each milestone on.
         milestones: of `steps`, as shares of the training.
-        warmup: share of the training over which the rate grows from zero (Goyal et al. 2017,
-            section 2.2).
+        warmup: share of the training in which the rate grows from zero (Goyal et al. 2017, 2.2).
         clip: largest norm of the gradient, 0 for none (Pascanu et al. 2013, algorithm 1).
-        augment: how to change the training images at random: `none`, `standard` or `published`
-            (`transforms.policy`).
-        cutout: side of the square cut out of each training image, as a share, 0 for none (DeVries
-            and Taylor 2017).
+        augment: random changes of training images: `none`, `standard` or `published` (`Facts`).
+        cutout: side of the square cut out of training images, as a share, 0 for none (DeVries and
+            Taylor 2017).
         average: decay of the running average of the weights that is evaluated, 0 for none (Polyak
             and Juditsky 1992).
-        flip_test: average the predictions of a test image and its mirror image, where the dataset
-            allows it.
+        flip_test: average the logits of a test image and its mirror image, if images are flipped.
     """
 
     name: str
@@ -62,13 +57,12 @@ class Recipe:
     flip_test: bool = False
 
     def rate(self, progress: float) -> float:
-        """Learning rate when a share `progress` (0 to 1) of all steps is done."""
+        """Returns the learning rate when a share `progress` (0 to 1) of all steps is done."""
         if progress < self.warmup:
             return self.learning_rate * progress / self.warmup
         if self.schedule == "steps":
-            return self.learning_rate * 0.1 ** sum(
-                progress >= milestone for milestone in self.milestones
-            )
+            passed = sum(progress >= milestone for milestone in self.milestones)
+            return self.learning_rate * 0.1**passed
         if self.schedule == "cosine":
             along = (progress - self.warmup) / (1 - self.warmup)
             return self.learning_rate * (1 + math.cos(math.pi * along)) / 2
@@ -76,8 +70,7 @@ class Recipe:
 
 
 # studies/README.md says why these are as they are; results/README.md what each reaches.
-# The two trainings of the published comparison (Skoularikis 2021), of the originals and of the
-# improved networks.
+# VANILLA trains the originals of the published comparison (Skoularikis 2021), ALTERED the improved.
 VANILLA = Recipe("vanilla", learning_rate=0.001, epochs=50)
 ALTERED = Recipe(
     "altered",
@@ -90,9 +83,9 @@ ALTERED = Recipe(
     milestones=(0.1, 0.54, 0.8, 0.94),
     augment="published",
 )
-# He et al. 2016, section 4.2; with its ResNet20 the control.
+# He et al. 2016, section 4.2: the control, with their ResNet20
 CLASSIC = Recipe("classic", epochs=24, weight_decay=1e-4, schedule="steps", augment="standard")
-# Ours, the one that the nine networks are compared under.
+# Ours, to compare the nine networks
 TUNED = Recipe(
     "tuned",
     epochs=24,
@@ -105,7 +98,7 @@ TUNED = Recipe(
     clip=5.0,
     augment="standard",
 )
-# Ours, for the highest accuracy.
+# Ours, for the highest accuracy
 BEST = replace(
     TUNED,
     name="best",
@@ -116,11 +109,11 @@ BEST = replace(
     average=0.999,
     flip_test=True,
 )
-# No weight decay, no augmentation, constant rate: of the earlier study alone.
+# No weight decay, no augmentation, constant rate: only in the earlier study
 PLAIN = Recipe("plain", epochs=30, batch_size=64)
 RECIPES = {recipe.name: recipe for recipe in (VANILLA, ALTERED, CLASSIC, TUNED, BEST, PLAIN)}
 
-# The rate of our own recipes, by the first key that a network's name starts with. Those of
+# The rate of the other recipes, by the first key that a network's name starts with. Those of
 # studies/rates.toml were chosen on validation images (studies/LOG.md has the accuracies).
 RATES = {
     "resnet18_improved": 0.1,
@@ -133,14 +126,13 @@ RATES = {
     "alexnet": 0.03,
     "vgg": 0.03,
 }
-OWN_RATE = (VANILLA.name, ALTERED.name)  # these have one rate for all networks
-NOT_DECAYED = {ALTERED.name: "vgg"}  # as published
+ONE_RATE = (VANILLA.name, ALTERED.name)  # for all networks, as published
 
 FIELDS = {field.name: type(field.default) for field in fields(Recipe) if field.name != "name"}
 LIMITS = {
     "learning_rate": (0.0, 1e6),
     "epochs": (1, 10_000),
-    # batches of an epoch differ by one image, and one alone has no batch statistics
+    # The batches of an epoch differ by one image, and batch norm needs two
     "batch_size": (3, 65_536),
     "momentum": (0.0, 0.9999),
     "weight_decay": (0.0, 1.0),
@@ -153,11 +145,11 @@ LIMITS = {
 
 
 def get(name: str, network: str, /, **overrides: Any) -> Recipe:
-    """Return the named recipe with the rate that suits the network.
+    """Returns a recipe with the rate that suits a network, and some fields changed.
 
     Args:
         name: one of `RECIPES`.
-        network: its name.
+        network: name of the network.
         overrides: fields to change.
 
     Raises:
@@ -166,44 +158,41 @@ def get(name: str, network: str, /, **overrides: Any) -> Recipe:
     if name not in RECIPES:
         raise UserError(f"no recipe is called {name!r}; choose from {', '.join(RECIPES)}")
     values: dict[str, Any] = {}
-    if name not in OWN_RATE:
-        values["learning_rate"] = next(
-            (RATES[key] for key in RATES if network.startswith(key)), RECIPES[name].learning_rate
-        )
-    if name in NOT_DECAYED and network.startswith(NOT_DECAYED[name]):
-        values["weight_decay"] = 0.0
-    values |= overrides
-    for key, value in values.items():
-        if key not in FIELDS:
-            raise UserError(f"a recipe has no field {key!r}; it has {', '.join(FIELDS)}")
-        if FIELDS[key] is float and type(value) is int:
-            values[key] = value = float(value)
-        if FIELDS[key] is tuple and isinstance(value, list):
-            values[key] = value = _shares(key, value)
-        if type(value) is not FIELDS[key]:
-            raise UserError(
-                f"recipe field {key} = {value!r}: must be of type {FIELDS[key].__name__}"
-            )
+    if name not in ONE_RATE:
+        own = [rate for key, rate in RATES.items() if network.startswith(key)]
+        values["learning_rate"] = (own or [RECIPES[name].learning_rate])[0]
+    if name == ALTERED.name and network.startswith("vgg"):
+        values["weight_decay"] = 0.0  # as published
+    values |= {key: _typed(key, value) for key, value in overrides.items()}
     recipe = replace(RECIPES[name], **values)
     for key, (low, high) in LIMITS.items():
-        if not low <= getattr(recipe, key) <= high:
-            raise UserError(
-                f"recipe field {key} = {getattr(recipe, key)}: must be from {low} to {high}"
-            )
+        value = getattr(recipe, key)
+        if not low <= value <= high:
+            raise UserError(f"recipe field {key} = {value}: must be from {low} to {high}")
     for key, choices in CHOICES.items():
-        if getattr(recipe, key) not in choices:
-            raise UserError(
-                f"recipe field {key} = {getattr(recipe, key)!r}: choose from {', '.join(choices)}"
-            )
+        value = getattr(recipe, key)
+        if value not in choices:
+            raise UserError(f"recipe field {key} = {value!r}: choose from {', '.join(choices)}")
     if recipe.nesterov and not recipe.momentum:
         raise UserError("recipe field nesterov = True: needs a momentum above 0")
     return recipe
 
 
-def _shares(key: str, values: list[Any]) -> tuple[float, ...]:
-    """Return a list of a study file as shares of a training."""
-    if not all(
-        type(value) in (int, float) and 0 <= value <= 1 for value in values
-    ) or values != sorted(values):
-        raise UserError(f"recipe field {key} = {values!r}: must be rising numbers from 0 to 1")
-    return tuple(map(float, values))
+def _typed(key: str, value: Any) -> Any:
+    """Returns a value, of a study file say, in the type of a recipe's field.
+
+    Raises UserError if there is no such field, or the value does not fit it.
+    """
+    if key not in FIELDS:
+        raise UserError(f"a recipe has no field {key!r}; it has {', '.join(FIELDS)}")
+    wanted = FIELDS[key]
+    if wanted is float and type(value) is int:
+        return float(value)
+    if wanted is tuple and isinstance(value, list):
+        shares = all(type(item) in (int, float) and 0 <= item <= 1 for item in value)
+        if not shares or value != sorted(value):
+            raise UserError(f"recipe field {key} = {value!r}: must be rising numbers from 0 to 1")
+        return tuple(map(float, value))
+    if type(value) is not wanted:
+        raise UserError(f"recipe field {key} = {value!r}: must be of type {wanted.__name__}")
+    return value

@@ -1,7 +1,6 @@
-"""Batched augmentation on the training device: every geometric change is one 2x3 matrix an image,
-sampled once.
+"""Batched augmentation on the training device.
 
-What happens to the colours is one step on the batch, too.
+All geometry is one 2x3 matrix an image, sampled once; the changes of colour are another step.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ class Policy:
         flip: mirror half of the images.
         shear: largest horizontal shear either way, in degrees.
         colour: largest change of brightness, contrast and saturation either way, as a share.
-        resized: the shift is in pixels of the resized image; else of the stored one.
+        resized: the shift is in pixels of the resized image, not of the stored one.
     """
 
     degrees: float = 0.0
@@ -36,38 +35,30 @@ class Policy:
 
 
 def affine(angle: Tensor, shear: Tensor, scale: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
-    """Matrices that take output to input positions, both from -1 to 1 across the image.
+    """Returns matrices (N, 2, 3) from output to input positions, both from -1 to 1.
 
     The image is mirrored, turned about its centre, sheared, scaled, then shifted, as torchvision's
     `hflip` and `affine` do.
 
     Args:
-        angle: clockwise, radians (N,).
-        shear: how far the vertical axis leans, radians (N,).
-        scale: (N,).
+        angle: clockwise, in radians (N,).
+        shear: how far the vertical axis leans, in radians (N,).
+        scale: factors (N,).
         shift: to the right and down, in image sides (N, 2).
         flip: whether to mirror (N,), bool.
-
-    Returns:
-        (N, 2, 3).
     """
-    cos, sin, slant, mirror = (
-        torch.cos(angle),
-        torch.sin(angle),
-        torch.tan(shear),
-        torch.where(flip, -1.0, 1.0),
-    )
-    # The inverse of each change, in reverse order: out of the shift and the scale, the shear, the
-    # turn, the mirror.
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    slant, mirror = torch.tan(shear), torch.where(flip, -1.0, 1.0)
+    # The inverse of each change, in reverse order: shift and scale, shear, turn, mirror.
     top, bottom = (mirror * cos, mirror * (cos * slant + sin)), (-sin, cos - sin * slant)
     linear = torch.stack([*top, *bottom], dim=1).view(-1, 2, 2) / scale[:, None, None]
     return torch.cat([linear, -linear @ (2 * shift)[:, :, None]], dim=2)  # the image spans 2
 
 
 def random_matrices(policy: Policy, count: int, side: int, generator: Generator) -> Tensor:
-    """Random matrices (count, 2, 3) within a `policy` for images of `side` pixels.
+    """Draws matrices (count, 2, 3) for images of `side` pixels.
 
-    The `generator` is the CPU's, so every device gets the same.
+    The generator is the CPU's, so every device gets the same.
     """
     angle = torch.deg2rad(policy.degrees * _uniform(generator, count))
     pixels = round(policy.shift * side)
@@ -79,88 +70,77 @@ def random_matrices(policy: Policy, count: int, side: int, generator: Generator)
 
 
 def _uniform(generator: Generator, *shape: int) -> Tensor:
-    """Random numbers from -1 to 1."""
+    """Draws numbers from -1 to 1."""
     return 2 * torch.rand(*shape, generator=generator) - 1
 
 
 def blends(brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tensor) -> Tensor:
-    """What `recolour` does to images, as numbers.
+    """Returns the weights that `recolour` takes.
 
-    Each of the three changes replaces an image by a blend of itself and something else: black for
-    brightness, its mean gray for contrast, its own gray picture for saturation. A factor of 1
-    changes nothing, one of 0 leaves only the other.
+    Each change replaces an image by a blend of itself and something else: black for brightness, its
+    mean gray for contrast, its gray picture for saturation. A factor of 1 changes nothing; of 0, it
+    leaves only the other.
 
     Args:
         brightness: factors (N,).
         contrast: factors (N,).
         saturation: factors (N,).
-        order: of the three, a permutation of 0, 1, 2 for each image (N, 3).
+        order: of the three changes, a permutation of 0, 1, 2 for each image (N, 3).
 
     Returns:
-        (N, 3, 3): for each image and step the weights of itself, of its gray picture and of its
-        mean gray.
+        (N, 3, 3): for each image and change the weights of itself, its gray picture, its mean gray.
     """
-    nothing = torch.zeros_like(brightness)
-    weights = [
-        (brightness, nothing, nothing),
-        (contrast, nothing, 1 - contrast),
-        (saturation, 1 - saturation, nothing),
-    ]
-    table = torch.stack([torch.stack(row, dim=1) for row in weights], dim=1)
+    zero = torch.zeros_like(brightness)
+    brighten = torch.stack([brightness, zero, zero], dim=1)
+    contrasted = torch.stack([contrast, zero, 1 - contrast], dim=1)
+    saturated = torch.stack([saturation, 1 - saturation, zero], dim=1)
+    table = torch.stack([brighten, contrasted, saturated], dim=1)
     return table.gather(1, order[:, :, None].expand(-1, -1, 3))
 
 
 def random_blends(policy: Policy, count: int, generator: Generator) -> Tensor:
-    """Draw what `recolour` takes, (count, 3, 3), within a `policy` from a CPU's `generator`.
-
-    The order is random, as in torchvision's `ColorJitter`.
-    """
+    """Draws what `recolour` takes (count, 3, 3), in random order as torchvision's `ColorJitter`."""
     brightness, contrast, saturation = 1 + policy.colour * _uniform(generator, 3, count)
-    return blends(
-        brightness, contrast, saturation, torch.rand(count, 3, generator=generator).argsort(1)
-    )
+    order = torch.rand(count, 3, generator=generator).argsort(1)
+    return blends(brightness, contrast, saturation, order)
 
 
 def recolour(images: Tensor, steps: Tensor) -> Tensor:
-    """Change brightness, contrast and saturation of images (N, 3, H, W), from 0 to 255, by the
-    `steps` of `blends`.
-    """
-    for itself, gray, mean in (step.unbind(1) for step in steps[..., None, None, None].unbind(1)):
+    """Changes the colours of images (N, 3, H, W), from 0 to 255, by the weights of `blends`."""
+    for weights in steps[..., None, None, None].unbind(1):
+        own, of_gray, of_mean = weights.unbind(1)
         red, green, blue = images.split(1, dim=1)
-        picture = 0.2989 * red + 0.587 * green + 0.114 * blue
-        images = (
-            itself * images + gray * picture + mean * picture.mean((2, 3), keepdim=True)
-        ).clamp(0, 255)
+        gray = 0.2989 * red + 0.587 * green + 0.114 * blue
+        mean = gray.mean((2, 3), keepdim=True)
+        images = (own * images + of_gray * gray + of_mean * mean).clamp(0, 255)
     return images
 
 
 def warp(images: Tensor, matrices: Tensor | None, size: int) -> Tensor:
-    """Sample images (N, C, H, W) through matrices (N, 2, 3), bilinearly: (N, C, size, size). None
-    only resizes.
+    """Samples images (N, C, H, W) bilinearly to (N, C, size, size).
 
-    Black lies outside the image; a resize alone never mixes it in.
+    Without matrices (N, 2, 3) it only resizes. Outside of the image is black, which a mere resize
+    never mixes in.
     """
+    if matrices is None and images.shape[-1] == size:
+        return images
     if matrices is None:
-        same = images.shape[-1] == size
-        return (
-            images
-            if same
-            else F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
-        )
+        return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
     grid = F.affine_grid(matrices, [len(images), 1, size, size], align_corners=False)
     sampled = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    # Outside is black. Across the edge, at 1, the weight falls from 1 to 0 over one output pixel:
-    # from 1 - 1/size, where a mere resize has its last centre and so loses nothing, to 1 + 1/size.
+    # Across the edge, at 1, the weight falls from 1 to 0 over one output pixel: from 1 - 1/size,
+    # where a mere resize has its last centre and so loses nothing, to 1 + 1/size.
     inside = torch.add((size + 1) / 2, grid.abs_(), alpha=-size / 2).clamp_(0, 1)
     return sampled.mul_((inside[..., 0] * inside[..., 1])[:, None])
 
 
 def cutout(images: Tensor, share: float, centres: Tensor) -> Tensor:
-    """Set one square of each of the `images` (N, C, H, H) to zero, a `share` of H wide (DeVries and
-    Taylor 2017).
+    """Sets one square of each image (N, C, H, H) to zero (DeVries and Taylor 2017).
 
-    Its `centres` (N, 2), row and column in shares of H, may lie anywhere, so part of it may be
-    outside.
+    Args:
+        images: are not changed.
+        share: side of the square as a share of H.
+        centres: row and column (N, 2) as shares of H; part of a square may be outside.
     """
     side = images.shape[-1]
     pixels = (torch.arange(side, device=images.device) + 0.5) / side
@@ -169,13 +149,13 @@ def cutout(images: Tensor, share: float, centres: Tensor) -> Tensor:
 
 
 def send(small: Tensor, device: torch.device) -> Tensor:
-    """A `small` tensor on the `device`, without waiting for what that still has to do."""
+    """Copies a small tensor to a device without waiting for the work that is queued there."""
     return (small.pin_memory() if device.type == "cuda" else small).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
 class Transform:
-    """From stored images to what a network sees.
+    """Turns stored images into what a network sees.
 
     Args:
         size: side of the result.
@@ -192,18 +172,15 @@ class Transform:
     cut: float = 0.0
 
     def draw(self, count: int, side: int, generator: Generator) -> list[Tensor]:
-        """What is random about `count` images of `side` pixels: matrices, if there is a policy;
-        colours, if it changes them and there are any; centres, if it cuts.
+        """Draws, on the CPU, all that is random about `count` images of `side` pixels.
 
-        They are the CPU's, like the `generator`.
+        Returns:
+            Matrices if there is a policy, blends if it changes colours, centres if squares are cut.
         """
         drawn = []
         if self.policy:
-            drawn.append(
-                random_matrices(
-                    self.policy, count, self.size if self.policy.resized else side, generator
-                )
-            )
+            shifted = self.size if self.policy.resized else side
+            drawn.append(random_matrices(self.policy, count, shifted, generator))
         if self.policy and self.recolours:
             drawn.append(random_blends(self.policy, count, generator))
         if self.cut:
@@ -212,13 +189,15 @@ class Transform:
 
     @property
     def recolours(self) -> bool:
-        """Whether colours are changed: the policy says so, and the images have them."""
+        """Whether the policy changes colours and the images have some."""
         return self.policy is not None and self.policy.colour > 0 and len(self.mean) == 3
 
     def __call__(self, images: Tensor, drawn: Sequence[Tensor] = ()) -> Tensor:
-        """Stored images (N, C, H, W), uint8, to (N, C, size, size), float32.
+        """Turns images (N, C, H, W), uint8, into (N, C, size, size), float32, standardised.
 
-        They are changed as `draw` has `drawn` for them, in its order; without that they are not.
+        Args:
+            images: as stored.
+            drawn: random changes, from `draw`; without, there are none.
 
         Raises:
             ValueError: the images do not have these four axes.

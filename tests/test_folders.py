@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from deepnets import data, predict
-from deepnets.data import folders, images, pictures
+from deepnets.data import cache, images, pictures
 from deepnets.errors import UserError
 from deepnets.training import fit
 
@@ -141,7 +141,7 @@ def test_an_interrupted_decoding_goes_on_where_it_was(folder, tmp_path, monkeypa
             raise KeyboardInterrupt
         return read(file, side)
 
-    monkeypatch.setattr(folders, "CHUNK", 8 * 3 * 12 * 12)
+    monkeypatch.setattr(cache, "CHUNK", 8 * 3 * 12 * 12)
     monkeypatch.setattr(pictures, "read_in_thread", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.load(f"folder:{folder}", root)

@@ -207,17 +207,16 @@ def test_a_stored_test_image_is_predicted_as_in_the_run(trained, tmp_path):
     """Through a PNG of the exact pixels, with the digit as wide as the dataset has it."""
     run = runs.find(trained)[1]
     digits = data.load("digits")
-    agree = 0
+    classify, agree = predict.classifier(run), 0
     for index in range(40):
         Image.fromarray(digits.test.images[index, 0].numpy()).resize((80, 80), 0).save(
             tmp_path / "d.png"
         )
-        ((_, classes, _),) = predict.classify(run, [tmp_path / "d.png"])
+        classes, _ = classify(tmp_path / "d.png")
         agree += classes[0][0] == str(run.test["predicted"][index])
     assert agree >= 30
-    assert sum(
-        share for _, share in predict.classify(run, [tmp_path / "d.png"], top=10)[0][1]
-    ) == pytest.approx(1)
+    classes, _ = predict.classifier(run, top=10)(tmp_path / "d.png")
+    assert sum(share for _, share in classes) == pytest.approx(1)
 
 
 def test_stored_weights_give_the_stored_predictions_again(trained, tmp_path, capsys):
@@ -269,11 +268,11 @@ def test_weights_are_tested_as_the_run_was_also_mirrored_and_on_a_folder(tmp_pat
     run.info["temperature"] = 1.0  # its own may divide by so little that every probability is 1
     every = softmax(np.load(run.path / "logits.npy"), axis=1)
     unsure = int(every.max(1).argmin())
-    ((_, classes, _),) = predict.classify(run, [unsure], top=1)
+    classes, _ = predict.classifier(run, top=1)(unsure)
     stored = every[unsure]
     assert classes[0][1] == pytest.approx(stored.max(), abs=1e-5)
     run.info["recipe"]["flip_test"] = False
-    ((_, classes, _),) = predict.classify(run, [unsure], top=1)
+    classes, _ = predict.classifier(run, top=1)(unsure)
     assert classes[0][1] != pytest.approx(stored.max(), abs=1e-5), "the mirror image counted"
 
 
@@ -288,10 +287,11 @@ def test_dark_ink_on_light_paper_is_said_and_equals_the_inverse(trained, tmp_pat
     run = runs.find(trained)[1]
     draw_seven(tmp_path / "light.png", (0, 0, 0), (255, 255, 255), mode)
     draw_seven(tmp_path / "dark.png", (255, 255, 255), (0, 0, 0), mode)
-    light, dark = predict.classify(run, [tmp_path / "light.png", tmp_path / "dark.png"])
-    assert light[1] == dark[1]
-    assert "light background: inverted" in light[2]
-    assert "light background: inverted" not in dark[2]
+    classify = predict.classifier(run)
+    light, dark = classify(tmp_path / "light.png"), classify(tmp_path / "dark.png")
+    assert light[0] == dark[0]
+    assert "light background: inverted" in light[1]
+    assert "light background: inverted" not in dark[1]
 
 
 def test_gray_paper_becomes_black_and_pale_ink_white(trained, tmp_path):
@@ -345,19 +345,19 @@ def test_what_cannot_be_predicted_is_named(trained, tmp_path):
     with pytest.raises(UserError, match=r"specks\.png.*no digit stands out"):
         predict.prepare(tmp_path / "specks.png", run)
     with pytest.raises(UserError, match=r"blank\.png.*no digit stands out"):
-        predict.classify(run, [tmp_path / "blank.png"])
+        predict.classifier(run)(tmp_path / "blank.png")
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(UserError, match=r"text\.png is not a readable image"):
-        predict.classify(run, [tmp_path / "text.png"])
+        predict.classifier(run)(tmp_path / "text.png")
     with pytest.raises(UserError, match="does not exist"):
-        predict.classify(run, [tmp_path / "none.png"])
+        predict.classifier(run)(tmp_path / "none.png")
     shutil.copytree(run.path, tmp_path / "run")
     (tmp_path / "run" / "model.safetensors").write_bytes(b"junk")
     with pytest.raises(UserError, match="is damaged"):
-        predict.classify(runs.Run.load(tmp_path / "run"), [tmp_path / "blank.png"])
+        predict.classifier(runs.Run.load(tmp_path / "run"))(tmp_path / "blank.png")
     (tmp_path / "run" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="has no weights"):
-        predict.classify(runs.Run.load(tmp_path / "run"), [tmp_path / "blank.png"])
+        predict.classifier(runs.Run.load(tmp_path / "run"))(tmp_path / "blank.png")
 
 
 def test_history_is_a_table_of_numbers(trained):

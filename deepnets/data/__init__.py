@@ -1,4 +1,4 @@
-"""Images in: every dataset becomes uint8 tensors, split by seed, with hashes of what a run saw."""
+"""Datasets: uint8 images and labels, split by seed, with hashes of what a run saw."""
 
 import hashlib
 import os
@@ -17,65 +17,55 @@ from .pictures import read_image as read_image
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset: its name, the title to print with results, class names, training and test images,
-    hash of all of them.
-
-    A folder may come with `validation` images, and with a line for what is `left_out` of it.
-    """
+    """A dataset, read."""
 
     name: str
     title: str
+    """What to call it beside results."""
     classes: tuple[str, ...]
     train: Images
     test: Images
     sha256: str
+    """Hash of class names, images and labels."""
     validation: Images | None = None
+    """Only a folder may have its own."""
     left_out: str = ""
+    """What of a folder is not used, in words."""
 
     def split(self, seed: int, limit: int | None = None) -> tuple[Images, Images, str]:
-        """Draw the validation images from the training images, both with the classes' proportions.
+        """Draws the validation images from the training images, both with the classes' proportions.
 
-        Where the dataset has validation images, these are taken, all of them, whatever the seed.
+        If the dataset has validation images of its own, these are used, all of them.
 
         Args:
-            seed: decides the draw.
-            limit: train on so many images only; validation then takes a fifth of that, if that is
-                fewer than usual, but as many images as there are classes at least.
+            seed: of the draw.
+            limit: train on so many images only; then at most a fifth as many are for validation,
+                but at least as many as there are classes.
 
         Returns:
             Training images, validation images, and the SHA-256 of their indices.
 
         Raises:
-            UserError: there are not that many images, or fewer than classes in one part, or a class
-            has a single one.
+            UserError: there are too few images, or a class has a single one.
         """
         size = facts(self.name).validation or max(len(self.train) // 10, len(self.classes))
         if limit is not None:
             size = min(size, max(limit // 5, len(self.classes)))
         what = self.name if limit is None else f"--limit {limit}: {self.name}"
+        labels, classes, source = self.train.labels, self.classes, self.train
         if self.validation is None:
-            train, validation = stratified(self.train.labels, limit, size, seed, what, self.classes)
+            train, validation = stratified(labels, limit, size, seed, what, classes)
         else:
-            train, validation = np.arange(len(self.train)), np.arange(len(self.validation))
+            source, validation = self.validation, np.arange(len(self.validation))
+            train = np.arange(len(self.train))
             if limit is not None:
-                train, _ = stratified(
-                    self.train.labels, limit, len(self.classes), seed, what, self.classes
-                )
+                train, _ = stratified(labels, limit, len(classes), seed, what, classes)
         digest = hashlib.sha256(train.astype("<i8").tobytes() + validation.astype("<i8").tobytes())
-        return (
-            self.train.part(train),
-            (self.validation or self.train).part(validation),
-            digest.hexdigest(),
-        )
-
-
-def default_root() -> Path:
-    """The folder of the datasets: `$DEEPNETS_DATA`, or else `data`."""
-    return Path(os.environ.get("DEEPNETS_DATA") or "data")
+        return self.train.part(train), source.part(validation), digest.hexdigest()
 
 
 def load(name: str, root: Path | None = None, *, download: bool = False, size: int = 64) -> Dataset:
-    """Load a dataset.
+    """Loads a dataset.
 
     Args:
         name: `digits`, `mnist`, `cifar10` or `folder:PATH`.
@@ -85,17 +75,17 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
             one smaller side.
 
     Raises:
-        UserError: no such dataset, or its files are missing, damaged or too few; says what to do.
+        UserError: no such dataset, or its files are missing, damaged or too few.
     """
     check_name(name)
-    known, root = facts(name), root or default_root()
-    title, classes, validation, left_out = known.title, known.classes, None, ""
+    root = root or Path(os.environ.get("DEEPNETS_DATA") or "data")
     if is_folder(name):
         folder = folders.load(folder_path(name), root, size)
         title, classes, train, test = folder.title, folder.classes, folder.train, folder.test
         validation, left_out = folder.validation, folder.left_out
     else:
-        train, test = known.read(root, download)
+        title, classes, validation, left_out = facts(name).title, facts(name).classes, None, ""
+        train, test = facts(name).read(root, download)
     digest = hashlib.sha256(repr(classes).encode())
     for part in filter(None, (train, test, validation)):
         digest.update(repr(tuple(part.images.shape)).encode())
@@ -106,27 +96,25 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
 
 
 def is_folder(name: str) -> bool:
-    """Whether it is the name of a folder."""
+    """Returns whether a dataset's name is `folder:PATH`."""
     return name.startswith("folder:")
 
 
+def folder_path(name: str) -> Path:
+    """Returns the path in `folder:PATH`."""
+    # pathlib's expanduser raises for an unknown user; this leaves the path as it is
+    return Path(os.path.expanduser(name.removeprefix("folder:")))
+
+
 def folder_title(name: str) -> str:
-    """The name of the folder of a dataset called `folder:PATH`, however the path is written."""
+    """Returns the name of the folder in `folder:PATH`, however its path is written."""
     return folders.title(folder_path(name))
 
 
 def folder_from(name: str, start: Path) -> str:
-    """The way from `start` to that folder, which holds when both are moved together; on another
-    Windows drive there is none.
-    """
+    """Returns the path from `start` to the folder, which still holds when both are moved."""
     folder = folder_path(name).resolve()
     try:
         return os.path.relpath(folder, start.resolve())
-    except ValueError:
+    except ValueError:  # on another Windows drive
         return str(folder)
-
-
-def folder_path(name: str) -> Path:
-    """The PATH of a dataset called `folder:PATH`."""
-    # pathlib's raises where there is no such home
-    return Path(os.path.expanduser(name.removeprefix("folder:")))

@@ -1,4 +1,4 @@
-"""Images with their labels, in memory or larger than it, and how they are divided."""
+"""Images with their labels, which may be larger than memory, and how they are split."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,11 @@ from torch import Tensor
 
 from ..errors import UserError
 
-LARGE = 2**28  # bytes; a part of larger images is not copied out of them
+LARGE = 2**28  # bytes of images of which a part is copied; larger ones are read when needed
 
 
 class Rows:
-    """Some of many images, read when they are asked for; it stands where a tensor of them (N, C, H,
-    W) would.
+    """Stands for a tensor of some images (N, C, H, W), but reads them only when asked.
 
     Args:
         images: (M, C, H, W), uint8, usually memory-mapped.
@@ -30,17 +29,15 @@ class Rows:
         self.nbytes = images.nbytes // max(1, len(images)) * len(rows)
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        """The images at an `index`, of numbers or truth values."""
+        """Returns the images at an index of numbers or truth values."""
         return self.images[self.rows[index.cpu()]].to(self.device)
 
     def split(self, count: int) -> Iterator[Tensor]:
-        """All images in their order, so many at a time."""
+        """Returns all images in their order, `count` at a time."""
         return (self.images[rows].to(self.device) for rows in self.rows.split(count))
 
     def to(self, device: torch.device) -> "Tensor | Rows":
-        """The images on a GPU, as a tensor if they fill less than half of what is free there;
-        elsewhere they stay unread.
-        """
+        """Copies the images to a GPU if they fill less than half of its free memory."""
         if device.type == "cuda" and self.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
             return torch.cat([part.to(device) for part in self.split(4096)])
         return Rows(self.images, self.rows, device)
@@ -63,8 +60,9 @@ class Images:
     def __getitem__(self, index: Tensor | np.ndarray) -> "Images": ...
 
     def __getitem__(self, index: int | Tensor | np.ndarray) -> "tuple[Tensor, int] | Images":
-        """The images at an index, or of a number one image (C, H, W) and its label, as a DataLoader
-        takes them.
+        """Returns images at an index; of a number, an image (C, H, W) and its label.
+
+        PyTorch's DataLoader takes the latter.
         """
         if isinstance(index, int):
             found = self[torch.tensor([index])]
@@ -72,70 +70,60 @@ class Images:
         return Images(self.images[index], self.labels[index])
 
     def part(self, index: np.ndarray) -> "Images":
-        """The images at an `index` of numbers: copied, or `Rows` if all images are more than memory
-        should hold twice.
-        """
+        """Returns the images at an index of numbers: a copy, or `Rows` of large images."""
         if self.images.nbytes <= LARGE:
             return self[index]
         rows = torch.from_numpy(index)
         return Images(cast(Tensor, Rows(self.images, rows)), self.labels[rows])
 
     def to(self, device: torch.device) -> "Images":
-        """The same on a `device`; `Rows` that do not fit there are sent as they are asked for."""
+        """Returns the same on a device; `Rows` that do not fit there are sent when asked for."""
         return Images(self.images.to(device), self.labels.to(device))
 
 
 def stratified(
     labels: Tensor, first: int | None, second: int, seed: int, what: str, classes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of `first` (None: of all other) and of `second` images, both with the classes'
-    proportions.
+    """Draws the indices of two parts of images, both with the classes' proportions.
 
     Args:
         labels: (N,), int64.
-        first: how many images.
-        second: likewise.
-        seed: decides the draw.
-        what: the images' name, for messages.
-        classes: their names.
+        first: images of the first part; None for all others.
+        second: images of the second part.
+        seed: of the draw.
+        what: what to call the images in messages.
+        classes: names of the classes.
 
     Raises:
-        UserError: there are not that many images, or fewer than classes in one part, or a class has
-        a single one.
+        UserError: there are too few images, or a class has a single one.
     """
     counts = labels.bincount(minlength=len(classes))
     if (single := counts == 1).any():
         rare = [name for name, is_rare in zip(classes, single.tolist(), strict=True) if is_rare]
         named = ", ".join(map(repr, rare[:3])) + f" and {len(rare) - 3} more" * (len(rare) > 3)
-        raise UserError(
-            f"{what}: there is a single image of class {named}, which cannot be divided: add some, or remove it"
-        )
-    sizes = {"train_size": first, "test_size": second}
+        wrong = f"there is a single image of class {named}, which cannot be divided"
+        raise UserError(f"{what}: {wrong}: add some, or remove it")
+    how = {"train_size": first, "test_size": second, "stratify": labels, "random_state": seed}
     try:
-        chosen, others = train_test_split(
-            np.arange(len(labels)), **sizes, stratify=labels, random_state=seed
-        )
+        chosen, others = train_test_split(np.arange(len(labels)), **how)
     except ValueError:
-        sought = (
-            f"{first or 'the rest'} and {second} with all {len(labels.unique())} classes in both"
-        )
+        parts = f"{first or 'the rest'} and {second}"
+        sought = f"{parts} with all {len(labels.unique())} classes in both"
         raise UserError(f"{what}: {len(labels)} images do not split into {sought}") from None
     return chosen, others
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of images (N, C, H, W), uint8, on the scale 0 to
-    1.
+    """Returns mean and standard deviation of each channel, from 0 to 1.
+
+    The images are (N, C, H, W), uint8. Their levels are counted, so that the result is exact.
     """
     counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
     for part in images.split(1024):
-        counts += torch.stack(
-            [channel.flatten().bincount(minlength=256) for channel in part.unbind(1)]
-        )
-    shares, levels = (
-        counts / counts.sum(1, keepdim=True).double(),
-        torch.arange(256, dtype=torch.float64) / 255,
-    )
+        channels = [channel.flatten() for channel in part.unbind(1)]
+        counts += torch.stack([channel.bincount(minlength=256) for channel in channels])
+    shares = counts / counts.sum(1, keepdim=True).double()
+    levels = torch.arange(256, dtype=torch.float64) / 255
     mean = shares @ levels
     std = (shares * (levels - mean[:, None]) ** 2).sum(1).sqrt()
     return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,4 +1,4 @@
-"""The datasets that have a name, each with all that is known of it; and folders of images."""
+"""The named datasets, each with all that is known of it, and what holds for folders of images."""
 
 import hashlib
 import re
@@ -21,7 +21,7 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-CIFAR10_SHA256 = {  # of the binary version; five files to train on, then the test images
+CIFAR10_SHA256 = {  # of the binary version: five files of training images, then the test images
     "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
     "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
     "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
@@ -40,7 +40,7 @@ class Facts:
     title: str
     classes: tuple[str, ...]
     read: Callable[[Path, bool], Parts]
-    """Reads the images from a folder of datasets; downloads them first if the second is true."""
+    """Reads the images from a folder of datasets, and downloads them first if told to."""
     standard: Policy
     """Augmentation of our recipes."""
     published: Policy
@@ -56,20 +56,20 @@ class Facts:
 
 
 def _digits(root: Path, download: bool) -> Parts:
-    """1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak 1998), from scikit-learn; a fixed
-    fifth is the test set.
+    """Reads scikit-learn's 1,797 digits of 8x8 pixels (Alpaydin and Kaynak 1998).
 
-    The same writers are in both parts, so accuracies are higher than on writers never seen.
+    A fixed fifth is the test set. Both parts have the same writers, so accuracies are higher than
+    on new ones.
     """
     bunch = load_digits()
     images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     train, test = stratified(labels, None, 360, 0, "digits", "0123456789")
-    everything = Images(images, labels)
-    return everything[train], everything[test]
+    return Images(images[train], labels[train]), Images(images[test], labels[test])
 
 
 def _mnist(root: Path, download: bool) -> Parts:
+    """Reads MNIST's four files, whose checksums are verified."""
     from torchvision.datasets import MNIST, mnist
 
     raw = root / "MNIST" / "raw"
@@ -79,17 +79,16 @@ def _mnist(root: Path, download: bool) -> Parts:
         if hashlib.sha256((raw / name).read_bytes()).hexdigest() != expected:
             wrong = "is damaged (its checksum is not MNIST's)"
             raise UserError(f"{raw / name} {wrong}: delete it and train with --download")
-    read = {"images": mnist.read_image_file, "labels": mnist.read_label_file}
-    tensors = [read[name.split("-")[1]](str(raw / name)) for name in MNIST_SHA256]
-    return Images(tensors[0][:, None], tensors[1]), Images(tensors[2][:, None], tensors[3])
+    files = [str(raw / name) for name in MNIST_SHA256]
+    train = Images(mnist.read_image_file(files[0])[:, None], mnist.read_label_file(files[1]))
+    test = Images(mnist.read_image_file(files[2])[:, None], mnist.read_label_file(files[3]))
+    return train, test
 
 
 def _cifar10(root: Path, download: bool) -> Parts:
-    """Reads the binary version, or else the Python version.
+    """Reads the binary version, or else the Python version: the same pixels in the same order.
 
-    Torchvision verifies the checksums of the latter before it opens the pickles.
-
-    Both hold the same pixels in the same order.
+    Torchvision verifies the checksums of the Python version before it opens the pickles.
     """
     from torchvision import datasets
 
@@ -108,8 +107,8 @@ def _cifar10(root: Path, download: bool) -> Parts:
         wrong = "cifar-10-batches-py is incomplete or damaged"
         raise UserError(f"{root}/{wrong}: delete it and train with --download") from None
     images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in pickled]
-    labels = [torch.tensor(part.targets) for part in pickled]
-    return Images(images[0], labels[0]), Images(images[1], labels[1])
+    train, test = (Images(i, torch.tensor(p.targets)) for i, p in zip(images, pickled, strict=True))
+    return train, test
 
 
 def _read_batch(file: Path, expected: str) -> tuple[np.ndarray, np.ndarray]:
@@ -129,26 +128,21 @@ def _read_batch(file: Path, expected: str) -> tuple[np.ndarray, np.ndarray]:
 def _fetch(
     title: str, source: Callable[..., object], root: Path, download: bool, layout: str
 ) -> None:
-    """Downloads what torchvision calls `source`, or says what to do."""
+    """Downloads a dataset with torchvision's `source`, or says what to do."""
     if not download:
-        raise UserError(
-            f"{title} is not in {root}: train with --download, or set DEEPNETS_DATA to a folder with {layout}"
-        )
-    new = [
-        path
-        for path in (root / "MNIST" / "raw", root / "MNIST", root, *root.parents)
-        if not path.exists()
-    ]
+        advice = f"train with --download, or set DEEPNETS_DATA to a folder with {layout}"
+        raise UserError(f"{title} is not in {root}: {advice}")
+    places = (root / "MNIST" / "raw", root / "MNIST", root, *root.parents)
+    new = [path for path in places if not path.exists()]
     try:
         root.mkdir(parents=True, exist_ok=True)
         source(str(root), download=True)
     except (OSError, RuntimeError) as error:
         for path in new:
-            with suppress(OSError):  # something has come after all, or it was not made
+            with suppress(OSError):  # it was not made, or something came after all
                 path.rmdir()
-        raise UserError(
-            f"{title} could not be downloaded to {root}: {str(error).splitlines()[0]}"
-        ) from None
+        why = str(error).splitlines()[0]
+        raise UserError(f"{title} could not be downloaded to {root}: {why}") from None
 
 
 DIGITS = tuple("0123456789")
@@ -159,7 +153,7 @@ OBJECTS = (
 TURNED = Policy(degrees=15, shift=0.1, scale=0.2, resized=True)
 JITTERED = Policy(degrees=10, shift=0.1, scale=0.2, flip=True, shear=10, colour=0.2, resized=True)
 DATASETS = {
-    # Shifts of one pixel of 8, two of 28, four of 32; a mirrored digit is another one
+    # Shifts of one pixel of 8, two of 28, four of 32. A mirrored digit is none, so none is flipped.
     "digits": Facts(
         "Digits", DIGITS, _digits, Policy(degrees=10, shift=1 / 8, scale=0.1), TURNED, digit=1.0
     ),
@@ -176,7 +170,7 @@ FOLDER = Facts("", (), lambda root, download: None, Policy(shift=1 / 8, flip=Tru
 
 
 def facts(name: str) -> Facts:
-    """Returns what is known of a dataset; of all others it is what holds for a folder of images."""
+    """Returns what is known of a dataset; a name that is not known is a folder's."""
     return DATASETS.get(name, FOLDER)
 
 

@@ -1,6 +1,4 @@
-"""The gate in front of Pillow: regular files, named formats, sizes that fit memory, and one line
-for whatever is wrong.
-"""
+"""Pictures read safely with Pillow: regular files, known formats, sizes that fit memory."""
 
 import ctypes
 import logging
@@ -18,23 +16,29 @@ from PIL import Image, ImageOps
 
 from ..errors import UserError
 
-# Those that Pillow decodes by itself and within the size that the header tells. Of the others some
-# start programs (PostScript starts Ghostscript), and some hold pictures of another size than they
-# say (icons).
+# What Pillow decodes by itself and in the size that the header tells. Other formats start programs
+# (PostScript starts Ghostscript) or hold pictures of another size than they say (icons).
 FORMATS = (
-    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "TGA", "TIFF", "WEBP",
+    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI",
+    "TGA", "TIFF", "WEBP",
 )  # fmt: skip
-# pixels that Pillow takes without a warning; decoding takes up to 14 bytes for each
-LARGEST = 89_478_485
-MUCH = 2**22  # pixels whose memory is given back at once
-STRIP = 256  # rows
-ORIENTATION = 0x0112  # the one EXIF tag that is looked at
+LARGEST = (
+    89_478_485  # pixels that Pillow takes without a warning; decoding takes up to 14 bytes each
+)
+MUCH = 2**22  # pixels of a picture whose memory is given back at once
+STRIP = 256  # rows of a transparent picture that are in memory at a time
+ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
-# or what it logs of a damaged file goes to the terminal
+# Else what Pillow logs of a damaged file goes to the terminal
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 # libtiff goes there by itself; on Windows it has no name to call it by
 with suppress(AttributeError, OSError):
@@ -44,27 +48,24 @@ with suppress(AttributeError, OSError):
 
 @cache
 def formats() -> tuple[str, ...]:
-    """The formats of `FORMATS` that the Pillow of this machine has."""
+    """Returns which of `FORMATS` the Pillow of this machine has."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @cache
 def suffixes() -> frozenset[str]:
-    """The suffixes of their files, in small letters, with the dot."""
+    """Returns the suffixes of files in these formats, in small letters, with the dot."""
     known = (*formats(), "MPO")  # a JPEG with further ones behind it
-    return frozenset(
-        suffix for suffix, name in Image.registered_extensions().items() if name in known
-    )
+    named = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, name in named if name in known)
 
 
 class _Pixels:
-    """So many pixels may be decoded at a time, by all threads together; the memory that takes is
-    what is bounded.
-    """
+    """Bounds how many pixels all threads together decode at a time, and so the memory they take."""
 
     def __init__(self, count: int) -> None:
-        self.all = self.left = count
+        self.left = count
         self.changed = threading.Condition()
 
     @contextmanager
@@ -85,16 +86,13 @@ _pixels = _Pixels(LARGEST)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warning of Pillow's within, nor of threads that run meanwhile: a picture is read, or an
-    error says why not.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Silences the warnings of Pillow, in all threads: errors say why a picture is not read."""
+    with warnings.catch_warnings(action="ignore"):
         yield
 
 
 def read_image(file: str | Path, side: int | None = None, most: int | None = None) -> np.ndarray:
-    """A picture as (H, W, 3), uint8, upright, on white where it is transparent.
+    """Reads a picture as (H, W, 3), uint8, upright, on white where it is transparent.
 
     Args:
         file: a picture in one of `formats`; of several in a file the first.
@@ -102,8 +100,7 @@ def read_image(file: str | Path, side: int | None = None, most: int | None = Non
         most: scale a larger picture down, so that its longer side has so many pixels.
 
     Raises:
-        UserError: the file is no picture, a too large one, or one whose brightness has no known
-        range.
+        UserError: the file is no picture, or too large, or its brightness has no known range.
     """
     with quiet():
         return read_in_thread(file, side, most)
@@ -112,9 +109,7 @@ def read_image(file: str | Path, side: int | None = None, most: int | None = Non
 def read_in_thread(
     file: str | Path, side: int | None = None, most: int | None = None
 ) -> np.ndarray:
-    """What `read_image` gives for `file`, `side` and `most`; call it within `quiet`, which holds
-    for all threads.
-    """
+    """Does what `read_image` does; call it within `quiet`, which is not safe inside threads."""
     with _opened(file) as opened:
         picture = _rgb(opened, file)
         if (turn := UPRIGHT.get(_orientation(opened))) is not None:
@@ -127,8 +122,9 @@ def read_in_thread(
 
 
 def size(file: str | Path) -> tuple[int, int] | None:
-    """Width and height that the header of a picture tells, or None if it is not readable; call it
-    within `quiet`.
+    """Returns width and height from a picture's header, or None if it is not readable.
+
+    Call it within `quiet`.
     """
     try:
         with _opened(file) as picture:
@@ -139,11 +135,9 @@ def size(file: str | Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _opened(file: str | Path) -> Iterator[Image.Image]:
-    """A picture; whatever is wrong with its file, found now or when its pixels are read, is a
-    UserError.
-    """
+    """Opens a picture; any error, then or when the caller reads its pixels, is a UserError."""
     try:
-        # a pipe would be waited for, a device read without end
+        # Opening a pipe would wait; a device would be read without end
         if not stat.S_ISREG(os.stat(file).st_mode):
             raise UserError(f"{file} is not a regular file; replace or remove it")
         with Image.open(file, formats=formats()) as picture:
@@ -152,7 +146,7 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
                 raise Image.DecompressionBombError
             with _pixels.taken(count):
                 yield picture
-                picture.close()  # its pixels are freed now, and not when Python looks for cycles
+                picture.close()  # frees its pixels now, not when Python collects garbage
                 if count > MUCH:
                     _trim()
     except UserError:
@@ -162,9 +156,8 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
     except PermissionError:
         raise UserError(f"{file} may not be read: permission denied") from None
     except Image.DecompressionBombError:
-        raise UserError(
-            f"{file} is too large: it has more than {LARGEST // 10**6} megapixels; scale it down"
-        ) from None
+        much = f"it has more than {LARGEST // 10**6} megapixels"
+        raise UserError(f"{file} is too large: {much}; scale it down") from None
     except MemoryError:
         raise UserError(f"{file} needs more memory than there is; scale it down") from None
     except Exception:  # a damaged picture fails in dozens of ways
@@ -173,39 +166,35 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
 
 
 def _trim() -> None:
-    """Give freed memory back to the system; glibc keeps what Pillow frees, for each thread. Others
-    do it by themselves.
-    """
+    """Gives freed memory back to the system. Only glibc keeps it, for each thread."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _orientation(picture: Image.Image) -> int:
-    """The EXIF tag, or 1, upright, where there is none or EXIF is damaged."""
+    """Returns the EXIF tag, or 1 for upright if there is none."""
     try:
         return picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # it is no reason to refuse the picture
+    except Exception:  # damaged EXIF is no reason to refuse the picture
         return 1
 
 
 def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
-    """A picture of any mode in RGB, on white."""
-    deep = picture.mode == "RGB" and any(
-        ";16" in str(tile.args) for tile in getattr(picture, "tile", [])
-    )
+    """Returns a picture of any mode in RGB, on white."""
+    tiles = getattr(picture, "tile", [])
+    deep = picture.mode == "RGB" and any(";16" in str(tile.args) for tile in tiles)
     picture.load()
     transparent = picture.info.get("transparency")
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
-        values = np.asarray(picture)  # of 16 bits; Pillow would clip, not scale
+        values = np.asarray(picture)  # 16 bits, which Pillow would clip, not scale
         gray = (values >> 8).astype(np.uint8)
         if transparent is not None:
             gray[values == transparent] = 255
         return Image.fromarray(gray).convert("RGB")
     if picture.mode in ("I", "F"):
-        raise UserError(
-            f"{file} has 32 bits a pixel, of which nothing says what is white; save it with 8 or 16"
-        )
-    if deep and transparent is not None:  # of 16 bits, the pixels of 8
+        wrong = f"{file} has 32 bits a pixel, of which nothing says what is white"
+        raise UserError(f"{wrong}; save it with 8 or 16")
+    if deep and transparent is not None:  # Pillow makes 8 bits of the pixels, but not of this
         picture.info["transparency"] = tuple(value >> 8 for value in transparent)
     if picture.has_transparency_data:
         return _on_white(picture)
@@ -213,12 +202,11 @@ def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
-    """A transparent picture in RGB, strip by strip: whole, it would be in memory four times."""
+    """Returns a transparent picture in RGB. Done at once, it would be in memory four times."""
     result = Image.new("RGB", picture.size)
     for top in range(0, picture.height, STRIP):
         box = (0, top, picture.width, min(top + STRIP, picture.height))
         part = picture.crop(box).convert("RGBA")
-        result.paste(
-            Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert("RGB"), box
-        )
+        opaque = Image.alpha_composite(Image.new("RGBA", part.size, "white"), part)
+        result.paste(opaque.convert("RGB"), box)
     return result

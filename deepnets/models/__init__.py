@@ -31,33 +31,29 @@ _BUILDERS: dict[str, Callable[..., Network]] = {
     "googlenet_2014": googlenet_2014,
     "googlenet_improved": googlenet_improved,
 }
-# The network that each improved one is an improvement of
+# What each improved network improves
 ORIGINALS = {
     "vgg16_improved": "vgg16",
     "resnet18_improved": "resnet18",
     "googlenet_improved": "googlenet",
 }
-# layers of He et al.'s deepest ResNet (2015, section 4.2); a deeper one would take minutes to build
-DEEPEST = 1202
-# options that are true or false
+DEEPEST = 1202  # layers of He et al.'s deepest ResNet (2016, section 4.2)
 SWITCHES = ("as_published", "aux", "batch_norm", "narrow_head", "shortcuts", "stem_norm")
-_IMAGENET_ONLY = ("50", "101", "152")  # 50 and 152 are 6n+2 too, and not what one would mean
+_IMAGENET_ONLY = (50, 101, 152)  # 50 and 152 are 6n+2, too, but everybody means ImageNet's
 
 
 def names() -> list[str]:
-    """The networks that `create` knows by name (it also builds any other CIFAR ResNet, `resnet26`
-    say).
-    """
+    """Returns the names of the networks; `create` also builds other CIFAR ResNets (`resnet26`)."""
     return list(_BUILDERS)
 
 
 def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Network:
-    """Build a network with weights drawn from torch's generator.
+    """Builds a network and draws its weights from torch's generator.
 
     Args:
         name: one of `names()`, or `resnetD` with D = 6n+2, at most 1202.
         num_classes: number of logits.
-        in_channels: channels of the images; the first convolution alone depends on it.
+        in_channels: channels of the images.
         options: keywords of the network's class, such as `dropout` or `stem`.
 
     Raises:
@@ -65,27 +61,22 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
     """
     builder = _BUILDERS.get(name)
     numbered = re.fullmatch(r"resnet([1-9]\d{0,3})", name)
-    if (
-        builder is None
-        and numbered
-        and numbered[1] not in _IMAGENET_ONLY
-        and int(numbered[1]) <= DEEPEST
-    ):
-        builder = partial(cifar_resnet, int(numbered[1]))
+    depth = int(numbered[1]) if numbered else 0
+    if builder is None and 0 < depth <= DEEPEST and depth not in _IMAGENET_ONLY:
+        builder = partial(cifar_resnet, depth)
     if builder is None:
         near = difflib.get_close_matches(name, _BUILDERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_BUILDERS)}"
         raise UserError(f"no network is called {name!r}; {hint}")
-    # any text would count as true
-    if wrong := [key for key in SWITCHES if not isinstance(options.get(key, False), bool)]:
-        raise UserError(
-            f"{name}: the value of {wrong[0]} is true or false, without quotes, not {options[wrong[0]]!r}"
-        )
+    for key in SWITCHES:
+        value = options.get(key, False)
+        if not isinstance(value, bool):  # any text would count as true
+            wrong = f"{key} is true or false, without quotes, not {value!r}"
+            raise UserError(f"{name}: the value of {wrong}")
     try:
         return builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unknown:
+        if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
             raise UserError(f"{name} has no option {unknown[1]!r}") from None
         raise UserError(f"{name} cannot be built with {options}: {error}") from None
     except ValueError as error:
@@ -93,6 +84,6 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
 
 
 def blueprint(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Network:
-    """Builds what `create` does, but without memory for weights: to count and to trace shapes."""
+    """Builds what `create` does, but without memory for weights: for counts and shapes."""
     with torch.device("meta"):
         return create(name, num_classes, in_channels, **options).eval()

@@ -1,13 +1,12 @@
-"""AlexNet (Krizhevsky, Sutskever and Hinton 2012): five convolutions, three linear layers, ReLU and
-dropout.
+"""AlexNet (Krizhevsky, Sutskever and Hinton 2012): five convolutions and three linear layers.
 
-Two forms: the one tower that the field uses today, torchvision's, after the 2014 "one weird trick"
-paper (whose fourth convolution has 384 channels, here 256), and the network as published, split
-over two GPUs: its second, fourth and fifth convolutions see only the channels on their own GPU.
+There are two forms. The one tower is torchvision's, after the 2014 "one weird trick" paper, whose
+fourth convolution has 384 channels, here 256. The published network was split over two GPUs: its
+second, fourth and fifth convolutions see only the channels on their own GPU.
 
-At 64x64 the one tower's maps shrink to 15, 7, 3 and 1; the 6x6 pool before the linear layers then
-makes 36 copies of one value. The published form's would shrink to nothing: its pools round up here
-(ceil mode), which gives 14, 7, 3, 1 and changes nothing at the published size.
+At 64x64 the maps of the one tower shrink to 15, 7, 3 and 1, and the 6x6 pool before the linear
+layers copies one value 36 times. Those of the published form would shrink to nothing. So its pools
+round up (ceil mode): 14, 7, 3, 1. At the published size that changes nothing.
 """
 
 from typing import Any
@@ -16,8 +15,8 @@ from torch import nn
 
 from .layers import AdaptivePool, LocalResponseNorm, Network, conv, he_initialise
 
-# Each convolution: width, kernel, stride, padding, groups, and what follows its ReLU (N:
-# normalisation, P: 3x3 pool, stride 2).
+# Each convolution: width, kernel, stride, padding, groups, and what follows its ReLU: N for
+# normalisation, P for a 3x3 pool of stride 2.
 ONE_TOWER = (
     (64, 11, 4, 2, 1, "P"),
     (192, 5, 1, 2, 1, "P"),
@@ -35,15 +34,14 @@ TWO_GROUPS = (
 
 
 class AlexNet(Network):
-    """AlexNet; without options torchvision's one tower, after Krizhevsky 2014.
+    """AlexNet: torchvision's one tower, unless options say otherwise.
 
     Args:
         num_classes: number of logits.
-        in_channels: channels of the images, 1 or 3.
-        as_published: two groups, local response normalisation, dropout after the linear layers
-            instead of before them.
-        dropout: probability of zeroing an input of the two hidden linear layers; as published, an
-            output.
+        in_channels: channels of the images.
+        as_published: use two groups, local response normalisation, and dropout after the hidden
+            linear layers instead of before them.
+        dropout: probability of the dropout.
     """
 
     def __init__(
@@ -56,12 +54,10 @@ class AlexNet(Network):
     ) -> None:
         stages: dict[str, nn.Module] = {}
         channels = in_channels
-        for number, (width, kernel, stride, padding, groups, after) in enumerate(
-            TWO_GROUPS if as_published else ONE_TOWER, start=1
-        ):
-            stages[f"conv{number}"] = conv(
-                channels, width, kernel, stride=stride, padding=padding, groups=groups
-            )
+        table = TWO_GROUPS if as_published else ONE_TOWER
+        for number, (width, kernel, stride, padding, groups, after) in enumerate(table, start=1):
+            layer = conv(channels, width, kernel, stride=stride, padding=padding, groups=groups)
+            stages[f"conv{number}"] = layer
             if "N" in after:
                 stages[f"norm{number}"] = LocalResponseNorm()
             if "P" in after:
@@ -69,11 +65,9 @@ class AlexNet(Network):
             channels = width
         drop = nn.Dropout(dropout)
         fc6, fc7 = nn.Linear(256 * 6 * 6, 4096), nn.Linear(4096, 4096)
-        hidden = (
-            (fc6, nn.ReLU(), drop, fc7, nn.ReLU(), drop)
-            if as_published
-            else (drop, fc6, nn.ReLU(), drop, fc7, nn.ReLU())
-        )
+        hidden = [drop, fc6, nn.ReLU(), drop, fc7, nn.ReLU()]
+        if as_published:
+            hidden = [*hidden[1:], drop]
         super().__init__(
             stages,
             head=nn.Sequential(AdaptivePool("avg", 6), nn.Flatten(), *hidden),
@@ -84,9 +78,9 @@ class AlexNet(Network):
 
 
 def alexnet_2012(num_classes: int = 10, in_channels: int = 3, **options: Any) -> AlexNet:
-    """Build the network as published (Krizhevsky et al. 2012, section 3). Options: `AlexNet`.
+    """Builds the published network (section 3), with the options of `AlexNet`.
 
-    Its initialisation, normal with deviation 0.01 and biases of one (section 5), was made for 90
-    epochs of 1.2 million images; He's is used here.
+    Its weights are He's. The published ones, normal with deviation 0.01 and biases of one (section
+    5), were made for 90 epochs of 1.2 million images.
     """
     return AlexNet(num_classes, in_channels, as_published=True, **options)

@@ -1,13 +1,11 @@
-"""GoogLeNet, Inception v1 (Szegedy et al. 2015): modules that look at every map through windows of
-several sizes at once.
+"""GoogLeNet, Inception v1 (Szegedy et al. 2015): modules with windows of several sizes at once.
 
-Each module runs 1x1, 3x3 and 5x5 convolutions and a pool side by side and stacks their maps; cheap
+Each module runs 1x1, 3x3 and 5x5 convolutions and a pool side by side and stacks their maps. Cheap
 1x1 convolutions first reduce the channels that the larger ones see. Two auxiliary classifiers
 halfway bring gradient to the early layers.
 
-Two forms: the one the field uses today (batch norm, and a 3x3 in the branch called 5x5), and the
-network as published. At 64x64 the maps of the auxiliary heads are 4x4, so the heads' own pooling
-has nothing to do.
+There are two forms: torchvision's, with batch norm and a 3x3 in the branch called 5x5, and the
+published network.
 """
 
 from typing import Any
@@ -30,42 +28,36 @@ INCEPTION = {
     "5a": (832, 256, 160, 320, 32, 128, 128),
     "5b": (832, 384, 192, 384, 48, 128, 128),
 }
-# the stages that carry a head, with their channels
+# The stages with an auxiliary head, and their channels
 AUXILIARY = {"inception4a": 512, "inception4d": 528}
 AUXILIARY_WEIGHT = 0.3
 
 
 class Inception(nn.Module):
-    """An Inception module (Figure 2b): (N, inputs, H, W) to (N, c1 + c3 + c5 + pool, H, W).
+    """Turns maps (N, inputs, H, W) into (N, c1 + c3 + c5 + pool, H, W), as in Figure 2b.
 
     Args:
-        widths: a row of Table 1: input, 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
-        large: side of the larger window, 5 as published, 3 as the field has it.
+        widths: a row of `INCEPTION`.
+        large: side of the larger window, 5 as published, 3 in torchvision.
         norm: keywords of `conv` that say whether to normalise.
     """
 
     def __init__(self, widths: tuple[int, ...], large: int, norm: dict[str, Any]) -> None:
         super().__init__()
         inputs, c1, c3_reduce, c3, c5_reduce, c5, pool = widths
-        self.branches = nn.ModuleList(
-            [
-                conv(inputs, c1, 1, **norm),
-                nn.Sequential(conv(inputs, c3_reduce, 1, **norm), conv(c3_reduce, c3, 3, **norm)),
-                nn.Sequential(
-                    conv(inputs, c5_reduce, 1, **norm), conv(c5_reduce, c5, large, **norm)
-                ),
-                nn.Sequential(nn.MaxPool2d(3, 1, padding=1), conv(inputs, pool, 1, **norm)),
-            ]
-        )
+        one = conv(inputs, c1, 1, **norm)
+        three = conv(inputs, c3_reduce, 1, **norm), conv(c3_reduce, c3, 3, **norm)
+        five = conv(inputs, c5_reduce, 1, **norm), conv(c5_reduce, c5, large, **norm)
+        pooled = nn.MaxPool2d(3, 1, padding=1), conv(inputs, pool, 1, **norm)
+        stacks = [nn.Sequential(*layers) for layers in (three, five, pooled)]
+        self.branches = nn.ModuleList([one, *stacks])
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
 class AuxiliaryHead(nn.Module):
-    """A small classifier on a map inside the network (section 5): (N, inputs, H, W) to logits (N,
-    classes).
-    """
+    """Classifies a map inside the network (section 5): (N, inputs, H, W) to (N, classes)."""
 
     def __init__(
         self, inputs: int, num_classes: int, as_published: bool, norm: dict[str, Any]
@@ -79,7 +71,7 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(1024, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        # the published pool fits the published size; other maps go to 4x4
+        # The published pool makes 4x4 of the maps of the published image size alone.
         if self.as_published and x.shape[-1] == 14:
             x = F.avg_pool2d(x, 5, 3)
         x = self.reduce(self.to_4x4(x)).flatten(1)
@@ -87,20 +79,19 @@ class AuxiliaryHead(nn.Module):
 
 
 class GoogLeNet(Network):
-    """GoogLeNet, 22 layers with weights; without options torchvision's.
+    """GoogLeNet, 22 layers with weights: torchvision's, unless options say otherwise.
 
     Args:
         num_classes: number of logits.
-        in_channels: channels of the images, 1 or 3.
-        as_published: true 5x5 windows, biases instead of batch norm, local response normalisation
-            (with AlexNet's constants: the paper gives none), 3x3 pools throughout; He's
-            initialisation, since the paper gives none and narrower ones leave 22 layers without
-            batch norm at chance level.
-        aux: build the two auxiliary heads; they count in the loss only, with weight 0.3.
+        in_channels: channels of the images.
+        as_published: use true 5x5 windows, biases instead of batch norm, local response
+            normalisation and 3x3 pools throughout. Where the paper gives no constants, those of
+            the normalisation are AlexNet's, and the weights are He's: with narrower ones 22 layers
+            without batch norm stay at chance level.
+        aux: add the two auxiliary heads; they count in the loss only.
         stem: "7x7", or "3x3" for the stack of three.
-        stem_norm: batch norm between the convolutions of the stack.
-        dropout: probability of zeroing a unit before the classifier; None for the form's own (0.4
-            published, else 0.2).
+        stem_norm: normalise between the convolutions of the stack, too.
+        dropout: probability before the classifier; by default 0.4 as published, else 0.2.
     """
 
     def __init__(
@@ -114,19 +105,14 @@ class GoogLeNet(Network):
         stem_norm: bool = True,
         dropout: float | None = None,
     ) -> None:
-        norm: dict[str, Any] = (
-            {} if as_published else {"bias": False, "batch_norm": True, "eps": 1e-3}
-        )
-        large = 5 if as_published else 3
-        stages: dict[str, nn.Module] = {
-            "conv1": stem_conv(
-                stem,
-                in_channels,
-                stem_norm,
-                **norm | ({"eps": 1e-5} if norm and stem == "3x3" else {}),
-            ),
-            "pool1": nn.MaxPool2d(3, 2, ceil_mode=True),
-        }
+        norm: dict[str, Any] = {"bias": False, "batch_norm": True, "eps": 1e-3}
+        if as_published:
+            norm, large, last_pool, own_dropout = {}, 5, 3, 0.4
+        else:
+            large, last_pool, own_dropout = 3, 2, 0.2
+        first = norm | {"eps": 1e-5} if norm and stem == "3x3" else norm
+        stages: dict[str, nn.Module] = {"conv1": stem_conv(stem, in_channels, stem_norm, **first)}
+        stages["pool1"] = nn.MaxPool2d(3, 2, ceil_mode=True)
         if as_published:
             stages["norm1"] = LocalResponseNorm()
         stages["conv2"] = nn.Sequential(conv(64, 64, 1, **norm), conv(64, 192, 3, **norm))
@@ -138,60 +124,47 @@ class GoogLeNet(Network):
             if name == "3b":
                 stages["pool3"] = nn.MaxPool2d(3, 2, ceil_mode=True)
             if name == "4e":
-                stages["pool4"] = nn.MaxPool2d(3 if as_published else 2, 2, ceil_mode=True)
-        dropout = (0.4 if as_published else 0.2) if dropout is None else dropout
+                stages["pool4"] = nn.MaxPool2d(last_pool, 2, ceil_mode=True)
+        dropout = own_dropout if dropout is None else dropout
         super().__init__(
             stages,
             head=nn.Sequential(AdaptivePool("avg", 1), nn.Flatten()),
             classifier=nn.Sequential(nn.Dropout(dropout), nn.Linear(1024, num_classes)),
         )
-        heads = {
-            name: AuxiliaryHead(width, num_classes, as_published, norm)
-            for name, width in AUXILIARY.items()
-            if aux
-        }
-        self.auxiliary = nn.ModuleDict(heads)
+        self.auxiliary = nn.ModuleDict()
+        for name, width in AUXILIARY.items() if aux else ():
+            self.auxiliary[name] = AuxiliaryHead(width, num_classes, as_published, norm)
         if as_published:
             self.apply(he_initialise)
-        # a new stem, and the layer of ten classes in place of a thousand, keep PyTorch's default
-        # (Skoularikis 2021)
-        else:
-            parts = dict(self.stages.named_children()) | {"auxiliary": self.auxiliary}
-            for part in (
-                module for name, module in parts.items() if stem == "7x7" or name != "conv1"
-            ):
+            return
+        # The classifier and a stem of 3x3 keep PyTorch's default, as in Skoularikis 2021, where
+        # they replaced layers of torchvision's network.
+        for name, part in (*self.stages.named_children(), ("auxiliary", self.auxiliary)):
+            if stem == "7x7" or name != "conv1":
                 part.apply(_torchvision_initialise)
 
     def weighted_logits(self, images: Tensor) -> list[tuple[float, Tensor]]:
-        """The classifier's logits with weight 1, then each auxiliary head's with 0.3 (section
-        5).
-        """
+        """Returns the classifier's logits and those of the auxiliary heads (section 5)."""
         maps = self.maps(images)
         logits = self.classifier(self.head(maps["inception5b"]))
-        return [(1.0, logits)] + [
-            (AUXILIARY_WEIGHT, head(maps[name])) for name, head in self.auxiliary.items()
-        ]
+        heads = self.auxiliary.items()
+        return [(1.0, logits)] + [(AUXILIARY_WEIGHT, head(maps[name])) for name, head in heads]
 
 
 def _torchvision_initialise(module: nn.Module) -> None:
-    """Draw weights from a normal of deviation 0.01 (torchvision truncates it at 200 deviations,
-    which has no effect).
+    """Draws weights from a normal of deviation 0.01.
+
+    Torchvision truncates it at 200 deviations, which has no effect.
     """
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.normal_(module.weight, std=0.01)
 
 
-def googlenet_2014(
-    num_classes: int = 10, in_channels: int = 3, *, aux: bool = True, **options: Any
-) -> GoogLeNet:
-    """Build the network as published, with its auxiliary heads. Options: `GoogLeNet`."""
-    return GoogLeNet(num_classes, in_channels, as_published=True, aux=aux, **options)
+def googlenet_2014(num_classes: int = 10, in_channels: int = 3, **options: Any) -> GoogLeNet:
+    """Builds the published network with its auxiliary heads; options as for `GoogLeNet`."""
+    return GoogLeNet(num_classes, in_channels, as_published=True, **{"aux": True} | options)
 
 
-def googlenet_improved(
-    num_classes: int = 10, in_channels: int = 3, *, stem: str = "3x3", **options: Any
-) -> GoogLeNet:
-    """Build GoogLeNet with three 3x3 convolutions for the 7x7 (Skoularikis 2021). Options:
-    `GoogLeNet`.
-    """
-    return GoogLeNet(num_classes, in_channels, stem=stem, **options)
+def googlenet_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> GoogLeNet:
+    """Builds GoogLeNet with three 3x3 convolutions for its 7x7 (Skoularikis 2021)."""
+    return GoogLeNet(num_classes, in_channels, **{"stem": "3x3"} | options)

@@ -1,6 +1,4 @@
-"""What the networks share: the skeleton of a classifier, a convolution with its companions,
-pooling, initialisation.
-"""
+"""What the networks share: the base class, convolutions, pooling, initialisation."""
 
 import re
 from collections import OrderedDict
@@ -12,14 +10,12 @@ from torch.nn import functional as F
 
 
 class Network(nn.Module):
-    """A classifier of images: named stages of feature maps, a head that reduces the last map to a
-    vector, a linear layer.
+    """A classifier of images: stages of feature maps, a head, a linear layer.
 
     Args:
-        stages: name to module, in the order of the forward pass; each takes and gives maps (N, C,
-            H, W).
-        head: takes the last map and gives the representation (N, D).
-        classifier: gives the logits (N, classes); its last module is the linear layer.
+        stages: modules by name, in the order of the forward pass, from maps to maps (N, C, H, W).
+        head: turns the last maps into the representation (N, D).
+        classifier: turns that into logits (N, classes); its last module is the linear layer.
     """
 
     def __init__(
@@ -31,34 +27,30 @@ class Network(nn.Module):
         self.classifier = classifier
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
-        """The output (N, C, H, W) of every stage, by name, for images (N, C, H, W)."""
+        """Returns the output (N, C, H, W) of every stage, by name, for images (N, C, H, W)."""
         maps, x = {}, checked(images)
         for name, stage in self.stages.named_children():
             x = maps[name] = stage(x)
         return maps
 
     def features(self, images: Tensor) -> Tensor:
-        """The representation (N, D) before the classifier, for images (N, C, H, W)."""
+        """Returns the representation (N, D) of images (N, C, H, W), before the classifier."""
         return self.head(self.stages(checked(images)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) for images (N, C, H, W)."""
+        """Returns logits (N, classes) for images (N, C, H, W)."""
         return self.classifier(self.features(images))
 
     def weighted_logits(self, images: Tensor) -> list[tuple[float, Tensor]]:
-        """Logits to train, each with its weight in the loss; the first are those of `forward`."""
+        """Returns weights in the loss with logits to train; the first logits are `forward`'s."""
         return [(1.0, self(images))]
 
 
-# Functions under `fx.wrap` are single steps to torch.fx, and so to torchvision's feature
-# extraction: what they do depends on sizes, which fx does not know.
+# What a function under `fx.wrap` does depends on sizes. torch.fx, and so torchvision's feature
+# extraction, does not know these and takes the function as a single step.
 @fx.wrap
 def checked(images: Tensor) -> Tensor:
-    """Returns the images.
-
-    Raises:
-        ValueError: they do not have the four axes (N, C, H, W).
-    """
+    """Returns the images, or raises ValueError unless they have four axes (N, C, H, W)."""
     if images.dim() != 4:
         axes = f"not {images.dim()} axes; images[None] makes a batch of one image (C, H, W)"
         raise ValueError(f"a network takes images (N, C, H, W), {axes}")
@@ -66,14 +58,7 @@ def checked(images: Tensor) -> Tensor:
 
 
 class Conv2d(nn.Conv2d):
-    """PyTorch's convolution, which a processor computes as one matrix product where the map is
-    tiny.
-
-    The last maps of a network have 2x2 pixels and hundreds of channels. There the libraries'
-    convolutions, above all the gradient of their weights, reach a fraction of the speed of a matrix
-    product over the gathered windows; on larger maps gathering costs more than it gains, as it does
-    for 1x1 windows in fp32. The values are the same up to rounding.
-    """
+    """PyTorch's convolution, but faster on a CPU where maps are tiny."""
 
     def forward(self, maps: Tensor) -> Tensor:
         stride, pad = self.stride[0], int(self.padding[0])  # both axes alike
@@ -84,30 +69,22 @@ class Conv2d(nn.Conv2d):
 def convolve(
     maps: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int, groups: int
 ) -> Tensor:
-    """Returns the convolution of maps (N, C, H, W) with windows that are squares.
+    """Convolves maps (N, C, H, W) with weights (D, C / groups, kernel, kernel).
 
-    Args:
-        maps: (N, C, H, W).
-        weight: (D, C / groups, kernel, kernel).
-        bias: (D,).
-        stride: distance between windows.
-        pad: zeros around the map.
-        groups: parts of the channels that do not see each other.
+    The last maps of a network have 2x2 pixels and hundreds of channels. There a matrix product over
+    the gathered windows is several times as fast on a CPU as PyTorch's convolution, above all for
+    the gradient of the weights. On larger maps, and for 1x1 windows in fp32, gathering costs more
+    than it gains. The values are the same up to rounding.
     """
     kernel = weight.shape[2]
     height = (maps.shape[2] + 2 * pad - kernel) // stride + 1
     width = (maps.shape[3] + 2 * pad - kernel) // stride + 1
     copies = kernel**2 * height * width  # numbers gathered from each channel of an image
-    fp32_pixels = kernel == 1
-    if not torch.jit.is_scripting():  # there one cannot ask for it
-        fp32_pixels = fp32_pixels and not torch.is_autocast_enabled("cpu")
-    if (
-        maps.device.type != "cpu"
-        or groups > 1
-        or copies > 64
-        or min(height, width) < 1
-        or fp32_pixels
-    ):
+    tiny = copies <= 64 and min(height, width) >= 1
+    fp32_1x1 = kernel == 1
+    if not torch.jit.is_scripting():  # TorchScript cannot ask for autocast
+        fp32_1x1 = fp32_1x1 and not torch.is_autocast_enabled("cpu")
+    if maps.device.type != "cpu" or groups > 1 or fp32_1x1 or not tiny:
         return F.conv2d(maps, weight, bias, stride, pad, groups=groups)
     padded = F.pad(maps.permute(0, 2, 3, 1), (0, 0, pad, pad, pad, pad))
     windows = []
@@ -115,9 +92,8 @@ def convolve(
         for j in range(kernel):
             rows = padded[:, i : i + stride * height : stride]
             windows.append(rows[:, :, j : j + stride * width : stride])
-    return F.linear(torch.cat(windows, -1), weight.permute(0, 2, 3, 1).flatten(1), bias).permute(
-        0, 3, 1, 2
-    )
+    product = F.linear(torch.cat(windows, -1), weight.permute(0, 2, 3, 1).flatten(1), bias)
+    return product.permute(0, 3, 1, 2)
 
 
 def conv(
@@ -132,16 +108,16 @@ def conv(
     batch_norm: bool = False,
     eps: float = 1e-5,
 ) -> nn.Sequential:
-    """Convolution, batch norm if asked for, ReLU.
+    """Builds a convolution, batch norm if asked for, and ReLU.
 
     Args:
-        inputs: channels of the maps (N, inputs, H, W) it takes.
-        outputs: channels of the maps (N, outputs, H', W') it gives.
+        inputs: channels of the maps it takes.
+        outputs: channels of the maps it gives.
         kernel: side of the window.
         stride: distance between windows.
         padding: zeros around the map; by default as many as keep its size at stride 1.
-        groups: parts of the channels that do not see each other.
-        bias: of the convolution.
+        groups: groups of channels, convolved apart.
+        bias: whether the convolution has one.
         batch_norm: normalise before the ReLU.
         eps: of the batch norm.
     """
@@ -152,16 +128,16 @@ def conv(
 
 
 def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.Sequential:
-    """Build the first layers of ResNet18 and GoogLeNet, which give 64 maps of about half the side.
+    """Builds the first layers of ResNet18 and GoogLeNet: 64 maps of about half the side.
+
+    The stack of three 3x3 convolutions is that of the improved networks (Skoularikis 2021). The
+    first has stride 2 and padding 3, the others no padding: 64x64 pixels become 34, 32, then 30.
+    ResNet-C (He et al. 2019, "Bag of Tricks") has 32, 32 and 64 channels and padding 1.
 
     Args:
-        kind: "7x7", or "3x3" for the stack of three of the improved forms (Skoularikis 2021): the
-            first with stride 2 and padding 3, the others without padding, so that 64x64 pixels
-            become maps of 34, 32 and 30. Together they see 11x11 pixels. He et al. 2019 ("Bag of
-            Tricks", ResNet-C) have 32, 32 and 64 channels and padding 1.
+        kind: "7x7", or "3x3" for the stack.
         in_channels: channels of the images.
-        stem_norm: batch norm between the convolutions of the stack, too; behind the last one it is
-            as with the 7x7.
+        stem_norm: normalise between the convolutions of the stack, too.
         norm: keywords of `conv` that say how the network normalises.
     """
     if kind == "7x7":
@@ -177,8 +153,7 @@ def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.S
 
 
 class LocalResponseNorm(nn.Module):
-    """b = a / (2 + 1e-4 * sum of a squared over 5 neighbouring channels) ** 0.75 (Krizhevsky et al.
-    2012, section 3.3).
+    """Divides by the activity of five neighbouring channels (Krizhevsky et al. 2012, section 3.3).
 
     PyTorch's divides the 1e-4 by 5, and its backward pass has no deterministic CUDA form.
     """
@@ -190,10 +165,9 @@ class LocalResponseNorm(nn.Module):
 
 
 class AdaptivePool(nn.Module):
-    """Mean or maximum over size x size windows that cover the map, whatever its side: (N, C, H, W)
-    to (N, C, size, size).
+    """Pools maps (N, C, H, W) to (N, C, size, size) by mean or maximum, whatever their side.
 
-    The values are those of PyTorch's adaptive pools; taken one axis at a time and by slices, the
+    The values are those of PyTorch's adaptive pools. Taken one axis at a time and by slices, the
     backward pass is deterministic on CUDA, where PyTorch's is not.
     """
 
@@ -207,7 +181,7 @@ class AdaptivePool(nn.Module):
 
 @fx.wrap
 def pool(maps: Tensor, kind: str, size: int) -> Tensor:
-    """Returns the `kind` ("avg" or "max") over size x size windows of maps (N, C, H, W)."""
+    """Pools maps (N, C, H, W) to (N, C, size, size); `kind` is "avg" or "max"."""
     for axis in (2, 3):
         side = maps.shape[axis]
         if side != size:
@@ -222,13 +196,13 @@ def pool(maps: Tensor, kind: str, size: int) -> Tensor:
 def window_edges(side: int, size: int) -> list[tuple[int, int]]:
     """Returns where `size` windows that cover a `side` start and end.
 
-    No number is negative: ONNX divides towards zero, Python towards minus infinity.
+    Only positive numbers are divided: ONNX rounds towards zero, Python down.
     """
     return [(i * side // size, ((i + 1) * side + size - 1) // size) for i in range(size)]
 
 
 def named_pool(spec: str) -> AdaptivePool:
-    """The pool that "avg7", "max5" and the like name: the kind, then the side of its output."""
+    """Builds the pool named by its kind and the side of its output: "avg7", "max5"."""
     match = re.fullmatch(r"(avg|max)([1-9]\d?)", spec)
     if not match:
         raise ValueError(f"head_pool {spec!r}: use avg or max and a size, for example avg7")
@@ -236,8 +210,9 @@ def named_pool(spec: str) -> AdaptivePool:
 
 
 def he_initialise(module: nn.Module) -> None:
-    """Draw a layer's weights from a normal of variance 2 / fan-in, which keeps the variance of the
-    signal through ReLU layers; biases are zero (He et al. 2015, eq. 10).
+    """Draws weights from a normal of variance 2 / fan-in; biases are zero (He et al. 2015, eq. 10).
+
+    That keeps the variance of the signal through ReLU layers.
     """
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -246,11 +221,9 @@ def he_initialise(module: nn.Module) -> None:
 
 
 def narrow_initialise(module: nn.Module) -> None:
-    """Draw convolutions as He over the fan-out, linear layers from a normal of deviation 0.01;
-    biases are zero.
+    """Draws convolutions as He et al. do, but by fan-out, and linear layers with deviation 0.01.
 
-    It is torchvision's initialisation of VGG, and that of the improved VGG16 and ResNet18 as
-    published.
+    Biases are zero. Torchvision's VGG and the published improved VGG16 and ResNet18 do the same.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

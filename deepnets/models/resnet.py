@@ -1,4 +1,4 @@
-"""ResNet (He, Zhang, Ren and Sun 2016): blocks that add what they compute to what they were given.
+"""ResNet (He, Zhang, Ren and Sun 2016): blocks that add what they compute to their input.
 
 A block learns the difference from the identity, so more blocks need not make the network harder to
 fit, and gradients reach the first layers through the additions.
@@ -14,9 +14,7 @@ from .layers import AdaptivePool, Conv2d, Network, conv, narrow_initialise, stem
 
 
 class PaddedShortcut(nn.Module):
-    """Option A (section 4.2): every second row and column, missing channels filled with zeros. No
-    weights.
-    """
+    """Takes every stride-th row and column, adds channels of zeros: option A (section 4.2)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -27,18 +25,19 @@ class PaddedShortcut(nn.Module):
 
 
 def projection_shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """Option B (section 3.3): a 1x1 convolution with batch norm, from `inputs` to `outputs`
-    channels at `stride`.
-    """
+    """Builds a 1x1 convolution with batch norm: option B (section 3.3)."""
     return nn.Sequential(Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
 class BasicBlock(nn.Module):
-    """relu(shortcut(x) + bn(conv3x3(relu(bn(conv3x3(x)))))), Figure 2: (N, inputs, H, W) to (N,
-    outputs, H/stride, W/stride).
+    """Turns maps (N, inputs, H, W) into (N, outputs, H/stride, W/stride), as in Figure 2.
 
-    `shortcut` builds the path around where the shape changes; elsewhere it is the identity. None: a
-    plain block, without.
+    Args:
+        inputs: channels of the maps it takes.
+        outputs: channels of the maps it gives.
+        stride: of the first convolution.
+        shortcut: builds the shortcut where the shape changes; elsewhere it is the identity. None
+            for a plain block without shortcut.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class BasicBlock(nn.Module):
             Conv2d(outputs, outputs, 3, padding=1, bias=False),
             nn.BatchNorm2d(outputs),
         )
-        self.shortcut: nn.Module | None = None  # a plain block
+        self.shortcut: nn.Module | None = None
         if shortcut is not None:
             same = inputs == outputs and stride == 1
             self.shortcut = nn.Identity() if same else shortcut(inputs, outputs, stride)
@@ -65,19 +64,17 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(Network):
-    """A stem, stages of basic blocks, the mean of the last map, a linear layer.
+    """ResNet of basic blocks: a stem, stages of blocks, the mean of the last maps, a linear layer.
 
     Args:
         blocks: number of blocks of each stage.
-        widths: channels of each stage; every stage but the first halves the map.
+        widths: channels of each stage; every stage but the first halves the maps.
         stem: the layers before the stages, by name.
         shortcut: `PaddedShortcut` (option A) or `projection_shortcut` (option B).
         num_classes: number of logits.
-        shortcuts: False for the plain networks that the paper holds its own against (Table 2;
-            Figure 6, left).
-        dropout: probability of zeroing a unit before the classifier.
-        narrow_head: draw the linear layer from a normal of deviation 0.01 with biases of zero; else
-            as PyTorch does.
+        shortcuts: False for the paper's plain networks (Table 2; Figure 6, left).
+        dropout: probability before the classifier.
+        narrow_head: draw the linear layer as `narrow_initialise` does, else as PyTorch does.
     """
 
     def __init__(
@@ -109,11 +106,9 @@ class ResNet(Network):
 
 
 def cifar_resnet(depth: int, num_classes: int = 10, in_channels: int = 3, **options: Any) -> ResNet:
-    """The CIFAR form of 6n+2 layers (section 4.2): three stages of n blocks, option A. Options:
-    `ResNet`.
+    """Builds the CIFAR form of 6n+2 layers (section 4.2): three stages of n blocks, option A.
 
-    Raises:
-        ValueError: `depth` is not 6n+2.
+    The options are those of `ResNet`. Raises ValueError if the depth is not 6n+2.
     """
     n, rest = divmod(depth - 2, 6)
     if rest or n < 1:
@@ -131,30 +126,22 @@ def imagenet_resnet(
     stem_norm: bool = True,
     **options: Any,
 ) -> ResNet:
-    """The ImageNet form of basic blocks (Table 1), option B: 18 layers with blocks (2, 2, 2, 2), 34
-    with (3, 4, 6, 3).
+    """Builds the ImageNet form of basic blocks (Table 1), option B.
 
-    `num_classes` and `in_channels` as everywhere; `stem` is "7x7", or "3x3" for the stack of three,
-    with batch norm between if `stem_norm`. Other options: `ResNet`.
+    Args:
+        blocks: (2, 2, 2, 2) for 18 layers, (3, 4, 6, 3) for 34.
+        num_classes: number of logits.
+        in_channels: channels of the images.
+        stem: "7x7", or "3x3" for the stack of three.
+        stem_norm: normalise between the convolutions of the stack, too.
+        options: of `ResNet`.
     """
     first = stem_conv(stem, in_channels, stem_norm, bias=False, batch_norm=True)
     layers = {"conv1": first, "pool1": nn.MaxPool2d(3, 2, padding=1)}
     return ResNet(blocks, (64, 128, 256, 512), layers, projection_shortcut, num_classes, **options)
 
 
-def resnet18_improved(
-    num_classes: int = 10,
-    in_channels: int = 3,
-    *,
-    stem: str = "3x3",
-    dropout: float = 0.1,
-    narrow_head: bool = True,
-    **options: Any,
-) -> ResNet:
-    """Build ResNet18 with three 3x3 for its 7x7, light dropout and a narrow head (Skoularikis
-    2021).
-
-    Options: `imagenet_resnet`.
-    """
-    changes: dict[str, Any] = {"stem": stem, "dropout": dropout, "narrow_head": narrow_head}
-    return imagenet_resnet((2, 2, 2, 2), num_classes, in_channels, **changes, **options)
+def resnet18_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> ResNet:
+    """Builds ResNet18 with a 3x3 stem, light dropout and a narrow head (Skoularikis 2021)."""
+    changes: dict[str, Any] = {"stem": "3x3", "dropout": 0.1, "narrow_head": True}
+    return imagenet_resnet((2, 2, 2, 2), num_classes, in_channels, **changes | options)

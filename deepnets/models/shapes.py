@@ -1,4 +1,4 @@
-"""Counts and shapes: parameters, multiply-adds, and the maps that a network makes of an image."""
+"""Parameters, multiply-adds, and the shapes of the maps that a network makes of an image."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -21,13 +21,7 @@ def count_parameters(network: nn.Module) -> int:
 def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> int:
     """Counts the multiply-adds of convolutions and linear layers in a forward pass of one image.
 
-    Args:
-        network: a blueprint.
-        input_size: side of the image.
-        in_channels: its channels.
-
-    Raises:
-        UserError: the images are too small for the network.
+    The network is a blueprint. Raises UserError if images of this size are too small for it.
     """
     with _large_enough(input_size), FlopCounterMode(display=False) as counter:
         network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
@@ -35,15 +29,11 @@ def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> in
 
 
 def trace(network: Network, input_size: int) -> list[dict[str, Any]]:
-    """Follows one RGB image through a network, stage by stage.
-
-    Args:
-        network: a blueprint.
-        input_size: side of the image.
+    """Follows one RGB image through a blueprint: the stages, then the head and the classifier.
 
     Returns:
-        A dict a stage, then the head and the classifier: `name`, `shape` of the output, number of
-        `parameters`, and the `windows` of its convolutions in words.
+        For each its `name`, the `shape` of its output, the number of its `parameters`, and the
+        `windows` of its convolutions in words.
 
     Raises:
         UserError: the images are too small for the network.
@@ -56,29 +46,17 @@ def trace(network: Network, input_size: int) -> list[dict[str, Any]]:
         convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
         sides = Counter(convolution.kernel_size[0] for convolution in convolutions)
         windows = [f"{n} of {k}x{k}" if n > 1 else f"{k}x{k}" for k, n in sorted(sides.items())]
-        steps.append(
-            {
-                "name": name,
-                "shape": tuple(x.shape[1:]),
-                "parameters": count_parameters(module),
-                "windows": ", ".join(windows),
-            }
-        )
+        step = {"name": name, "shape": tuple(x.shape[1:]), "parameters": count_parameters(module)}
+        steps.append(step | {"windows": ", ".join(windows)})
     return steps
 
 
 def module_shapes(
     network: Network, input_size: int, in_channels: int = 3
 ) -> dict[nn.Module, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Returns what every module of a network takes and gives, (C, H, W) or (D,), for one image.
+    """Returns the shapes that every module of a blueprint takes and gives for one image.
 
-    Args:
-        network: a blueprint.
-        input_size: side of the image.
-        in_channels: its channels.
-
-    Raises:
-        UserError: the images are too small for the network.
+    They are (C, H, W) or (D,). Raises UserError if images of this size are too small.
     """
     shapes: dict[nn.Module, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
@@ -99,7 +77,5 @@ def _large_enough(input_size: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError:
-        where = "--size, or input_size in a study"
-        raise UserError(
-            f"images of {input_size}x{input_size} are too small for this network; take 64 ({where})"
-        ) from None
+        wrong = f"images of {input_size}x{input_size} are too small for this network"
+        raise UserError(f"{wrong}; take 64 (--size, or input_size in a study)") from None

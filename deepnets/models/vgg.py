@@ -1,11 +1,10 @@
-"""VGG (Simonyan and Zisserman 2015): only 3x3 convolutions, stacked deep, the width doubling behind
-each pool, up to 512.
+"""VGG (Simonyan and Zisserman 2015): deep stacks of 3x3 convolutions, wider behind each pool.
 
 Two 3x3 convolutions see as much as one 5x5, three as much as one 7x7, with fewer weights and more
 non-linearities.
 
 At 64x64 the last map is 2x2, and the 7x7 pool before the linear layers repeats its four values. The
-improved VGG16 asks for 5x5, which halves the first linear layer, and takes the maximum.
+improved VGG16 takes a 5x5 max pool, which halves the first linear layer.
 """
 
 from typing import Any
@@ -30,14 +29,12 @@ class VGG(Network):
     Args:
         depth: 11, 13, 16 or 19.
         num_classes: number of logits.
-        in_channels: channels of the images, 1 or 3.
+        in_channels: channels of the images.
         batch_norm: normalise between each convolution and its ReLU.
-        head_pool: what brings the last map to the size of the linear layers: "avg7", "max5" and the
-            like.
-        dropout: probability of zeroing a unit of the two hidden linear layers.
-        narrow_head: draw the last linear layer as the others, from a normal of deviation 0.01 with
-            biases of zero; else as PyTorch does, whose default the published comparison has for the
-            ten classes of its originals.
+        head_pool: the pool before the linear layers, such as "avg7" or "max5".
+        dropout: probability after the two hidden linear layers.
+        narrow_head: draw the last linear layer as the others; else as PyTorch does, as the
+            published comparison does for its originals.
     """
 
     def __init__(
@@ -59,43 +56,19 @@ class VGG(Network):
                 channels = width
             stages[f"pool{block}"] = nn.MaxPool2d(2)
         pool, drop = named_pool(head_pool), nn.Dropout(dropout)
-        hidden = (
-            _linear(512 * pool.size**2, 4096),
-            nn.ReLU(),
-            drop,
-            _linear(4096, 4096),
-            nn.ReLU(),
-            drop,
-        )
-        super().__init__(
-            stages, nn.Sequential(pool, nn.Flatten(), *hidden), nn.Linear(4096, num_classes)
-        )
-        for part in (self.stages, self.head, *([self.classifier] if narrow_head else [])):
+        fc6, fc7 = _linear(512 * pool.size**2, 4096), _linear(4096, 4096)
+        head = nn.Sequential(pool, nn.Flatten(), fc6, nn.ReLU(), drop, fc7, nn.ReLU(), drop)
+        super().__init__(stages, head, nn.Linear(4096, num_classes))
+        for part in (self.stages, self.head, *[self.classifier] * narrow_head):
             part.apply(narrow_initialise)
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer whose weights are drawn once, as VGG's, and not by PyTorch before: there are
-    120 million.
-    """
+    """Returns a linear layer without values: drawing 120 million weights twice takes seconds."""
     return nn.utils.skip_init(nn.Linear, inputs, outputs, device=torch.get_default_device())
 
 
-def vgg16_improved(
-    num_classes: int = 10,
-    in_channels: int = 3,
-    *,
-    batch_norm: bool = True,
-    head_pool: str = "max5",
-    narrow_head: bool = True,
-    **options: Any,
-) -> VGG:
-    """Build VGG16 with batch norm and a 5x5 max pool before the linear layers (Skoularikis 2021).
-    Options: `VGG`.
-    """
-    changes: dict[str, Any] = {
-        "batch_norm": batch_norm,
-        "head_pool": head_pool,
-        "narrow_head": narrow_head,
-    }
-    return VGG(16, num_classes, in_channels, **changes, **options)
+def vgg16_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> VGG:
+    """Builds VGG16 with batch norm, a 5x5 max pool and a narrow head (Skoularikis 2021)."""
+    changes: dict[str, Any] = {"batch_norm": True, "head_pool": "max5", "narrow_head": True}
+    return VGG(16, num_classes, in_channels, **changes | options)
