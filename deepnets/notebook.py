@@ -7,7 +7,9 @@ that goes away, so that tests need neither minutes nor a network. `python -m dee
 executes every notebook in place in the full profile.
 """
 
+import base64
 import hashlib
+import html
 import inspect
 import io
 import os
@@ -22,12 +24,14 @@ from typing import Any
 import nbformat
 import numpy as np
 import pandas as pd
-from IPython.display import Image, Markdown, display
+from IPython.display import HTML, Image, Markdown, display
+from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from nbclient import NotebookClient
 from torch import nn
 
-from . import analysis, data, drawings, models, recipes, report, runs
+from . import analysis, data, disk, drawings, models, recipes, report, runs
 from .compare import diagrams, style
 from .errors import UserError
 from .models.resnet import PaddedShortcut
@@ -54,6 +58,7 @@ def run(
     *,
     seed: int = 0,
     tier: str = TIER,
+    study: str = "",
     train: bool = False,
     options: dict[str, Any] | None = None,
     **changes: Any,
@@ -67,6 +72,7 @@ def run(
         recipe: `plain`, `tuned` or `best`.
         seed: of the run.
         tier: of the study's committed runs, `full` or `small`.
+        study: whose committed run, `main` say; it is loaded in both profiles.
         train: train anew, into `runs/notebooks`; the same call continues and then reports that
             training.
         options: of the network.
@@ -81,7 +87,7 @@ def run(
         raise UserError(
             f"{unknown[0]!r} is no argument of notebook.run, nor a field of a recipe: {', '.join(recipes.FIELDS)}"
         )
-    if SMOKE:
+    if SMOKE and not study:
         size = 64 if model.startswith("alexnet") else 32
         # VGG's classifier alone has 120 million weights
         epochs, limit = (1, 50) if model.startswith("vgg") else (2, 200)
@@ -103,7 +109,7 @@ def run(
         # other settings, another run
         version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]
         return fit(job, ROOT / "runs/notebooks" / version)
-    part = "demo" if dataset == "digits" else tier
+    part = study or ("demo" if dataset == "digits" else tier)
     folder = (
         ROOT / "results" / part / dataset / runs.labelled(model, options) / recipe / f"seed{seed}"
     )
@@ -135,9 +141,56 @@ def dataset(name: str, size: int = 64) -> data.Dataset:
     return data.load("digits" if SMOKE else name, size=size)
 
 
+def datasets(names: Sequence[str]) -> dict[str, data.Dataset]:
+    """Returns those of the datasets `names` that are on this machine, by name.
+
+    Of each other one a line says how to get it. The smoke profile has the digits only.
+    """
+    found = {}
+    for name in ["digits"] if SMOKE else names:
+        try:
+            found[name] = data.load(name)
+        except UserError:
+            print(f"{data.facts(name).title or name} is not on this machine: {_fetch(name)}.")
+    return found
+
+
+def _fetch(name: str) -> str:
+    return f'data.load("{name}", download=True) fetches it, then run this cell again'
+
+
+def kept(name: str) -> dict[str, np.ndarray]:
+    """Returns the test images of a dataset that this repository keeps, and of `digits` all.
+
+    Returns:
+        `indices` in the test set (N,), rising; `images` (N, C, H, W), uint8; `labels` (N,);
+        `sha256` of the dataset. Nothing of a dataset of which none are kept.
+    """
+    if name == "digits":
+        digits = data.load(name)
+        images, labels = digits.test.images.numpy(), digits.test.labels.numpy()
+        return {
+            "indices": np.arange(len(labels)), "images": images, "labels": labels,
+            "sha256": np.array(digits.sha256),
+        }  # fmt: skip
+    file = ROOT / "results" / "images" / f"{name}.npz"
+    return disk.read_arrays(file, 1 << 24) if file.is_file() else {}
+
+
+def samples(name: str, each: int = 1) -> tuple[np.ndarray, list[str]]:
+    """Returns the first test images, so many of `each` class, of a dataset called `name`: (N, C, H,
+    W), uint8, class by class, and the names of their classes.
+    """
+    found, classes = kept(name), data.facts(name).classes
+    chosen = [i for k in range(len(classes)) for i in np.flatnonzero(found["labels"] == k)[:each]]
+    return found["images"][chosen], [classes[k] for k in found["labels"][chosen]]
+
+
 def images_of(run: Run) -> np.ndarray:
-    """The test images (N, C, H, W), uint8, that a run predicted, in its order; gray if this machine
-    does not have them.
+    """Returns the test images (N, C, H, W), uint8, that a run predicted, in its order.
+
+    Where the dataset is not on this machine, the images that the repository keeps are there, and
+    all others are gray.
     """
     info = run.info
     try:
@@ -146,19 +199,27 @@ def images_of(run: Run) -> np.ndarray:
             return images
     except UserError:
         pass
-    print(
-        f"The images of {info['dataset_title']} that this run saw are not on this machine: gray in their place."
-    )
-    return np.full(
-        (info["test_total"], info["in_channels"], info["image_side"], info["image_side"]),
-        128,
-        np.uint8,
-    )
+    side = info["image_side"]
+    images = np.full((info["test_total"], info["in_channels"], side, side), 128, np.uint8)
+    found = kept(info["dataset"])
+    if found and str(found["sha256"]) == info["data_sha256"]:
+        images[found["indices"]] = found["images"]
+    else:
+        what = f"The images of {info['dataset_title']} that this run saw are not on this machine"
+        print(f"{what}: gray in their place.")
+    return images
+
+
+def surest_mistakes(run: Run, count: int = 10) -> list[int]:
+    """Returns the indices of so many test images that a run got wrong, the most confident first."""
+    wrong = np.flatnonzero(~run.correct)
+    confidence = run.test["probabilities"][wrong].max(1)
+    return wrong[np.argsort(-confidence, kind="stable")][:count].tolist()
 
 
 @cache
 def _test_images(name: str, size: int) -> tuple[str, np.ndarray]:
-    found = dataset(name, size)
+    found = data.load(name, size=size)
     return found.sha256, found.test.images.numpy()
 
 
@@ -267,6 +328,72 @@ def show(figure: Figure, says: str) -> None:
     )
 
 
+def picture(figure: Figure, says: str) -> None:
+    """Puts a picture on the page, with what it `says` below it and as its alternative text.
+
+    It is HTML, since JupyterLab and nbconvert drop the alternative text of an image. Same data,
+    same bytes.
+    """
+    content = base64.b64encode(style.encoded(figure, dpi=110)).decode()
+    says, width = html.escape(says), round(100 * figure.get_figwidth())
+    source = f'src="data:image/png;base64,{content}"'
+    shown = f'<img alt="{says}" width="{width}" style="max-width: 100%; height: auto" {source}>'
+    display(HTML(f"{shown}<p><em>{says}.</em></p>"))
+
+
+def code(*parts: Any) -> None:
+    """Puts the lines of the library that define these classes and functions on the page.
+
+    In HTML, since nbconvert sets the code of Markdown in a proportional font.
+    """
+    text = "\n".join(textwrap.dedent(inspect.getsource(part)) for part in parts)
+    display(HTML(f"<pre><code>{html.escape(text)}</code></pre>"))
+
+
+def tiles(
+    images: Iterable[np.ndarray], titles: Sequence[str] = (), columns: int = 5, wrong: bool = False
+) -> Figure:
+    """Draws images (C, H, W) in rows of so many `columns`, each under its title.
+
+    Those of uint8 are drawn from black at 0 to white at 255; others from their smallest to their
+    largest value. The titles of what is `wrong` stand out.
+    """
+    every = list(images)
+    rows = -(-len(every) // columns)
+    lines = 1 + max((title.count("\n") for title in titles), default=-1)
+    with rc_context(style.STYLE):
+        size = 1.15 * columns, (1.15 + 0.17 * lines) * rows
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for ax in axes:
+            ax.set_axis_off()
+        for ax, image in zip(axes, every, strict=False):
+            shown = image.transpose(1, 2, 0)
+            limits = (0, 255) if image.dtype == np.uint8 else (image.min(), image.max())
+            ax.imshow(shown, cmap="gray", vmin=limits[0], vmax=limits[1])
+        for ax, title in zip(axes, titles, strict=False):
+            ax.set_title(title, fontsize=9, color=style.RED if wrong else "black")
+    return figure
+
+
+def lines(panels: dict[str, dict[str, Sequence[float]]], x: str) -> Figure:
+    """Draws `panels` one above the other, each named by its y axis, of lines by their names, over
+    1, 2, 3, ...; `x` is what that counts.
+    """
+    with rc_context(style.GRID):
+        figure = Figure(figsize=(5.5, 0.5 + 1.9 * len(panels)), layout="constrained")
+        axes = figure.subplots(len(panels), sharex=True, squeeze=False).ravel()
+        for ax, (y, values) in zip(axes, panels.items(), strict=True):
+            for name, found in values.items():
+                ax.plot(range(1, len(found) + 1), found, label=name)
+            ax.set_ylabel(y)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[-1].set_xlabel(x)
+        if len(values) > 1:
+            axes[0].legend(frameon=False)
+    return figure
+
+
 @cache
 def _smoke_folder() -> tempfile.TemporaryDirectory[str]:
     """One a process, gone at its end."""
@@ -302,9 +429,11 @@ def execute(path: Path) -> None:
     NotebookClient(
         notebook, resources=where, record_timing=False, extra_arguments=["--log-level=ERROR"]
     ).execute()
+    # as JupyterLab writes it, so that to open a notebook changes no file
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
+        "kernelspec": kernel,
+        "language_info": notebook.metadata["language_info"],
         "deepnets": {"made_from": digest(notebook)},
     }
     nbformat.write(notebook, path)

@@ -3,6 +3,7 @@ executes them besides.
 """
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from nbconvert import HTMLExporter
 from torch import nn
 
 from deepnets import models, notebook
@@ -20,10 +22,17 @@ from deepnets.models.googlenet import INCEPTION, Inception
 from deepnets.runs import Run
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+# Those that were written for the new study, and the most pictures of each.
+LESSONS = {"datasets": 25, "alexnet": 12}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def path(request):
+    return request.param
+
+
+@pytest.fixture(params=[path for path in NOTEBOOKS if path.stem in LESSONS], ids=lambda p: p.stem)
+def lesson(request):
     return request.param
 
 
@@ -58,6 +67,8 @@ def test_can_be_shown_anywhere(path):
 
 
 def test_pictures_say_what_they_show(path):
+    if path.stem in LESSONS:
+        pytest.skip("see test_pictures_of_lessons_say_what_they_show_on_the_page")
     pictures = [
         output
         for cell in code(path)
@@ -66,6 +77,62 @@ def test_pictures_say_what_they_show(path):
     ]
     assert pictures
     assert all(picture.metadata["image/png"]["alt"] for picture in pictures)
+
+
+def test_pictures_of_lessons_say_what_they_show_on_the_page(lesson):
+    """Where people read: JupyterLab drops the text of an image that is no HTML, nbconvert too."""
+    cells = code(lesson)
+    kinds = {kind for cell in cells for output in cell.outputs for kind in output.get("data", {})}
+    assert kinds <= {"text/html", "text/plain"}
+    page = HTMLExporter().from_filename(str(lesson))[0]
+    images = re.findall(r"<img[^>]*>", page)
+    assert 5 < len(images) <= LESSONS[lesson.stem]
+    alone = [re.search(r'alt="([^"]+)"', image)[1] for image in images]
+    assert len(set(alone)) == len(alone), "each has a text of its own"
+    assert min(map(len, alone)) > 20
+
+
+def sentences(path):
+    """Those of the prose, with more than four words."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = " ".join(
+        re.sub(r"(?s)```.*?```|^\|.*?$", "", cell.source, flags=re.M)
+        for cell in cells
+        if cell.cell_type == "markdown"
+    )
+    found = (" ".join(part.split()) for part in re.split(r"(?<=[.?!:])\s|\n\n", text))
+    return {sentence for sentence in found if len(sentence.split()) > 4}
+
+
+def test_no_sentence_stands_in_two_lessons():
+    every = [sentences(path) for path in NOTEBOOKS if path.stem in LESSONS]
+    assert all(len(found) > 50 for found in every)
+    assert sum(map(len, every)) == len(set().union(*every))
+
+
+def test_lessons_lead_to_readme_and_to_the_next(lesson):
+    """And every file that they link to is there."""
+    prose = [cell for cell in nbformat.read(lesson, as_version=4).cells if cell.cell_type != "code"]
+    links = re.findall(r"\]\(([^)#]+)", "".join(cell.source for cell in prose))
+    following = {"datasets": "alexnet", "alexnet": "vgg"}[lesson.stem]
+    assert {"../README.md", f"{following}.ipynb"} <= set(links)
+    assert all((lesson.parent / link).exists() for link in links if "://" not in link)
+    assert f"[{following}]({following}.ipynb)" in prose[-1].source
+    assert "<details>" in "".join(cell.source for cell in prose), "exercises have answers"
+
+
+def test_lessons_say_nothing_of_the_earlier_study(lesson):
+    cells = nbformat.read(lesson, as_version=4).cells
+    assert not re.search(r"\btiers?\b|\bJPEG\b|TIER", "\n".join(cell.source for cell in cells))
+
+
+def test_lessons_have_parameters_and_are_as_jupyterlab_writes_them(lesson):
+    stored = nbformat.read(lesson, as_version=4)
+    tagged = [cell for cell in stored.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert [cell.cell_type for cell in tagged] == ["code"]
+    assert stored.metadata.kernelspec.display_name == "Python 3 (ipykernel)"
+    assert stored.metadata.language_info.keys() >= {"codemirror_mode", "pygments_lexer", "version"}
+    assert all("id" in cell for cell in stored.cells)
 
 
 AN_HOUR_EACH = """
@@ -87,12 +154,14 @@ def test_times_are_printed_and_fail_nothing(tmp_path):
     assert "test_slow.py: 10800 s" in done.stdout.splitlines(), "setting up, running, tearing down"
 
 
-def test_defines_nothing(path):
+def test_defines_nothing_but_what_a_lesson_builds(path):
+    """What the notebooks share is in the library; a network may be built before one's eyes."""
     for cell in code(path):
-        tree = ast.parse(cell.source)
-        assert not [
-            node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)
-        ], cell.source
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                assert path.stem in LESSONS, cell.source
+                assert node.end_lineno - node.lineno < 30, "fits a screen"
+                assert ast.get_docstring(node), cell.source
 
 
 @pytest.mark.skip(
@@ -145,6 +214,56 @@ def test_training_anew_depends_on_the_changes(monkeypatch, tmp_path, capsys):
     )
     assert np.unique(notebook.images_of(elsewhere)).tolist() == [128]
     assert "not on this machine" in capsys.readouterr().out
+
+
+def test_committed_runs_of_a_study_are_the_same_in_both_profiles(monkeypatch):
+    found = [notebook.run("alexnet", "mnist", study="main")]
+    monkeypatch.setattr(notebook, "SMOKE", True)
+    found.append(notebook.run("alexnet", "mnist", study="main"))
+    assert found[0] == found[1]
+    with pytest.raises(UserError, match=r"no committed run in results/main/mnist/resnet8/"):
+        notebook.run("resnet8", "mnist", study="main")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "mnist"])
+def test_without_a_dataset_its_pictures_stay(name, monkeypatch, tmp_path, capsys):
+    """Those of galleries, of Grad-CAM and of the surest mistakes."""
+    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path))
+    notebook._test_images.cache_clear()
+    run = notebook.run("alexnet", name, study="main")
+    images, classes = notebook.images_of(run), run.info["classes"]
+    assert len(images) == run.info["test_total"]
+    first = [int(np.flatnonzero(run.test["labels"] == k)[0]) for k in range(len(classes))]
+    for index in [*first, *notebook.surest_mistakes(run, 20)]:
+        assert len(np.unique(images[index])) > 2
+    gallery, names = notebook.samples(name)
+    np.testing.assert_array_equal(gallery, images[first])
+    assert names == classes
+    assert notebook.datasets([name, "digits"]).keys() == {"digits"}
+    assert f'data.load("{name}", download=True)' in capsys.readouterr().out
+    kept = notebook.ROOT / "results" / "images" / f"{name}.npz"
+    assert kept.stat().st_size < 1_000_000
+
+
+def test_surest_mistakes_are_wrong_and_sorted():
+    run = notebook.run("alexnet", "cifar10", study="main")
+    found = notebook.surest_mistakes(run, 30)
+    confidence = run.test["probabilities"].max(1)
+    assert not run.correct[found].any()
+    assert confidence[found].tolist() == sorted(confidence[found], reverse=True)
+    assert confidence[found].max() == confidence[~run.correct].max()
+
+
+def test_a_picture_and_code_are_html_that_says_it(monkeypatch):
+    shown = []
+    monkeypatch.setattr(notebook, "display", lambda page: shown.append(page.data))
+    images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
+    for _ in range(2):
+        notebook.picture(notebook.tiles(images, ["a\nb", "c"]), 'pictures "of" a < b')
+    assert shown[0] == shown[1]
+    assert 'alt="pictures &quot;of&quot; a &lt; b"' in shown[0]
+    notebook.code(UserError)
+    assert shown[2].startswith("<pre><code>class UserError(Exception)")
 
 
 def test_the_smoke_profile_trains_on_digits_and_leaves_nothing(monkeypatch):
