@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,9 @@ def connect(parallel: int, scheduler: str | None) -> Iterator[Client]:
             yield client
         return
     distributed.nanny.AsyncProcess = _Process  # type: ignore[misc]
+    # Python 3.11 unblocks SIGINT and SIGTERM when it starts this one, and the first worker, which
+    # would be next, would hear them.
+    resource_tracker.ensure_running()
     settings = {"threads_per_worker": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
     with (
         LocalCluster(parallel, dashboard_address="127.0.0.1:0", **settings) as local,
