@@ -19,7 +19,7 @@ report: .venv/ready  ## compute the tables of results anew from the committed ru
 	.venv/bin/python results/make.py
 
 notebooks: .venv/ready  ## execute every notebook from the committed runs, in place
-	.venv/bin/python -m deepnets.notebook
+	.venv/bin/python notebooks/make.py
 
 paper: .venv/ready  ## build paper/deepnets.pdf, which is of the earlier study, from paper/generated
 	@for tool in latexmk pdflatex pdffonts; do command -v $$tool > /dev/null || { echo "make paper needs $$tool:" \
