@@ -136,9 +136,9 @@ def _train(args: argparse.Namespace) -> None:
     how = {"device": args.device, "precision": args.precision, "download": args.download}
     run = training.fit(job, args.out, **how)
     info = run.info
-    share = f"{100 * run.accuracy:.2f} % of {info['test_total']} test images"
-    print(f"{run.path}: {share}, {info['train_seconds']:.0f} s")
-    for warning in info["warnings"]:
+    share = f"{100 * run.accuracy:.2f} % of {info.test_total} test images"
+    print(f"{run.path}: {share}, {info.train_seconds:.0f} s")
+    for warning in info.warnings:
         print(f"warning: {warning}")
 
 

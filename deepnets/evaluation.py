@@ -13,8 +13,8 @@ from torch import Generator, Tensor, nn
 
 from . import metrics, runs
 from .data import Images
+from .info import CORRUPTIONS
 from .models import Network
-from .runs import CORRUPTIONS
 
 BATCH = 256
 NOISE = 0.1  # standard deviation, as a share of the range of brightness

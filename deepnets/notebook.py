@@ -146,18 +146,18 @@ def images_of(run: Run) -> np.ndarray:
     """
     info = run.info
     try:
-        sha256, images = _test_images(info["dataset"], info["input_size"])
-        if sha256 == info["data_sha256"]:
+        sha256, images = _test_images(info.dataset, info.input_size)
+        if sha256 == info.data_sha256:
             return images
     except UserError:
         pass
-    side = info["image_side"]
-    images = np.full((info["test_total"], info["in_channels"], side, side), 128, np.uint8)
-    found = kept(info["dataset"])
-    if found and str(found["sha256"]) == info["data_sha256"]:
+    side = info.image_side
+    images = np.full((info.test_total, info.in_channels, side, side), 128, np.uint8)
+    found = kept(info.dataset)
+    if found and str(found["sha256"]) == info.data_sha256:
         images[found["indices"]] = found["images"]
     else:
-        what = f"The images of {info['dataset_title']} that this run saw are not on this machine"
+        what = f"The images of {info.dataset_title} that this run saw are not on this machine"
         print(f"{what}: gray in their place.")
     return images
 
@@ -178,7 +178,7 @@ def surest_mistakes(run: Run, count: int = 10) -> list[int]:
 def mistakes(run: Run, count: int = 5) -> Figure:
     """Draws the `surest_mistakes` of a run, each under its answer and its label."""
     chosen = surest_mistakes(run, count)
-    classes, test = run.info["classes"], run.test
+    classes, test = run.info.classes, run.test
     answers = [(classes[test["predicted"][i]], classes[test["labels"][i]]) for i in chosen]
     titles = [f"{answer}?\nis {label}" for answer, label in answers]
     return tiles(images_of(run)[chosen], titles, wrong=True)
@@ -186,7 +186,7 @@ def mistakes(run: Run, count: int = 5) -> Figure:
 
 def lit(run: Run) -> Figure:
     """Draws the first test image of each class, lit where Grad-CAM finds what speaks for it."""
-    images, names = samples(run.info["dataset"])
+    images, names = samples(run.info.dataset)
     heat = run.view("cam")  # (N, h, w)
     heat = heat / heat.max((1, 2), keepdims=True).clip(1e-9)
     sides = [1, *(np.array(images.shape[2:]) / heat.shape[1:])]
@@ -214,9 +214,9 @@ def accuracies(found: Iterable[Run]) -> pd.DataFrame:
     """Returns a row a run: its test accuracy with Wilson's 95 % interval, for new test images."""
     rows = []
     for run in found:
-        low, high = metrics.accuracy_interval(run.info["test_correct"], run.info["test_total"])
+        low, high = metrics.accuracy_interval(run.info.test_correct, run.info.test_total)
         accuracy, interval = f"{100 * run.accuracy:.2f}", f"{100 * low:.2f} to {100 * high:.2f}"
-        named = figures.network(run), run.info["dataset_title"], run.recipe
+        named = figures.network(run), run.info.dataset_title, run.recipe
         rows.append((*named, accuracy, interval))
     columns = ["network", "data set", "recipe", "accuracy %", "95 % interval"]
     return pd.DataFrame(rows, columns=columns).set_index("network")

@@ -18,14 +18,12 @@ ROOT = HERE.parent
 def digest(notebook: nbformat.NotebookNode) -> str:
     """Returns a hash of what the outputs of a notebook are made from.
 
-    These are its code, the library and the stored runs.
+    These are its code and the stored runs.
     """
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     found = hashlib.sha256("\0".join(code).encode())
-    files = [*(ROOT / "deepnets").rglob("*.py")]
-    files += [
-        file for end in ("json", "csv", "npz") for file in (ROOT / "results").rglob(f"*.{end}")
-    ]
+    kinds = ("json", "csv", "npz")
+    files = [file for kind in kinds for file in (ROOT / "results").rglob(f"*.{kind}")]
     for file in sorted(files):
         found.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
     return found.hexdigest()

@@ -28,7 +28,7 @@ def chosen(name: str, labels: np.ndarray) -> list[int]:
     found = {index for k in np.unique(labels) for index in np.flatnonzero(labels == k)[:EACH]}
     found |= {*np.linspace(0, len(labels) - 1, 20).astype(int)}
     for run in groups.opened(runs.find(HERE / "main")):
-        if (run.info["dataset"], run.info["seed"]) == (name, 0):
+        if (run.info.dataset, run.info.seed) == (name, 0):
             found |= {*notebook.surest_mistakes(run, SUREST)}
     return sorted(map(int, found))
 

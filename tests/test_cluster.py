@@ -102,8 +102,9 @@ def same(run, other):
                 key: theirs[key].tobytes() for key in theirs
             }
     measured = {"train_seconds", "images_per_second"}
-    assert {k: v for k, v in run.info.items() if k not in measured} == {
-        k: v for k, v in other.info.items() if k not in measured
+    first, second = (one.info.values().items() for one in (run, other))
+    assert {k: v for k, v in first if k not in measured} == {
+        k: v for k, v in second if k not in measured
     }
 
 

@@ -1,16 +1,17 @@
 """Pictures show the run's own numbers, and the same bytes each time."""
 
-from itertools import combinations, product
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
-import pandas as pd
 import pytest
 from layout import check
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from deepnets import analysis, data, drawings, figures_earlier, metrics, runs
+from deepnets import data, metrics, runs
 from deepnets.compare import diagrams, figures, style
+from deepnets.models import ORIGINALS
 from deepnets.training import fit
 
 
@@ -39,15 +40,7 @@ def images():
 
 def drawn(pair, images):
     """Every picture, by name."""
-    effects = pd.DataFrame([{"effect": "a", "value": 0.02, "low": 0.01, "high": 0.03, "seeds": 3}])
-    cells = product(("resnet18", "resnet18_improved"), ("plain", "tuned"), [0.5], [0.4], [0.6])
-    table = pd.DataFrame(cells, columns=["network", "recipe", "accuracy", "low", "high"])
-    main = pd.DataFrame({"effect": analysis.EFFECTS.keys(), "value": 0.0, "stuck": False}).assign(
-        network="resnet18_improved"
-    )
     return {
-        "crossed": figures_earlier.crossed(table, main),
-        "block": drawings.block([[("3x3, 64", True)] * 2, [("identity", False)]], "add", "title"),
         "network": diagrams.network("resnet20"),
         "blocks": diagrams.blocks(),
         "together": figures.together(pair),
@@ -58,10 +51,6 @@ def drawn(pair, images):
         "representation": figures.representation(pair[0]),
         "filters": figures.filters(pair[0]),
         "attention": figures.attention(pair[0], images),
-        "effects": figures_earlier.effects(effects),
-        "trade_off": figures_earlier.trade_off(analysis.accuracies(pair)),
-        "reliability": figures_earlier.reliability(pair),
-        "robustness": figures_earlier.robustness(analysis.accuracies(pair)),
         "pictures": figures.pictures(
             [images[:3], images[3:6]], ["a", "b", "c"], ["x", "y"], "title"
         ),
@@ -100,32 +89,15 @@ def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
             {path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())}
         )
     assert written[0] == written[1]
-    assert len(written[0]) == 17
+    assert len(written[0]) == 11
     if suffix == "pdf":
         assert not [name for name, content in written[0].items() if b"/Type3" in content]
 
 
-def test_an_effect_of_a_cell_that_never_trained_is_written_and_not_drawn():
-    rows = [
-        ("a", 0.02, 0.01, 0.03, 3, False),
-        ("b", 0.02, 0.01, 0.03, 1, False),
-        ("c", -0.38, -0.39, -0.37, 1, True),
-    ]
-    (ax,) = figures_earlier.effects(
-        pd.DataFrame(rows, columns=["effect", "value", "low", "high", "seeds", "stuck"])
-    ).axes
-    assert [line.get_linestyle() for line in ax.lines[::2]] == ["-", "--", "-"], (
-        "seeds, images only, and zero"
-    )
-    assert ax.get_xlim()[0] > -5
-    assert [text.get_text() for text in ax.texts] == [
-        "-38.00: one of the four hardly left guessing"
-    ]
-
-
 def test_a_network_has_one_colour_in_every_picture():
     networks = list(style.COLOURS)
-    assert set(networks) == set(analysis.NETWORKS)
+    assert {*ORIGINALS, *ORIGINALS.values()} < set(networks)
+    assert len(networks) == 9
     assert style.colours(networks[::-1]) == style.colours(networks)[::-1]
     others = style.colours(["a", "b", "a"])
     assert others[0] == others[2] != others[1]
@@ -189,7 +161,7 @@ def test_curves_and_matrices_are_the_runs(pair):
 
 
 def test_losses_have_a_line_a_run_and_a_colour_a_network(pair):
-    twice = runs.Run(pair[0].path, pair[0].info | {"seed": 1})
+    twice = runs.Run(pair[0].path, replace(pair[0].info, seed=1))
     figure = figures.losses([*pair, twice])
     (ax,) = figure.axes
     assert [line.get_ydata().tolist() for line in ax.lines[:2]] == [
@@ -210,23 +182,12 @@ def test_a_drawing_is_stored_with_few_colours_and_a_photograph_with_its_own(pair
 
 
 def test_several_trainings_of_a_network_are_named_apart(pair):
-    twice = [pair[0], runs.Run(pair[0].path, pair[0].info | {"seed": 1})]
+    twice = [pair[0], runs.Run(pair[0].path, replace(pair[0].info, seed=1))]
     for draw in (figures.curves, figures.confusions):
         titles = [ax.get_title() for ax in draw(twice).axes if ax.get_title()]
         assert titles[0].startswith("resnet14, tuned, 0")
         assert titles[1].startswith("resnet14, tuned, 1")
         assert [ax.get_title().split()[0] for ax in draw(pair).axes[:2]] == ["resnet14", "resnet8"]
-
-
-def test_corrupted_images_have_a_mark_each_beside_the_clean_ones(pair):
-    figure = figures_earlier.robustness(analysis.accuracies(pair[:1]))
-    (ax,), right = figure.axes, pair[0].info["robustness"]
-    marks = {line.get_label(): line.get_xdata().item() for line in ax.lines}
-    assert marks == {
-        kind: pytest.approx(100 * count / right["images"])
-        for kind, count in right.items()
-        if kind != "images"
-    }
 
 
 def test_a_class_is_named_in_the_middle_of_its_images(pair):
@@ -253,13 +214,6 @@ def test_a_gallery_names_mistakes(pair, images):
     assert np.array_equal(axes[0].images[0].get_array(), images[wrong[0], 0])
 
 
-def test_reliability_is_the_share_right_at_each_confidence(pair, monkeypatch):
-    monkeypatch.setattr(metrics, "BINS", 1)
-    line = figures_earlier.reliability(pair[:1]).axes[0].lines[1]
-    assert line.get_ydata() == pytest.approx([pair[0].accuracy])
-    assert line.get_xdata() == pytest.approx([pair[0].test["probabilities"].max(1).mean()])
-
-
 def test_a_table_of_pictures_holds_them_in_order(images):
     axes = figures.pictures([images[:2], images[2:4]], ["a", "b"], ["x", "y"]).axes
     assert [np.asarray(ax.images[0].get_array()).tolist() for ax in axes] == [
@@ -267,51 +221,3 @@ def test_a_table_of_pictures_holds_them_in_order(images):
     ]
     assert [ax.get_title() for ax in axes] == ["a", "b", "", ""]
     assert [ax.get_ylabel() for ax in axes] == ["x", "", "y", ""]
-
-
-def test_the_four_cells_of_a_family_stand_where_the_table_has_them():
-    rows = [
-        ("vgg16_improved", "tuned", 0.9, 0.88, 0.91), ("vgg16", "plain", 0.1, 0.05, 0.2),
-        ("vgg16", "tuned", 0.8, 0.7, 0.85), ("vgg16_improved", "plain", 0.3, 0.25, 0.4),
-    ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["network", "recipe", "accuracy", "low", "high"])
-    effects = pd.DataFrame(
-        {"effect": ["recipe", "architecture"], "value": [0.65, 0.15], "stuck": False}
-    )
-    effects["network"] = "vgg16_improved"
-    ax = figures_earlier.crossed(table, effects).axes[0]
-    original, improved = (container.lines for container in ax.containers)
-    assert original[0].get_ydata() == pytest.approx([10, 80])
-    assert improved[0].get_ydata() == pytest.approx([30, 90])
-    assert np.concatenate([s[:, 1] for s in improved[2][0].get_segments()]) == pytest.approx(
-        [25, 40, 88, 91]
-    )
-    assert ax.get_title() == "recipe +65.00, architecture +15.00"
-    other = table.replace({"vgg16": "resnet18", "vgg16_improved": "resnet18_improved"})
-    other[["accuracy", "low", "high"]] /= 2
-    table = pd.concat([table, other])
-    for stuck in (False, True):
-        found = pd.concat(
-            [effects.assign(stuck=stuck), effects.assign(network="resnet18_improved")]
-        )
-        first, second = figures_earlier.crossed(table, found).axes
-        assert (first.get_title() == "one of the four hardly left guessing") == stuck
-        assert second.get_title() == "recipe +65.00, architecture +15.00"
-        assert (first.get_ylim() == second.get_ylim()) != stuck, (
-            "one scale, unless one of them is nobody's measure"
-        )
-
-
-def test_cost_is_held_against_the_error_and_one_seed_is_hollow():
-    rows = [("resnet18", 0.9, 0.88, 0.91, 3, 5.0), ("vgg16", 0.8, 0.7, 0.85, 1, np.nan)]
-    table = pd.DataFrame(
-        rows, columns=["network", "accuracy", "low", "high", "seeds", "core_seconds"]
-    )
-    figure = figures_earlier.trade_off(table.assign(parameters=[1e6, 1e8], macs=[1e7, 1e9]))
-    for ax in figure.axes[:2]:
-        first, second = (container.lines for container in ax.containers)
-        assert first[0].get_ydata() == pytest.approx([10])
-        assert second[2][0].get_segments()[0][:, 1] == pytest.approx([15, 30])
-        assert second[0].get_markerfacecolor() == "white"
-        assert first[0].get_markerfacecolor() != "white"
-    assert figure.axes[1].containers[0].lines[0].get_xdata() == pytest.approx([1e7])

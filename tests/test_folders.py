@@ -231,7 +231,7 @@ def test_rows_of_a_large_copy_train_as_those_in_memory_do(folder, job, tmp_path,
         runs.append(fit(one, tmp_path / f"runs{large}", verbose=False))
     for name in ("logits.npy", "model.safetensors"):
         assert (runs[0].path / name).read_bytes() == (runs[1].path / name).read_bytes()
-    assert runs[0].info["mean"] == runs[1].info["mean"]
+    assert runs[0].info.mean == runs[1].info.mean
 
 
 def test_the_copy_is_read_and_not_held(folder, tmp_path):
@@ -284,11 +284,9 @@ def test_of_three_parts_one_is_for_validation_whatever_the_seed(tmp_path, job, m
     run = fit(
         job(dataset=name, limit=None, epochs=1, input_size=12), tmp_path / "runs", verbose=False
     )
-    assert [run.info[key] for key in ("train_images", "validation_images", "test_total")] == [
-        20,
-        8,
-        6,
-    ]
+    assert [
+        getattr(run.info, key) for key in ("train_images", "validation_images", "test_total")
+    ] == [20, 8, 6]
     picture(tmp_path / "set" / "val" / "ant" / "0.png", 7)
     assert data.load(name).sha256 != dataset.sha256
 
@@ -347,7 +345,7 @@ def test_what_is_left_out_is_counted_said_and_kept(tmp_path, job, monkeypatch, c
     says = "pets: left out: 20 of .heic, 1 of .txt, 1 outside of the folders of classes, 3 in deeper or other folders"
     run = fit(job(dataset=f"folder:{pets}", limit=None, epochs=1, input_size=12), tmp_path / "runs")
     assert says in capsys.readouterr().out.splitlines()[0]
-    assert says in run.info["warnings"]
+    assert says in run.info.warnings
 
 
 def test_what_this_program_writes_is_no_class(tmp_path, monkeypatch):
@@ -447,5 +445,5 @@ def test_guessing_is_called_so(tmp_path, job, monkeypatch):
     )
     assert any(
         "not better than guessing: always saying 'healthy'" in warning
-        for warning in run.info["warnings"]
+        for warning in run.info.warnings
     )

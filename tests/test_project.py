@@ -22,8 +22,9 @@ LAYERS = [
     "compare predict study",
     "training",
     "evaluation",
-    "data digit metrics recipes runs",
-    "disk models transforms",
+    "data digit metrics runs",
+    "info",
+    "disk models recipes transforms",
     "errors",
 ]
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}

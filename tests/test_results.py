@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from deepnets import metrics, models, runs, study
+from deepnets.info import CORRUPTIONS
 from deepnets.runs import Run
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +25,8 @@ def test_every_run_is_of_a_study(name):
     """As its study file plans it, setting by setting."""
     planned = [job.settings() for job in study.plan(ROOT / "studies" / f"{name}.toml")]
     for run in runs.find(RESULTS / name):
-        assert {key: run.info.get(key) for key in planned[0]} in planned, run.path
+        values = run.info.values()
+        assert {key: values[key] for key in planned[0]} in planned, run.path
 
 
 @pytest.mark.parametrize(
@@ -32,21 +34,19 @@ def test_every_run_is_of_a_study(name):
 )
 def test_stored_figures_are_those_of_the_stored_predictions(path):
     run = Run.load(path)
-    again = metrics.summary(
-        run.test["log_probabilities"], run.test["labels"], run.info["temperature"]
-    )
-    assert {key: pytest.approx(run.info[key], rel=1e-9) for key in again} == again
-    right = {kind: run.test[kind].sum() for kind in runs.CORRUPTIONS}
-    assert run.info["robustness"] == right | {"clean": run.correct.sum(), "images": 10_000}
+    again = metrics.summary(run.test["log_probabilities"], run.test["labels"], run.info.temperature)
+    assert {key: pytest.approx(getattr(run.info, key), rel=1e-9) for key in again} == again
+    right = {kind: run.test[kind].sum() for kind in CORRUPTIONS}
+    assert run.info.robustness == right | {"clean": run.correct.sum(), "images": 10_000}
 
 
 @pytest.mark.parametrize("path", folders(RESULTS), ids=named)
 def test_predictions_history_and_parameters_are_of_one_training(path):
     run = Run.load(path)
-    assert run.correct.sum() == run.info["test_correct"]
-    assert len(run.correct) == run.info["test_total"]
-    assert len(run.history) == run.info["epochs"]
-    if "init" not in run.info["options"]:  # which only the earlier study's networks had
-        shape = len(run.info["classes"]), run.info["in_channels"]
-        network = models.blueprint(run.info["model"], *shape, **run.info["options"])
-        assert run.info["parameters"] == models.count_parameters(network)
+    assert run.correct.sum() == run.info.test_correct
+    assert len(run.correct) == run.info.test_total
+    assert len(run.history) == run.info.epochs
+    if "init" not in run.info.options:  # which only the earlier study's networks had
+        shape = len(run.info.classes), run.info.in_channels
+        network = models.blueprint(run.info.model, *shape, **run.info.options)
+        assert run.info.parameters == models.count_parameters(network)

@@ -101,7 +101,7 @@ def test_a_tier_overrides_everything_and_keeps_to_a_folder_of_its_own(tmp_path):
     assert {(job.tier, job.limit, job.recipe.epochs) for job in small} == {("small", 50, 1)}
     assert {job.limit for job in full} == {60}
     run = study.execute(small[:1], tmp_path / "out", verbose=False)[0][0]
-    assert run.info["tier"] == "small"
+    assert run.info.tier == "small"
     assert run.path == tmp_path / "out" / "small" / "digits" / "resnet8" / "plain" / "seed0"
     with pytest.raises(UserError, match=r"no tier 'huge'; choose from full, small"):
         study.plan(path, "huge")
@@ -196,7 +196,7 @@ learning_rate = 1e6
 """
     )
     finished, missing = study.execute(study.plan(path), tmp_path / "out", verbose=False)
-    assert [run.info["model"] for run in finished] == ["resnet8"]
+    assert [run.info.model for run in finished] == ["resnet8"]
     assert "not finite" in missing[0]
 
 
@@ -204,7 +204,7 @@ def test_a_run_that_another_process_trains_does_not_stop_the_others(file, tmp_pa
     jobs = study.plan(file)[:2]
     with working_folder(tmp_path / "out" / jobs[0].folder):
         finished, missing = study.execute(jobs, tmp_path / "out", verbose=False, patience=0)
-    assert [run.info["model"] for run in finished] == [jobs[1].model]
+    assert [run.info.model for run in finished] == [jobs[1].model]
     assert [
         line.endswith("seed0.partial is being trained by another process") for line in missing
     ] == [True]
@@ -216,15 +216,14 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
     progress = study.Progress(jobs, tmp_path, math.inf, 1, "cpu")
     assert progress.expected_seconds(jobs[0]) == 0
     progress.note(jobs[0], run, "")
-    assert progress.expected_seconds(jobs[0]) == pytest.approx(1.2 * run.info["train_seconds"])
+    assert progress.expected_seconds(jobs[0]) == pytest.approx(1.2 * run.info.train_seconds)
     assert progress.expected_seconds(jobs[1]) > 1.5 * progress.expected_seconds(jobs[0])
-    slower = run.info | {"train_seconds": 3 * run.info["train_seconds"]}
+    slower = replace(run.info, train_seconds=3 * run.info.train_seconds)
     for info in (slower, run.info):  # the slowest counts
         progress.note(jobs[0], replace(run, info=info), "")
-    assert progress.expected_seconds(jobs[0]) == pytest.approx(3.6 * run.info["train_seconds"])
-    progress.note(
-        jobs[0], replace(run, info=run.info | {"train_seconds": 1e9, "device": "another"}), ""
-    )
+    assert progress.expected_seconds(jobs[0]) == pytest.approx(3.6 * run.info.train_seconds)
+    elsewhere = replace(run.info, train_seconds=1e9, device="another")
+    progress.note(jobs[0], replace(run, info=elsewhere), "")
     assert progress.expected_seconds(jobs[0]) < 1e6
 
 

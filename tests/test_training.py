@@ -14,6 +14,7 @@ import random
 import signal
 import time
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from benchmarks import bench
 from deepnets import data, evaluation, metrics, models, predict, recipes, runs
 from deepnets.data import Dataset, Images
 from deepnets.errors import UserError
+from deepnets.info import Info
 from deepnets.predict import load_network
 from deepnets.training import Diverged, Job, OutOfTime, checkpoint, fit, hardware, session
 from deepnets.training.folder import working_folder
@@ -57,22 +59,17 @@ def test_a_run_holds_what_the_contract_says_and_agrees_with_itself(job, tmp_path
         "model.safetensors",
     }
     assert not list(tmp_path.rglob("*.partial"))
-    assert set(run.info) == {
-        *runs.INFO,
-        "weights_sha256",
-        "device_type",
-        "bf16_speedup",
-        "made_by",
-    }  # what runs of before have not
+    assert run.info.device_type == "cpu"
+    assert run.info.recipe == job().recipe
     assert list(run.history.columns) == list(runs.HISTORY)
-    assert run.info["test_total"] == 360 == len(run.test["labels"])
-    assert run.correct.sum() == run.info["test_correct"]
+    assert run.info.test_total == 360 == len(run.test["labels"])
+    assert run.correct.sum() == run.info.test_correct
     assert run.test["probabilities"].sum(1) == pytest.approx(1, abs=0.04)
-    assert run.info["parameters"] == models.count_parameters(models.blueprint("resnet8", 10, 1))
-    assert len(run.info["commit"].removesuffix("-dirty")) == 40 or run.info["commit"] == "unknown"
+    assert run.info.parameters == models.count_parameters(models.blueprint("resnet8", 10, 1))
+    assert len(run.info.commit.removesuffix("-dirty")) == 40 or run.info.commit == "unknown"
     dataset = data.load("digits")
-    assert run.info["data_sha256"] == dataset.sha256
-    assert run.info["split_sha256"] == dataset.split(0, 60)[2]
+    assert run.info.data_sha256 == dataset.sha256
+    assert run.info.split_sha256 == dataset.split(0, 60)[2]
     assert np.array_equal(run.test["labels"], dataset.test.labels.numpy())
     assert (run.path / "views.npz").stat().st_size < 60_000
 
@@ -221,7 +218,7 @@ def test_losses_are_means_over_images(job, tmp_path):
     )
     run = fit(settings, tmp_path, **QUIET)
     train, validation, _ = data.load("digits").split(0, 61)
-    transform = Transform(64, tuple(run.info["mean"]), tuple(run.info["std"]))
+    transform = Transform(64, tuple(run.info.mean), tuple(run.info.std))
     for part, name in ((train, "train"), (validation, "val")):
         with torch.no_grad():
             logits = load_network(run)(transform(part.images))
@@ -247,7 +244,7 @@ def test_an_interruption_at_the_very_end_is_not_swallowed(job, tmp_path, monkeyp
         with pytest.raises(KeyboardInterrupt):
             fit(job(), tmp_path, **QUIET)
     assert not list(tmp_path.rglob("*.partial"))
-    assert fit(job(), tmp_path, **QUIET).info["epochs"] == 2
+    assert fit(job(), tmp_path, **QUIET).info.epochs == 2
 
 
 def test_what_a_kill_left_in_a_finished_run_is_removed(job, tmp_path):
@@ -274,7 +271,7 @@ def test_a_divergence_leaves_nothing_that_blocks_a_lower_rate(job, tmp_path, mon
         with pytest.raises(Diverged, match="epoch 2, step 1"):
             fit(job(), tmp_path, **QUIET)
     assert not list(tmp_path.iterdir())
-    assert fit(job(learning_rate=0.01), tmp_path, **QUIET).info["epochs"] == 2
+    assert fit(job(learning_rate=0.01), tmp_path, **QUIET).info.epochs == 2
 
 
 def test_a_divergence_that_meets_ctrl_c_is_told(job, tmp_path, monkeypatch, capsys):
@@ -330,8 +327,8 @@ def test_a_chance_level_plateau_is_named(job, tmp_path):
         tmp_path,
         **QUIET,
     )
-    assert run.info["warnings"][:1] == ["chance-level plateau: the loss stayed at ln 10 = 2.3026"]
-    assert fit(job(epochs=3), tmp_path, **QUIET).info["warnings"] == []
+    assert run.info.warnings[:1] == ["chance-level plateau: the loss stayed at ln 10 = 2.3026"]
+    assert fit(job(epochs=3), tmp_path, **QUIET).info.warnings == []
 
 
 def test_the_deadline_stops_at_a_checkpoint_that_continues_bit_for_bit(job, tmp_path):
@@ -348,9 +345,9 @@ def test_a_run_names_every_commit_that_trained_a_part_of_it(job, tmp_path, monke
         with pytest.raises(OutOfTime):
             fit(job(), tmp_path, **AT_ONCE, **QUIET)
     run = fit(job(), tmp_path, **QUIET)
-    assert run.info["commit"] == "first"
-    assert [by["commit"] for by in run.info["made_by"]] == ["second", "first"]
-    assert not [text for text in run.info["warnings"] if "begun" in text], (
+    assert run.info.commit == "first"
+    assert [by["commit"] for by in run.info.made_by] == ["second", "first"]
+    assert not [text for text in run.info.warnings if "begun" in text], (
         "another commit need not be another training"
     )
     monkeypatch.setattr(hardware, "commit", lambda: "third")
@@ -364,8 +361,8 @@ def test_a_run_that_another_torch_began_says_so(job, tmp_path, monkeypatch):
         with pytest.raises(OutOfTime):
             fit(job(), tmp_path, **AT_ONCE, **QUIET)
     run = fit(job(), tmp_path, **QUIET)
-    assert run.info["versions"] == now
-    assert run.info["warnings"][:1] == ["begun with torch 1.0"]
+    assert run.info.versions == now
+    assert run.info.warnings[:1] == ["begun with torch 1.0"]
 
 
 def test_a_training_is_continued_by_as_many_threads_as_began_it(job, tmp_path):
@@ -375,7 +372,7 @@ def test_a_training_is_continued_by_as_many_threads_as_began_it(job, tmp_path):
         with pytest.raises(OutOfTime):
             fit(job(), tmp_path, **AT_ONCE, **QUIET)
         torch.set_num_threads(1)
-        assert fit(job(), tmp_path, **QUIET).info["threads"] == 3
+        assert fit(job(), tmp_path, **QUIET).info.threads == 3
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
@@ -448,7 +445,7 @@ def test_a_training_is_continued_in_the_precision_that_began_it(
     with pytest.raises(UserError, match=r"another training.s .precision"):
         fit(job(), tmp_path / "parts", **other)
     run = fit(job(), tmp_path / "parts", **auto)
-    assert (run.info["precision"], run.info["bf16_speedup"]) == (kept, first)
+    assert (run.info.precision, run.info.bf16_speedup) == (kept, first)
     same(whole, run)
 
 
@@ -564,7 +561,7 @@ def test_two_processes_do_not_train_the_same_run(job, tmp_path, monkeypatch):
         step(*given)
 
     monkeypatch.setattr(Trainer, "train_step", meanwhile)
-    assert fit(job(epochs=1, batch_size=60), tmp_path, **QUIET).info["epochs"] == 1
+    assert fit(job(epochs=1, batch_size=60), tmp_path, **QUIET).info.epochs == 1
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -648,7 +645,7 @@ def test_another_trainings_checkpoint_is_refused_and_stays(stopped, job, tmp_pat
     with pytest.raises(UserError, match="another training's"):
         fit(job(epochs=5), tmp_path, **QUIET)
     assert path.read_bytes() == good
-    assert fit(job(), tmp_path, **QUIET).info["epochs"] == 2
+    assert fit(job(), tmp_path, **QUIET).info.epochs == 2
 
 
 def test_a_failed_save_leaves_the_good_file(tmp_path, monkeypatch):
@@ -717,6 +714,6 @@ def test_every_network_overfits_64_images(name, channels):
 def test_run_json_is_readable_by_anything(job, tmp_path):
     run = fit(job(), tmp_path, **QUIET)
     text = (run.path / "run.json").read_text()
-    assert (
-        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON")) == run.info
-    )
+    values = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert values == run.info.values()
+    assert values.keys() == {field.name for field in fields(Info)}

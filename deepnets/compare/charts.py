@@ -20,7 +20,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-from ..runs import CORRUPTIONS
+from ..info import CORRUPTIONS
 from .effects import ALTERED, CORNERS, VANILLA
 from .style import BLUE, GREY, GRID, NAMES, colours
 

@@ -103,13 +103,13 @@ def confusions(runs: list[Run]) -> Figure:
     with rc_context(STYLE):
         figure = Figure(figsize=(4.4 * columns, 4.3 * rows), layout="constrained")
         for run, ax in zip(runs, _panels(figure, runs, 2, sharey=False), strict=True):
-            heatmap(ax, *_counts(run), run.info["classes"])
+            heatmap(ax, *_counts(run), run.info.classes)
     return figure
 
 
 def confusion(run: Run) -> Figure:
     """Draws a run's confusion matrix in counts and, if the classes' sizes differ, in shares."""
-    classes, (counts, written) = run.info["classes"], _counts(run)
+    classes, (counts, written) = run.info.classes, _counts(run)
     sizes = counts.sum(1, keepdims=True)
     shares = counts / np.maximum(sizes, 1)
     panels = {"images": written, "share of the true class": _written(shares, "%.2f", 0.005)}
@@ -117,7 +117,7 @@ def confusion(run: Run) -> Figure:
         panels = {"": written}
     with rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 4.4), layout="constrained")
-        correct, total = run.info["test_correct"], run.info["test_total"]
+        correct, total = run.info.test_correct, run.info.test_total
         figure.suptitle(f"{name_of(run)}: {correct:,} of {total:,} right")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (title, text) in zip(axes, panels.items(), strict=True):
@@ -144,7 +144,7 @@ def heatmap(ax: Axes, counts: np.ndarray, text: np.ndarray, classes: Sequence[st
 
 def per_class(runs: list[Run]) -> Figure:
     """Draws the accuracy on each class with its 95 % interval, the runs beside each other."""
-    classes = runs[0].info["classes"]
+    classes = runs[0].info.classes
     recipes = [*dict.fromkeys(run.recipe for run in runs)]
     with rc_context(GRID):
         figure = Figure(figsize=(8, 3), layout="constrained")
@@ -177,7 +177,7 @@ def gallery(run: Run, images: np.ndarray, chosen: Sequence[int], title: str = ""
     """
     rows = max(1, math.ceil(len(chosen) / 8))
     columns = max(1, math.ceil(len(chosen) / rows))
-    classes, labels, predicted = run.info["classes"], run.test["labels"], run.test["predicted"]
+    classes, labels, predicted = run.info.classes, run.test["labels"], run.test["predicted"]
     with rc_context(STYLE):
         figure = Figure(figsize=(1.1 * columns, 0.3 + 1.55 * rows), layout="constrained")
         figure.suptitle(title or name_of(run))
@@ -226,7 +226,7 @@ def representation(run: Run) -> Figure:
     third, ... is drawn, 2,500 at most.
     """
     points, labels = run.view("pca"), run.test["labels"]
-    palette = np.array(sns.color_palette("colorblind", len(run.info["classes"])))
+    palette = np.array(sns.color_palette("colorblind", len(run.info.classes)))
     shown = slice(None, None, math.ceil(len(points) / 2500))
     with rc_context(STYLE):
         figure = Figure(figsize=(5, 3.6), layout="constrained")
@@ -241,7 +241,7 @@ def representation(run: Run) -> Figure:
                 "ha": "center",
                 "va": "center",
             }
-            name = ax.text(x, y, run.info["classes"][k], **place)
+            name = ax.text(x, y, run.info.classes[k], **place)
             name.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
         # A network that gives all images the same answer has no variance.
         first, second = 100 * np.nan_to_num(run.views["pca_share"])
@@ -287,7 +287,7 @@ def attention(run: Run, images: np.ndarray) -> Figure:
             ax.imshow(heat, cmap="inferno", alpha=0.5, interpolation="bilinear", **where)
             found = "" if heat.any() else "no place"
             colour = "black" if run.test["predicted"][index] == k else RED
-            ax.set_title(f"{run.info['classes'][k]}\n{found}".strip(), color=colour)
+            ax.set_title(f"{run.info.classes[k]}\n{found}".strip(), color=colour)
             ax.set_axis_off()
     return figure
 
@@ -304,7 +304,7 @@ def _panels(figure: Figure | SubFigure, runs: list[Run], columns: int, sharey: b
         ax.set_axis_off()
     repeated = len({run.label for run in runs}) < len(runs)
     for run, ax in zip(runs, axes, strict=False):
-        name = f"{name_of(run)}, {run.info['seed']}" if repeated else network(run)
+        name = f"{name_of(run)}, {run.info.seed}" if repeated else network(run)
         ax.set_title(f"{name}  {100 * run.accuracy:.1f} %")
     return [*axes[: len(runs)]]
 
@@ -312,7 +312,7 @@ def _panels(figure: Figure | SubFigure, runs: list[Run], columns: int, sharey: b
 def _counts(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Returns a run's confusion matrix in counts of test images, and these as text."""
     test = run.test
-    counts = metrics.confusion(test["labels"], test["predicted"], len(run.info["classes"]))
+    counts = metrics.confusion(test["labels"], test["predicted"], len(run.info.classes))
     return counts, _written(counts, "%d", 1)
 
 

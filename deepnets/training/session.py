@@ -15,6 +15,7 @@ from torch.random import fork_rng
 
 from .. import data, disk, evaluation, metrics, models, runs
 from ..errors import UserError
+from ..info import Info
 from ..runs import Run
 from . import hardware
 from .folder import complete, tidy, working_folder
@@ -109,7 +110,7 @@ def _finished(job: Job, folder: Path, precision: str | None) -> Run:
     ours = job.settings() | ({"precision": precision} if precision else {})
     if data.is_folder(job.dataset):  # one's own images may have changed since
         ours["data_sha256"] = data.load(job.dataset, size=job.input_size).sha256
-    check_same(folder, run.info, ours)
+    check_same(folder, run.info.values(), ours)
     tidy(folder)
     return run
 
@@ -125,18 +126,24 @@ def finish(trainer: Trainer, folder: Path) -> None:
     disk.write(folder / "logits.npy", logits.getbuffer())
     weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     disk.write(folder / "model.safetensors", packed_weights(weights))
-    info = describe(trainer) | found.figures | {"weights_sha256": runs.weights_sha256(folder)}
-    labels = test.labels.numpy()
-    info["warnings"] += metrics.guesses(info["test_correct"], labels, trainer.dataset.classes)
-    if data.is_folder(trainer.job.dataset):
-        info["dataset_folder"] = data.folder_from(trainer.job.dataset, folder)
+    weights_sha256, labels = runs.weights_sha256(folder), test.labels.numpy()
+    guesses = metrics.guesses(found.figures["test_correct"], labels, trainer.dataset.classes)
+    own = data.is_folder(trainer.job.dataset)
+    info = Info(
+        **describe(trainer),
+        **found.figures,
+        weights_sha256=weights_sha256,
+        warnings=_warnings(trainer) + guesses,
+        dataset_folder=data.folder_from(trainer.job.dataset, folder) if own else "",
+    )
     runs.write(folder, info, trainer.history, labels, found.levels, found.corrupted, found.views)
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:
-    """Returns the contents of `run.json`, without the figures of the test images."""
+    """Returns what was trained, how and by what: fields of `Info`."""
     seconds = sum(row["seconds"] for row in trainer.history)
     return trainer.identity() | {
+        "recipe": trainer.recipe,
         "dataset_title": trainer.dataset.title,
         "classes": list(trainer.dataset.classes),
         "train_images": len(trainer.train_set),
@@ -155,7 +162,6 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         **trainer.made_by[-1],
         "made_by": trainer.made_by,
-        "warnings": _warnings(trainer),
     }
 
 
