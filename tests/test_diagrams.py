@@ -10,7 +10,8 @@ import torchvision
 from matplotlib.patches import ArrowStyle, Circle, FancyArrowPatch, Rectangle
 from torch import nn
 
-from deepnets.compare import diagrams, style
+from assets import make as diagrams
+from deepnets.compare import style
 from deepnets.errors import UserError
 from deepnets.models.googlenet import INCEPTION
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from deepnets import data, metrics, runs
-from deepnets.compare import diagrams, figures, style
+from deepnets.compare import figures, style
 from deepnets.models import ORIGINALS
 from deepnets.training import fit
 
@@ -41,8 +41,6 @@ def images():
 def drawn(pair, images):
     """Every picture, by name."""
     return {
-        "network": diagrams.network("resnet20"),
-        "blocks": diagrams.blocks(),
         "together": figures.together(pair),
         "confusion": figures.confusion(pair[0]),
         "per_class": figures.per_class(pair),
@@ -89,7 +87,7 @@ def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
             {path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())}
         )
     assert written[0] == written[1]
-    assert len(written[0]) == 11
+    assert len(written[0]) == 9
     if suffix == "pdf":
         assert not [name for name, content in written[0].items() if b"/Type3" in content]
 
