@@ -390,11 +390,11 @@ def test_pictures_do_not_depend_on_a_persons_settings_nor_take_names_for_formula
         finished,
         replace(run.info, classes=["$x_", "$", "a$b$", "\\frac{", "%", "#", "^", "_", "{", "}"]),
     )
-    plain = style.encoded(figures.confusion(odd))
+    plain = style.encoded(figures.confusions([odd]))
     with matplotlib.rc_context(
         {"text.usetex": True, "font.size": 30, "savefig.dpi": 10, "axes.facecolor": "red"}
     ):
-        assert style.encoded(figures.confusion(odd)) == plain
+        assert style.encoded(figures.confusions([odd])) == plain
 
 
 def test_a_report_that_fails_leaves_nothing(finished, tmp_path, capsys):
