@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from deepnets import metrics, models, runs, study
+import deepnets
+from deepnets import metrics, models, notebook, runs, study
 from deepnets.info import CORRUPTIONS
 from deepnets.runs import Run
 
@@ -50,3 +53,17 @@ def test_predictions_history_and_parameters_are_of_one_training(path):
         shape = len(run.info.classes), run.info.in_channels
         network = models.blueprint(run.info.model, *shape, **run.info.options)
         assert run.info.parameters == models.count_parameters(network)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "mnist"])
+def test_the_weights_that_ship_give_the_stored_predictions(name):
+    """For the test images that the repository keeps; another processor may round otherwise."""
+    folder = RESULTS / "main" / name / "resnet20" / "tuned" / "seed0"
+    network, classes, transform = deepnets.load(folder)
+    kept, run = notebook.kept(name), Run.load(folder)
+    assert list(classes) == run.info.classes
+    with torch.no_grad():
+        found = network(transform(torch.from_numpy(kept["images"]))).log_softmax(1).numpy()
+    stored = run.test["log_probabilities"][kept["indices"]]
+    assert np.abs(np.exp(found) - np.exp(stored)).mean() < 0.01
+    assert (found.argmax(1) == stored.argmax(1)).mean() > 0.97
