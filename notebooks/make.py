@@ -39,7 +39,11 @@ def execute(path: Path) -> None:
     where = {"metadata": {"path": str(HERE)}}
     quiet = ["--log-level=ERROR"]
     NotebookClient(
-        notebook, resources=where, record_timing=False, extra_arguments=quiet
+        notebook,
+        resources=where,
+        record_timing=False,
+        extra_arguments=quiet,
+        coalesce_streams=True,
     ).execute()
     # As JupyterLab writes it, so that to open a notebook changes no file
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}

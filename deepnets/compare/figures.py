@@ -34,6 +34,7 @@ def curves(runs: list[Run]) -> Figure:
     Titles have the test accuracy.
     """
     height = 0.4 + 1.6 * math.ceil(len(runs) / 3)
+    both = np.concatenate([run.history[["train_loss", "val_loss"]].to_numpy() for run in runs])
     with rc_context(GRID):
         figure = Figure(figsize=(2.9 * min(3, len(runs)), 2 * height), layout="constrained")
         halves = cast(np.ndarray, figure.subfigures(2, 1))
@@ -43,7 +44,7 @@ def curves(runs: list[Run]) -> Figure:
             for run, ax in zip(runs, _panels(part, runs, 3, sharey=True), strict=True):
                 for split, colour in (("train", BLUE), ("val", ORANGE)):
                     ax.plot(run.history["epoch"], run.history[f"{split}_{what}"], color=colour)
-                if what == "loss":
+                if what == "loss" and both.max() > 5 * both.min():
                     log_scale(ax)
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         handles = [Line2D([], [], color=colour) for colour in (BLUE, ORANGE)]
