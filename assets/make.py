@@ -169,8 +169,13 @@ def _branched(pen: Pen, x: float, module: Inception, height: float) -> float:
 
 
 def main(folder: Path) -> None:
-    """Write a PNG of each network of the study, and of the blocks, into a `folder`."""
-    pictures = {f"network-{name}": network(name) for name in style.COLOURS} | {"blocks": blocks()}
+    """Write a PNG of each network of the study, and of what it is built from, into a `folder`."""
+    pictures = {f"network-{name}": network(name) for name in style.COLOURS} | {
+        "blocks": blocks(),
+        "residual-block": residual_block(),
+        "inception-module": inception_module(),
+        "stems": stems(),
+    }
     for name, figure in pictures.items():
         style.save(figure, folder / f"{name}.png", dpi=200)
 

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import html
 import inspect
+import io
 import os
 import tempfile
 import textwrap
@@ -22,6 +23,7 @@ from IPython.display import HTML, display
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 from scipy.ndimage import zoom
 
 from . import data, disk, metrics, models, recipes, runs
@@ -228,9 +230,18 @@ def picture(figure: Figure, says: str) -> None:
     It is HTML, since JupyterLab and nbconvert drop the alternative text of an image. Same data,
     same bytes.
     """
-    content = base64.b64encode(style.encoded(figure, dpi=110)).decode()
-    says, width = html.escape(says), round(100 * figure.get_figwidth())
-    source = f'src="data:image/png;base64,{content}"'
+    _show(style.encoded(figure, dpi=110), round(100 * figure.get_figwidth()), says)
+
+
+def drawing(name: str, says: str) -> None:
+    """Puts the diagram of assets/ that is called `name` on the page, as `picture` does."""
+    content = (ROOT / "assets" / f"{name}.png").read_bytes()
+    _show(content, Image.open(io.BytesIO(content)).width // 2, says)  # of 200 pixels an inch
+
+
+def _show(png: bytes, width: int, says: str) -> None:
+    source = f'src="data:image/png;base64,{base64.b64encode(png).decode()}"'
+    says = html.escape(says)
     shown = f'<img alt="{says}" width="{width}" style="max-width: 100%; height: auto" {source}>'
     display(HTML(f"{shown}<p><em>{says}.</em></p>"))
 
