@@ -87,7 +87,10 @@ def train(network: str, dataset: str, recipe: str = "tuned", **changes: Any) -> 
     job = Job(network, dataset, recipes.get(recipe, network, **fields), options=changes, **settings)
     # Other settings, another run
     version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]
-    return fit(job, Path(_smoke_folder().name if SMOKE else ROOT / "runs/notebooks") / version)
+    out = Path(_smoke_folder().name) if SMOKE else ROOT / "runs" / "notebooks"
+    what = f"{style.NAMES.get(network, network)} on {data.facts(dataset).title or dataset}"
+    print(f"{what}, {recipe}. Interrupt it when you like: run the cell again to continue.")
+    return fit(job, out / version)
 
 
 @cache
