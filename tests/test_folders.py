@@ -44,8 +44,8 @@ def test_a_folder_is_read_once_and_again_when_it_changed(folder, tmp_path, monke
     red = first.train.images[first.train.labels == 0][:, 0].float().mean()
     assert red > 190
 
-    decoded, read = [], pictures.read_in_thread
-    monkeypatch.setattr(pictures, "read_in_thread", lambda *a: (decoded.append(1), read(*a))[1])
+    decoded, read = [], pictures.read_image
+    monkeypatch.setattr(pictures, "read_image", lambda *a: (decoded.append(1), read(*a))[1])
     assert data.load(f"folder:{folder}", root).sha256 == first.sha256
     assert not decoded
     picture(folder / "cat" / "00.png", (1, 2, 3))
@@ -133,7 +133,7 @@ def test_a_class_that_testing_would_not_see_is_named(folder, tmp_path):
 
 
 def test_an_interrupted_decoding_goes_on_where_it_was(folder, tmp_path, monkeypatch):
-    root, read, seen = tmp_path / "root", pictures.read_in_thread, []
+    root, read, seen = tmp_path / "root", pictures.read_image, []
 
     def interrupted(file, side):
         seen.append(file)
@@ -142,13 +142,13 @@ def test_an_interrupted_decoding_goes_on_where_it_was(folder, tmp_path, monkeypa
         return read(file, side)
 
     monkeypatch.setattr(cache, "CHUNK", 8 * 3 * 12 * 12)
-    monkeypatch.setattr(pictures, "read_in_thread", interrupted)
+    monkeypatch.setattr(pictures, "read_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.load(f"folder:{folder}", root)
     first = set(seen[:16])  # two chunks of eight at least are noted
     seen.clear()
     monkeypatch.setattr(
-        pictures, "read_in_thread", lambda file, side: (seen.append(file), read(file, side))[1]
+        pictures, "read_image", lambda file, side: (seen.append(file), read(file, side))[1]
     )
     again = data.load(f"folder:{folder}", root)
     assert not first & set(seen)
@@ -156,10 +156,10 @@ def test_an_interrupted_decoding_goes_on_where_it_was(folder, tmp_path, monkeypa
 
 
 def test_only_what_is_new_is_decoded(folder, tmp_path, monkeypatch):
-    root, read, seen = tmp_path / "root", pictures.read_in_thread, []
+    root, read, seen = tmp_path / "root", pictures.read_image, []
     monkeypatch.setattr(
         pictures,
-        "read_in_thread",
+        "read_image",
         lambda file, side: (seen.append(Path(file).name), read(file, side))[1],
     )
     data.load(f"folder:{folder}", root)
@@ -415,9 +415,9 @@ def test_every_bad_picture_is_named_at_once_and_the_others_are_done(folder, tmp_
         data.load(f"folder:{folder}", tmp_path / "root")
     for number in (3, 5):
         (folder / "cat" / f"{number:02}.png").unlink()
-    read, seen = pictures.read_in_thread, []
+    read, seen = pictures.read_image, []
     monkeypatch.setattr(
-        pictures, "read_in_thread", lambda file, side: (seen.append(file), read(file, side))[1]
+        pictures, "read_image", lambda file, side: (seen.append(file), read(file, side))[1]
     )
     assert len(data.load(f"folder:{folder}", tmp_path / "root").train) == 31
     assert not seen

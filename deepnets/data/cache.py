@@ -128,7 +128,7 @@ class Copy:
             images, there = _mapped(self.images), _mapped(self.marks)
             damaged = images is None or there is None or len(images) != len(there)
             if damaged or not np.array_equal(there, marks):  # type: ignore[arg-type]
-                with pictures.quiet(), ThreadPoolExecutor() as pool:
+                with ThreadPoolExecutor() as pool:
                     side = _side(files, size, pool)
                     self._prepare(images, there, marks, side)
                     self._decode(files, marks, side, pool)
@@ -174,7 +174,7 @@ class Copy:
             try:
                 if mark in known:
                     return known[mark]
-                return pictures.read_in_thread(files[row], side).transpose(2, 0, 1)
+                return pictures.read_image(files[row], side).transpose(2, 0, 1)
             except UserError as error:
                 return error
 

@@ -22,22 +22,11 @@ FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI",
     "TGA", "TIFF", "WEBP",
 )  # fmt: skip
-LARGEST = (
-    89_478_485  # pixels that Pillow takes without a warning; decoding takes up to 14 bytes each
-)
+LARGEST = 89_478_485  # pixels, above which Pillow warns; decoding takes up to 14 bytes each
 MUCH = 2**22  # pixels of a picture whose memory is given back at once
 STRIP = 256  # rows of a transparent picture that are in memory at a time
-ORIENTATION = 0x0112  # the EXIF tag
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
+warnings.filterwarnings("ignore", module="PIL")  # errors say why a picture is not read
 # Else what Pillow logs of a damaged file goes to the terminal
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 # libtiff goes there by itself; on Windows it has no name to call it by
@@ -84,13 +73,6 @@ class _Pixels:
 _pixels = _Pixels(LARGEST)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silences the warnings of Pillow, in all threads: errors say why a picture is not read."""
-    with warnings.catch_warnings(action="ignore"):
-        yield
-
-
 def read_image(file: str | Path, side: int | None = None, most: int | None = None) -> np.ndarray:
     """Reads a picture as (H, W, 3), uint8, upright, on white where it is transparent.
 
@@ -102,18 +84,8 @@ def read_image(file: str | Path, side: int | None = None, most: int | None = Non
     Raises:
         UserError: the file is no picture, or too large, or its brightness has no known range.
     """
-    with quiet():
-        return read_in_thread(file, side, most)
-
-
-def read_in_thread(
-    file: str | Path, side: int | None = None, most: int | None = None
-) -> np.ndarray:
-    """Does what `read_image` does; call it within `quiet`, which is not safe inside threads."""
     with _opened(file) as opened:
         picture = _rgb(opened, file)
-        if (turn := UPRIGHT.get(_orientation(opened))) is not None:
-            picture = picture.transpose(turn)
         if side is not None and picture.size != (side, side):
             picture = ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
         if most is not None and max(picture.size) > most:
@@ -122,10 +94,7 @@ def read_in_thread(
 
 
 def size(file: str | Path) -> tuple[int, int] | None:
-    """Returns width and height from a picture's header, or None if it is not readable.
-
-    Call it within `quiet`.
-    """
+    """Returns width and height from a picture's header, or None if it is not readable."""
     try:
         with _opened(file) as picture:
             return picture.size
@@ -171,19 +140,13 @@ def _trim() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def _orientation(picture: Image.Image) -> int:
-    """Returns the EXIF tag, or 1 for upright if there is none."""
-    try:
-        return picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF is no reason to refuse the picture
-        return 1
-
-
 def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
-    """Returns a picture of any mode in RGB, on white."""
+    """Returns a picture of any mode in RGB, upright, on white."""
     tiles = getattr(picture, "tile", [])
     deep = picture.mode == "RGB" and any(";16" in str(tile.args) for tile in tiles)
     picture.load()
+    with suppress(Exception):  # damaged EXIF is no reason to refuse the picture
+        ImageOps.exif_transpose(picture, in_place=True)
     transparent = picture.info.get("transparency")
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
         values = np.asarray(picture)  # 16 bits, which Pillow would clip, not scale
