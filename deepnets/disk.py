@@ -6,16 +6,20 @@ import json
 import math
 import os
 import stat
+import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
 
 from .errors import UserError
 
 CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without it answer
+# What file systems without locks answer: Lustre by default, NFS without its lock daemon
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 CHUNK = 4096  # bytes of an archive read at a time: unpacked they are 30 MB at most
 
 
@@ -138,3 +142,23 @@ def _sync(handle: int) -> None:
     except OSError as error:
         if error.errno not in CANNOT_SYNC:
             raise
+
+
+def lock(file: Path, patience: float = -1) -> AcquireReturnProxy:
+    """Takes a lock, to be used in `with`; without locks, `file`.soft is one while it exists.
+
+    Args:
+        file: is made if it does not exist.
+        patience: seconds to wait; negative for any time.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: the file cannot be made.
+    """
+    with warnings.catch_warnings(action="ignore"):  # that the file system has no locks
+        try:
+            return FileLock(file).acquire(patience)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, Timeout) or getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
+                raise
+            return SoftFileLock(file.with_name(f"{file.name}.soft")).acquire(patience)

@@ -11,15 +11,14 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from filelock import BaseFileLock, FileLock, SoftFileLock
 from tqdm import tqdm
 
+from .. import disk
 from ..errors import UserError
 from . import pictures
 
@@ -43,7 +42,7 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> np.ndarray:
     name = hashlib.sha256(key).hexdigest()[:16]
     with suppress(OSError):  # a root that cannot be written only costs the next load its time
         (root / "cache").mkdir(parents=True, exist_ok=True)
-        with _locked(root / "cache" / f"{name}.lock"):  # a second process finds the pictures done
+        with disk.lock(root / "cache" / f"{name}.lock"):  # a second process finds the pictures done
             return Copy(root / "cache" / name).filled(files, marks, size)
     try:
         # A deleted file stays mapped
@@ -52,21 +51,6 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> np.ndarray:
     except OSError as error:
         wrong = f"there is no place for the decoded pictures of {path} in {root / 'cache'}"
         raise UserError(f"{wrong} or {tempfile.gettempdir()}: {error.strerror}") from None
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Holds a lock; where the file system has none, the mere existence of a file."""
-    lock: BaseFileLock = FileLock(file)
-    try:
-        lock.acquire()
-    except (OSError, NotImplementedError):
-        lock = SoftFileLock(file.with_suffix(".softlock"))
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _mark(file: str, path: Path) -> int:
