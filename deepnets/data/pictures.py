@@ -93,11 +93,11 @@ def read_image(file: str | Path, side: int | None = None, most: int | None = Non
         return np.asarray(picture)
 
 
-def size(file: str | Path) -> tuple[int, int] | None:
-    """Returns width and height from a picture's header, or None if it is not readable."""
+def square(file: str | Path) -> int | None:
+    """Returns a square picture's side, 0 of another's, from its header; None if not readable."""
     try:
         with _opened(file) as picture:
-            return picture.size
+            return picture.width if picture.width == picture.height else 0
     except UserError:
         return None
 
