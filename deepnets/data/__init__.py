@@ -91,7 +91,7 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
     digest = hashlib.sha256(repr(classes).encode())
     for part in (parts[key] for key in ("train", "test", "validation") if key in parts):
         digest.update(repr(tuple(part.images.shape)).encode())
-        for images in part.images.split(1024):  # they may be larger than memory
+        for images in part.images.split(256):  # they may be larger than memory
             digest.update(images.contiguous().numpy().data)
         digest.update(part.labels.numpy().data)
     return Dataset(name, title, classes, sha256=digest.hexdigest(), left_out=left_out, **parts)

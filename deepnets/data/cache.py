@@ -27,7 +27,7 @@ from ..errors import UserError
 from . import pictures
 from .images import Rows
 
-CHUNK = 2**25  # bytes decoded between two notes of how far it is
+CHUNK = 2**26  # bytes decoded between two notes of how far it is
 
 
 def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
@@ -60,11 +60,14 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
 
 def _mark(file: str, path: Path) -> int:
     """Returns a number of 64 bits that changes when the file or what it is changes."""
-    found = os.stat(file) if os.path.exists(file) else os.lstat(file)  # of a link to nothing
+    try:
+        found = os.stat(file)
+    except FileNotFoundError:  # a link to nothing, which will not be readable either
+        found = os.lstat(file)
     name = file.removeprefix(str(path)).lstrip(os.sep)
     what = name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
     digest = hashlib.blake2b(ascii(what).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def _from_copy(place: Path, files: dict[int, str], size: int) -> Tensor:
@@ -122,51 +125,49 @@ class Copy:
             self.clear()
             self.side, self.known, new = side, {}, [*files]
         if shutil.disk_usage(self.pixels.parent).free < len(new) * 3 * side**2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.pixels))
-        bad: dict[int, UserError] = {}
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        bad: dict[str, UserError] = {}
 
         def read(mark: int) -> np.ndarray | None:
             try:
                 return pictures.read_image(files[mark], side)
             except UserError as error:
-                bad[mark] = error
+                bad[files[mark]] = error
                 return None
 
-        self.pixels.touch()
         step = min(4096, max(1, CHUNK // (3 * side**2)))
-        bar = tqdm(
-            None, "decoding", len(files), initial=len(files) - len(new), unit=" images",
-            leave=False, disable=None,
-        )  # fmt: skip
-        # Not written through a map: there a full disk would kill the process
-        with self.pixels.open("r+b") as file, bar:
-            file.seek(len(self.known) * 3 * side**2)
+        with tqdm(None, "decoding", len(new), unit=" images", leave=False, disable=None) as bar:
             for marks in (new[i : i + step] for i in range(0, len(new), step)):
+                found = {}
                 for mark, picture in zip(marks, pool.map(read, marks), strict=True):
-                    if picture is not None:
-                        file.write(picture.transpose(2, 0, 1).tobytes())
-                        gray = bool((picture == picture[..., :1]).all())
-                        self.known[mark] = squares[mark] or 0, gray
                     bar.update()
-                file.flush()
-                os.fsync(file.fileno())  # the pixels before the index that vouches for them
-                self.save()
+                    if picture is not None:
+                        found[mark] = squares[mark] or 0, picture
+                self.append(found)
         if bad:
-            first, *others = (mark for mark in files if mark in bad)
-            names = ", ".join(files[mark] for mark in others[:3])
-            names += f" and {len(others) - 3} more" * (len(others) > 3)
+            first, *others = sorted(bad)
+            names = ", ".join(others[:3]) + f" and {len(others) - 3} more" * (len(others) > 3)
             raise UserError(f"{bad[first]}" + f"; so with {names}" * bool(others))
 
-    def save(self) -> None:
-        """Writes the index."""
-        values = [*self.known.values()]
-        arrays = {
+    def append(self, found: dict[int, tuple[int, np.ndarray]]) -> None:
+        """Stores pictures (side, side, 3), each with its own side, under their marks."""
+        self.pixels.touch()
+        # Not written through a map: there a full disk would kill the process
+        with self.pixels.open("r+b") as file:
+            file.seek(len(self.known) * 3 * self.side**2)
+            for _, picture in found.values():
+                file.write(picture.transpose(2, 0, 1).tobytes())
+            file.flush()
+            os.fsync(file.fileno())  # the pixels before the index that vouches for them
+        for mark, (own, picture) in found.items():
+            self.known[mark] = own, bool((picture == picture[..., :1]).all())
+        index = {
             "side": np.array(self.side),
-            "marks": np.array([*self.known], np.uint64),
-            "squares": np.array([own for own, _ in values], int),
-            "gray": np.array([gray for _, gray in values], bool),
+            "marks": np.array([*self.known], int),
+            "squares": np.array([own for own, _ in self.known.values()], int),
+            "gray": np.array([gray for _, gray in self.known.values()], bool),
         }
-        disk.write(self.index, disk.packed(arrays, zipfile.ZIP_STORED))
+        disk.write(self.index, disk.packed(index, zipfile.ZIP_STORED))
 
     def rows(self, marks: list[int]) -> Tensor:
         """Returns pictures by their marks, as `Rows`."""

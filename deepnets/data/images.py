@@ -27,12 +27,12 @@ class Rows:
 
     def __getitem__(self, index: Tensor | np.ndarray | slice) -> Tensor:
         """Returns the images at an index."""
-        places = index.cpu() if isinstance(index, Tensor) else index
-        return self.images[self.rows[places]].to(self.device)
+        rows = self.rows[index.cpu() if isinstance(index, Tensor) else index]
+        return self.images.index_select(0, rows).to(self.device)  # twice as fast as brackets
 
     def split(self, count: int) -> Iterator[Tensor]:
         """Returns all images in their order, `count` at a time."""
-        return (self.images[rows].to(self.device) for rows in self.rows.split(count))
+        return (self[rows] for rows in torch.arange(len(self.rows)).split(count))
 
     def numpy(self) -> np.ndarray:
         """Reads all images."""
