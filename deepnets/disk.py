@@ -9,6 +9,7 @@ import stat
 import warnings
 import zipfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +73,15 @@ def read_arrays(path: Path, most: int) -> dict[str, np.ndarray]:
             entries = archive.infolist()
             if sum(entry.file_size for entry in entries) > most:
                 raise ValueError("a zip bomb")
-            return {e.filename.removesuffix(".npy"): _array(archive, e) for e in entries}
+            found = {}
+            for entry in entries:  # no more is unpacked than the declared size
+                with archive.open(entry) as file:
+                    content = io.BytesIO(b"".join(iter(partial(file.read, CHUNK), b"")))
+                values = np.lib.format.read_array(content, allow_pickle=False)
+                found[entry.filename.removesuffix(".npy")] = values
+            return found
     except Exception:  # a damaged archive fails in a dozen ways
         raise UserError(f"{path} is missing or damaged") from None
-
-
-def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
-    """Returns an array of an archive; no more is unpacked than the declared size."""
-    with archive.open(entry) as file:
-        content = b"".join(iter(lambda: file.read(CHUNK), b""))
-    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
 def write(path: Path, *parts: Any) -> None:

@@ -105,10 +105,8 @@ def test_every_orientation_is_turned_as_pillow_turns_it(tmp_path, tag):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "L", "RGB"])
-def test_what_is_transparent_lies_on_white_as_pillow_does_it(tmp_path, mode, monkeypatch):
-    """Strip by strip as at once."""
-    monkeypatch.setattr(pictures, "STRIP", 3)
-    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 4), np.uint8)
+def test_what_is_transparent_lies_on_white_as_pillow_does_it(tmp_path, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 50, 4), np.uint8)
     image = (
         Image.fromarray(pixels)
         .convert("RGB" if mode in ("P", "L", "RGB") else "RGBA")
@@ -222,7 +220,7 @@ def test_too_large_a_picture_is_called_so_and_costs_nothing(tmp_path):
 def test_large_pictures_are_decoded_a_few_at_a_time(tmp_path, monkeypatch):
     """So many pixels at a time: the memory of all threads together."""
     Image.new("L", (100, 100)).save(tmp_path / "p.png")
-    monkeypatch.setattr(pictures, "_pixels", pictures._Pixels(25_000))
+    monkeypatch.setattr(pictures, "LARGEST", 25_000)
     within, most, decode = [], [], pictures._rgb
     both = threading.Barrier(2, timeout=10)
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import math
 import os
 import stat
 import threading
@@ -23,8 +24,8 @@ FORMATS = (
     "TGA", "TIFF", "WEBP",
 )  # fmt: skip
 LARGEST = 89_478_485  # pixels, above which Pillow warns; decoding takes up to 14 bytes each
+TURNS = 256  # shares of that size that all threads together decode at a time
 MUCH = 2**22  # pixels of a picture whose memory is given back at once
-STRIP = 256  # rows of a transparent picture that are in memory at a time
 
 warnings.filterwarnings("ignore", module="PIL")  # errors say why a picture is not read
 # Else what Pillow logs of a damaged file goes to the terminal
@@ -50,27 +51,20 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in named if name in known)
 
 
-class _Pixels:
+_turns, _collecting = threading.Semaphore(TURNS), threading.Lock()
+
+
+@contextmanager
+def _few_at_a_time(count: int) -> Iterator[None]:
     """Bounds how many pixels all threads together decode at a time, and so the memory they take."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-        self.changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, count: int) -> Iterator[None]:
-        with self.changed:
-            self.changed.wait_for(lambda: self.left >= count)
-            self.left -= count
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.left += count
-                self.changed.notify_all()
-
-
-_pixels = _Pixels(LARGEST)
+    turns = math.ceil(TURNS * count / LARGEST)
+    with _collecting:  # one thread at a time, or two would wait for each other's turns
+        for _ in range(turns):
+            _turns.acquire()
+    try:
+        yield
+    finally:
+        _turns.release(turns)
 
 
 def read_image(file: str | Path, side: int | None = None, most: int | None = None) -> np.ndarray:
@@ -113,7 +107,7 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
             count = picture.width * picture.height
             if count > LARGEST:
                 raise Image.DecompressionBombError
-            with _pixels.taken(count):
+            with _few_at_a_time(count):
                 yield picture
                 picture.close()  # frees its pixels now, not when Python collects garbage
                 if count > MUCH:
@@ -160,16 +154,8 @@ def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
     if deep and transparent is not None:  # Pillow makes 8 bits of the pixels, but not of this
         picture.info["transparency"] = tuple(value >> 8 for value in transparent)
     if picture.has_transparency_data:
-        return _on_white(picture)
+        picture = picture.convert("RGBA")
+        white = Image.new("RGB", picture.size, "white")
+        white.paste(picture, mask=picture)
+        return white
     return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    """Returns a transparent picture in RGB. Done at once, it would be in memory four times."""
-    result = Image.new("RGB", picture.size)
-    for top in range(0, picture.height, STRIP):
-        box = (0, top, picture.width, min(top + STRIP, picture.height))
-        part = picture.crop(box).convert("RGBA")
-        opaque = Image.alpha_composite(Image.new("RGBA", part.size, "white"), part)
-        result.paste(opaque.convert("RGB"), box)
-    return result
