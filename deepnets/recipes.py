@@ -128,7 +128,9 @@ RATES = {
 }
 ONE_RATE = (VANILLA.name, ALTERED.name)  # for all networks, as published
 
-FIELDS = {field.name: type(field.default) for field in fields(Recipe) if field.name != "name"}
+FIELDS: dict[str, type] = {
+    field.name: type(field.default) for field in fields(Recipe) if field.name != "name"
+}
 LIMITS = {
     "learning_rate": (0.0, 1e6),
     "epochs": (1, 10_000),

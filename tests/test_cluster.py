@@ -193,7 +193,7 @@ def test_all_trainings_stop_at_a_checkpoint(started, tmp_path, number):
     for path in found:
         assert path.stat().st_mtime >= before
         with working_folder(path.parent.with_suffix("")):  # nobody holds it any more
-            assert 0 < checkpoint.load(path)["progress"]["epoch"] < 10_000
+            assert 0 < checkpoint.load(path)[1]["epoch"] < 10_000
 
 
 def test_ctrl_c_while_processes_start_is_quiet(started, tmp_path):

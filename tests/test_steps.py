@@ -78,7 +78,7 @@ def test_an_epoch_is_that_of_the_textbook_loop(job, clip):
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip))
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(trainer.progress)
+            group["lr"] = trainer.rate(trainer.step)
         optimizer.step()
         step(index)
 

@@ -4,6 +4,7 @@ earlier failures.
 
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import math
@@ -499,8 +500,8 @@ def test_ctrl_c_and_sigterm_end_at_a_checkpoint(job, tmp_path, monkeypatch, numb
             fit(job(), tmp_path / "a", **QUIET)
     assert getattr(error.value, "code", 143) == 143
     work = runs.partial_folder(tmp_path / "a" / job().folder)
-    progress = checkpoint.load(work / "checkpoint.pt")["progress"]
-    assert (progress["epoch"], progress["step"]) == (0, 1)
+    _, values = checkpoint.load(work / "checkpoint.pt")
+    assert (values["epoch"], values["step"]) == (0, 1)
     same(fit(job(), tmp_path / "b", **QUIET), fit(job(), tmp_path / "a", **QUIET))
 
 
@@ -591,8 +592,6 @@ def _pickled_attack():
     buffer = io.BytesIO()
     torch.save({"identity": _Attack()}, buffer)
     payload = buffer.getvalue()
-    import hashlib
-
     return checkpoint.MAGIC + hashlib.sha256(payload).digest() + payload
 
 
@@ -613,14 +612,14 @@ def stopped(job, tmp_path):
         (lambda good: b"", "not a checkpoint"),
         (lambda good: good[len(checkpoint.MAGIC) + 32 :], "not a checkpoint"),
         (lambda good: pickle.dumps({"identity": 1}), "not a checkpoint"),
-        (lambda good: _pickled_attack(), "attack"),
+        (lambda good: _pickled_attack(), "not a checkpoint"),
     ],
     ids=[
         "truncated",
         "bit flipped",
         "last bit flipped",
         "empty",
-        "plain torch file",
+        "plain safetensors file",
         "pickle",
         "malicious",
     ],
@@ -650,15 +649,17 @@ def test_another_trainings_checkpoint_is_refused_and_stays(stopped, job, tmp_pat
 
 def test_a_failed_save_leaves_the_good_file(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.pt"
-    checkpoint.save(path, {"a": torch.ones(3)})
+    checkpoint.save(path, {"a": torch.ones(3)}, {"b": 1})
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space"):
-        checkpoint.save(path, {"a": torch.zeros(3)})
-    assert torch.equal(checkpoint.load(path)["a"], torch.ones(3))
+        checkpoint.save(path, {"a": torch.zeros(3)}, {})
+    tensors, values = checkpoint.load(path)
+    assert torch.equal(tensors["a"], torch.ones(3))
+    assert values == {"b": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 

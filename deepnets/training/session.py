@@ -158,7 +158,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         "images_per_second": len(trainer.train_set) * trainer.recipe.epochs / seconds,
         "device": hardware.device_name(trainer.device),  # in place of the identity's
         "device_type": trainer.device.type,
-        "bf16_speedup": trainer.bf16_speedup,
+        "bf16_speedup": trainer.bf16_speedup or None,
         "threads": torch.get_num_threads(),
         **trainer.made_by[-1],
         "made_by": trainer.made_by,
