@@ -219,9 +219,12 @@ class Trainer:
 
     def logits(self, images: Tensor) -> Tensor:
         """Returns the logits (N, classes) of images (N, C, H, W), uint8."""
-        network = self.evaluated.eval()
-        how = self.transform, self.precision, False, self.pause_point
-        return evaluation.outputs(network, images, *how)[1]
+        return self.predictor()(images)[1]
+
+    def predictor(self, flip: bool = False) -> evaluation.Predictor:
+        """Returns what applies the network of now to stored images, mirrored ones, too, if asked."""
+        network, how = self.evaluated.eval(), (self.precision, flip, self.pause_point)
+        return evaluation.Predictor(network, self.transform, *how)
 
     def epoch_row(self) -> dict[str, float]:
         """Returns this epoch's row of the history, with figures of the validation images."""

@@ -62,7 +62,7 @@ def fit(
             SIGTERM; the same call continues.
     """
     folder = Path(out) / job.folder
-    target, kind = hardware.hardware(device, precision)
+    target, kind = hardware.device_and_precision(device, precision)
     if folder.is_dir():
         return _finished(job, folder, None if precision == "auto" else kind)
     if folder.exists() or folder.is_symlink():  # a link that leads nowhere, say
@@ -117,24 +117,23 @@ def _finished(job: Job, folder: Path, precision: str | None) -> Run:
 
 def finish(trainer: Trainer, folder: Path) -> None:
     """Evaluates the trained network on the test set, once, and writes the run."""
-    network, test = trainer.evaluated.eval(), trainer.dataset.test
-    flip = trainer.recipe.flip_test and data.facts(trainer.dataset.name).standard.flip
-    how = trainer.transform, trainer.precision, flip, trainer.pause_point
-    found = evaluation.evaluate(network, test, trainer.validation_set, *how)
+    dataset, name = trainer.dataset, trainer.job.dataset
+    flip = trainer.recipe.flip_test and data.facts(name).standard.flip
+    found = evaluation.evaluate(trainer.predictor(flip), dataset.test, trainer.validation_set)
     logits = io.BytesIO()
     np.save(logits, found.logits)
     disk.write(folder / "logits.npy", logits.getbuffer())
-    weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    disk.write(folder / "model.safetensors", packed_weights(weights))
-    weights_sha256, labels = runs.weights_sha256(folder), test.labels.numpy()
-    guesses = metrics.guesses(found.figures["test_correct"], labels, trainer.dataset.classes)
-    own = data.is_folder(trainer.job.dataset)
+    weights = trainer.evaluated.state_dict()
+    kept = packed_weights({key: value.cpu().contiguous() for key, value in weights.items()})
+    disk.write(folder / "model.safetensors", kept)
+    labels = dataset.test.labels.numpy()
+    guesses = metrics.guesses(found.figures["test_correct"], labels, dataset.classes)
     info = Info(
         **describe(trainer),
         **found.figures,
-        weights_sha256=weights_sha256,
+        weights_sha256=runs.weights_sha256(folder),
         warnings=_warnings(trainer) + guesses,
-        dataset_folder=data.folder_from(trainer.job.dataset, folder) if own else "",
+        dataset_folder=data.folder_from(name, folder) if data.is_folder(name) else "",
     )
     runs.write(folder, info, trainer.history, labels, found.levels, found.corrupted, found.views)
 
