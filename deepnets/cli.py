@@ -68,7 +68,6 @@ def _parser() -> argparse.ArgumentParser:
     about = "all runs of a study file that are not finished yet"
     argument = add("study", _study, about, "studies/demo.toml --out runs/demo --budget 9m")
     argument("file", metavar="FILE", type=Path)
-    argument("--tier", help="the file's tier, full or small say (default: its first)")
     argument("--jobs", type=int, default=1, metavar="N", help=f"trainings at a time {default}")
     cluster = "of a Dask cluster, whose workers train instead"
     argument("--scheduler", metavar="ADDRESS", help=cluster)
@@ -147,7 +146,7 @@ def _study(args: argparse.Namespace) -> int:
         raise UserError(f"{args.file} is not here; run this in a clone of the repository")
     from . import study
 
-    jobs = study.plan(args.file, args.tier)
+    jobs = study.plan(args.file)
     when = {"budget": args.budget, "parallel": args.jobs, "scheduler": args.scheduler}
     how = {"device": args.device, "precision": args.precision, "download": args.download}
     _, missing = study.execute(jobs, args.out, **when, **how)

@@ -160,7 +160,6 @@ TRAIN = {
 }
 STUDY = {
     "defaults": {"input_size": 16, "limit": 60, "batch_size": 16},
-    "tiers": {"full": {"epochs": 2}, "small": {"limit": 30, "digits": {"epochs": 1}}},
     "grid": [
         {
             "networks": ["resnet8", "resnet18"],
@@ -297,12 +296,11 @@ def unpacked(content: bytes) -> dict[str, bytes]:
 
 def studies(base):
     """Study files, of which nothing is trained."""
-    tiers = st.sampled_from([[], [], ["--tier=small"], ["--tier=x"]])
     files = perhaps(
         mutated(STUDY).map(lambda tree: toml(tree).encode(errors="surrogatepass")), damaged
     )
     command = ["study", "study.toml", "--budget=0.000001s"]
-    return st.builds(lambda file, tier: Input({"study.toml": file}, command + tier), files, tiers)
+    return files.map(lambda file: Input({"study.toml": file}, command))
 
 
 def run_folders(base):
@@ -536,7 +534,7 @@ def command_lines(base):
         st.sampled_from(["models", "compare", "predict", "evaluate", "report", "", "x"]),
         st.lists(text | options, max_size=4),
     )
-    studied = st.sampled_from(["--jobs", "--budget", "--device", "--precision", "--tier"]).flatmap(
+    studied = st.sampled_from(["--jobs", "--budget", "--device", "--precision"]).flatmap(
         lambda name: small.map(
             lambda n: ["study", "study.toml", "--budget=0.000001s", f"{name}={n}"]
         )
