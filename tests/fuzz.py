@@ -198,7 +198,7 @@ def good(folder: Path) -> Path:
     job = Job("resnet8", "digits", recipes.get("tuned", "resnet8", epochs=1), 1, {}, 60, 16)
     with suppress(OutOfTime):
         how = {"device": "cpu", "precision": "fp32", "verbose": False}
-        fit(job, folder / "runs", deadline=time.monotonic(), **how)
+        fit(job, folder / "runs", stop=lambda: True, **how)
     for name in ("out", "err", "usage"):
         (folder / name).unlink()
     shutil.rmtree(folder / "data")  # decoded pictures

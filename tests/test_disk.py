@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
@@ -218,7 +217,7 @@ def test_weights_of_a_network_that_run_json_does_not_name_are_refused(folder, ch
 
 def test_a_checkpoint_with_a_right_checksum_and_other_content_is_refused(tmp_path):
     with pytest.raises(OutOfTime):
-        fit(small(), tmp_path, deadline=time.monotonic(), verbose=False)
+        fit(small(), tmp_path, stop=lambda: True, verbose=False)
     path = runs.partial_folder(tmp_path / small().folder) / "checkpoint.pt"
     good, start = path.read_bytes(), len(checkpoint.MAGIC) + checkpoint.DIGEST
     tensors, values = checkpoint.load(path)
@@ -395,7 +394,7 @@ from deepnets import recipes
 from deepnets.training import Job, OutOfTime, fit
 job = Job("resnet8", "digits", recipes.get("tuned", "resnet8", epochs=2), 0, {}, 60, 16)
 try:
-    fit(job, "runs", deadline=time.monotonic(), verbose=False)
+    fit(job, "runs", stop=lambda: True, verbose=False)
     sys.exit("not stopped")
 except OutOfTime:
     pass

@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import io
 import json
-import math
 import multiprocessing
 import os
 import pickle
@@ -35,7 +34,7 @@ from deepnets.training.loop import Trainer
 from deepnets.transforms import Transform
 
 QUIET = {"verbose": False, "device": "cpu", "precision": "fp32"}
-AT_ONCE = {"deadline": -math.inf}  # stop after a step
+AT_ONCE = {"stop": lambda: True}  # stop after a step
 
 
 def same(first, second):
@@ -331,7 +330,7 @@ def test_a_chance_level_plateau_is_named(job, tmp_path):
     assert fit(job(epochs=3), tmp_path, **QUIET).info.warnings == []
 
 
-def test_the_deadline_stops_at_a_checkpoint_that_continues_bit_for_bit(job, tmp_path):
+def test_the_caller_stops_at_a_checkpoint_that_continues_bit_for_bit(job, tmp_path):
     whole = fit(job(), tmp_path / "a", **QUIET)
     for _ in range(6):
         with pytest.raises(OutOfTime):
@@ -433,7 +432,7 @@ def test_a_training_is_continued_in_the_precision_that_began_it(
     measure(first, 1.0)
     whole = fit(job(), tmp_path / "whole", **auto)
     with pytest.raises(OutOfTime):
-        fit(job(), tmp_path / "parts", deadline=-math.inf, **auto)
+        fit(job(), tmp_path / "parts", **AT_ONCE, **auto)
     measure(then, 1.0)
     with pytest.raises(UserError, match=r"another training.s .precision"):
         fit(job(), tmp_path / "parts", **other)

@@ -55,6 +55,7 @@ def execute(
             raise UserError("--jobs and --scheduler need Dask; pip install distributed") from None
         cluster.run(progress, parallel, scheduler, how)
     else:
+        how = how | {"stop": lambda: time.monotonic() > progress.deadline}
         for job in progress.startable():
-            progress.note(job, *train(job, progress.out, how | {"deadline": progress.deadline}))
+            progress.note(job, *train(job, progress.out, how))
     return progress.finished, progress.missing
