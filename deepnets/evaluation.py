@@ -171,15 +171,9 @@ def quantise(name: str, values: np.ndarray, axis: int | None = None) -> dict[str
 def grad_cam(network: Network, images: Tensor, classes: Sequence[int]) -> tuple[str, Tensor]:
     """Computes where a network sees a class (Grad-CAM: Selvaraju et al. 2017, eq. 1 and 2).
 
-    The last maps are 2x2 at 64x64 pixels, so those of the last stage with at least 4x4 are taken.
-
-    Args:
-        network: in evaluation mode.
-        images: transformed (M, C, H, W).
-        classes: one an image.
-
-    Returns:
-        The stage's name and the maps (M, h, w), not negative.
+    The network is in evaluation mode, the images (M, C, H, W) are transformed and have a class
+    each. The last maps are 2x2 at 64x64 pixels, so those of the last stage with at least 4x4 are
+    taken. Returns the stage's name and the maps (M, h, w), not negative.
     """
     maps = network.maps(images)
     *_, last = maps.values()

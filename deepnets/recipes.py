@@ -147,12 +147,7 @@ LIMITS = {
 
 
 def get(name: str, network: str, /, **overrides: Any) -> Recipe:
-    """Returns a recipe with the rate that suits a network, and some fields changed.
-
-    Args:
-        name: one of `RECIPES`.
-        network: name of the network.
-        overrides: fields to change.
+    """Returns the recipe called `name`, with the rate that suits a network, and some fields changed.
 
     Raises:
         UserError: no such recipe or field, or a value that makes no sense.

@@ -97,12 +97,7 @@ def _count(model: str, channels: int, size: int, options: tuple[tuple[str, Any],
 
 
 def train(job: Job, out: Path, how: dict[str, Any]) -> tuple[Run | None, str]:
-    """Trains a job of a study.
-
-    Args:
-        job: what to train.
-        out: folder of runs.
-        how: keywords of `fit`.
+    """Trains a job of a study into the folder of runs `out`; `how` are keywords of `fit`.
 
     Returns:
         The run and what it took, or None and why there is none.

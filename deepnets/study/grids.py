@@ -29,9 +29,6 @@ def plan(path: str | Path) -> list[Job]:
     fields of the recipe) hold for all runs of the grid; those in a table called like a network, for
     that network alone. `[defaults]` holds what every grid has unless it says otherwise.
 
-    Args:
-        path: of the file.
-
     Raises:
         UserError: it cannot be read, is malformed, names what does not exist, or asks for one run
             twice.

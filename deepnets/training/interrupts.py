@@ -18,12 +18,9 @@ def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
     A second signal of a kind acts as usual. Off the main thread all do, since Python allows no
     handlers there.
 
-    Args:
-        stop: returns whether the caller wishes to stop.
-
     Yields:
         A function to call between two steps. It returns what to raise there: KeyboardInterrupt,
-        SystemExit(128 + signal), OutOfTime, or None.
+        SystemExit(128 + signal), OutOfTime if the caller wishes to stop, or None.
     """
     caught: list[BaseException] = []
     previous: dict[int, Any] = {}

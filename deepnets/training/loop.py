@@ -40,14 +40,8 @@ class Trainer:
     """Trains one network. What changes during a training is in `tensors` and `values`.
 
     By default it neither prints, nor stops, nor saves within an epoch; `verbose`, `interruption`
-    and `checkpoint_seconds` change that.
-
-    Args:
-        job: what to train.
-        dataset: what `data.load` returned for it.
-        device: to train on.
-        precision: `fp32` or `bf16`.
-        work: folder of the checkpoint, which need not exist yet.
+    and `checkpoint_seconds` change that. The precision is `fp32` or `bf16`; the checkpoint is in
+    the folder `work`, which need not exist yet.
 
     Raises:
         UserError: the images cannot be split, have a constant channel, or are too small for the
@@ -283,7 +277,7 @@ class Trainer:
         return self.job.settings() | {
             "data_sha256": self.dataset.sha256,
             "split_sha256": self.split_sha256,
-            "device": self.device.type,
+            "device_type": self.device.type,
             "precision": self.precision,
         }
 

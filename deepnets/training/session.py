@@ -152,8 +152,7 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         "macs": trainer.macs,
         "train_seconds": seconds,
         "images_per_second": len(trainer.train_set) * trainer.recipe.epochs / seconds,
-        "device": hardware.device_name(trainer.device),  # in place of the identity's
-        "device_type": trainer.device.type,
+        "device": hardware.device_name(trainer.device),
         "bf16_speedup": trainer.bf16_speedup or None,
         "threads": torch.get_num_threads(),
         **trainer.made_by[-1],
