@@ -18,12 +18,8 @@ PATIENCE = 10.0  # seconds for another process that was told to stop to save its
 class Progress:
     """Keeps the finished runs of a study, why others are missing, and what may still start.
 
-    Args:
-        jobs: of the study, the most valuable first.
-        out: folder of runs.
-        deadline: on the clock of `time.monotonic`.
-        parallel: trainings at a time.
-        device: times are estimated from runs on this device; None for all runs.
+    The deadline is on the clock of `time.monotonic`. Times are estimated from runs on the same
+    device, or from all runs if it is None.
     """
 
     def __init__(
