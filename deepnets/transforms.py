@@ -187,7 +187,8 @@ class Transform:
     def __call__(self, images: Tensor, drawn: Sequence[Tensor] = ()) -> Tensor:
         """Turns images (N, C, H, W), uint8, into (N, C, size, size), float32, standardised.
 
-        They are changed by what `draw` has drawn. Raises ValueError if they lack one of these axes.
+        Their random changes come from `draw`; without, there are none. Raises ValueError if the
+        images do not have these four axes.
         """
         if images.dim() != 4:
             axes = f"not {images.dim()} axes; images[None] makes a batch of one image (C, H, W)"

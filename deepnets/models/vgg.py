@@ -26,9 +26,9 @@ CONFIGURATIONS = {
 class VGG(Network):
     """VGG of 11, 13, 16 or 19 layers with weights (configurations A, B, D and E).
 
-    The pool before the linear layers is `head_pool`, "avg7" or "max5" say. A `narrow_head` draws
-    the last linear layer as the others; else it is PyTorch's, as in the originals of the published
-    comparison.
+    The pool before the linear layers is `head_pool`, "avg7" or "max5" say. With `narrow_head` the
+    last linear layer is drawn as the others; else as PyTorch does, as the published comparison does
+    for its originals.
     """
 
     def __init__(

@@ -168,8 +168,8 @@ def _work(
 ) -> str:
     """Trains in a worker; returns what it took, or why there is no run.
 
-    The `marker` is a file in `out`, to see that this worker shares the folder. So many `processes`
-    share the cores of this machine. The Dask event of that name asks to stop.
+    A worker that shares the folder `out` sees the file `marker` there. It has its share of the
+    cores, which so many `processes` use. The Dask event called `event` asks to stop.
     """
     worker, asked = get_worker(), threading.Event()
     if (threads := worker.state.nthreads) > 1:

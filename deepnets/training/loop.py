@@ -216,7 +216,7 @@ class Trainer:
         return self.predictor()(images)[1]
 
     def predictor(self, flip: bool = False) -> evaluation.Predictor:
-        """Returns what applies the network of now to stored images, mirrored ones, too, if asked."""
+        """Returns what applies the network as it is now; with `flip` to mirrored images, too."""
         network, how = self.evaluated.eval(), (self.precision, flip, self.pause_point)
         return evaluation.Predictor(network, self.transform, *how)
 
