@@ -15,7 +15,7 @@ from .errors import UserError
 from .models import Network
 from .runs import Run, weights_sha256
 from .training import checkpoint
-from .training.hardware import hardware, set_up
+from .training.hardware import device_and_precision, set_up
 from .transforms import Transform
 
 
@@ -98,7 +98,7 @@ def evaluate(
     loaded = data.load(dataset or _dataset(run), size=info.input_size)
     if loaded.sha256 != info.data_sha256:
         raise UserError(f"{loaded.title} is another copy than the one that {run.path} saw")
-    target, able = hardware(device, precision)
+    target, able = device_and_precision(device, precision)
     set_up(target)
     kind = "fp32" if precision == "auto" and info.precision == "fp32" else able
     logits = _logits(run, load_network(run), loaded.test.images, target, kind)
@@ -126,7 +126,7 @@ def _logits(
     info = run.info
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     flip = info.recipe.flip_test and data.facts(info.dataset).standard.flip
-    return evaluation.outputs(network, images, _transform(run), precision, flip, lambda: None)[1]
+    return evaluation.Predictor(network, _transform(run), precision, flip)(images)[1]
 
 
 def _transform(run: Run) -> Transform:

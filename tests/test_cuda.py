@@ -2,7 +2,6 @@
 recorded; skipped without one.
 """
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from test_training import same
 from deepnets import data, models
 from deepnets.data import images
 from deepnets.training import OutOfTime, fit
-from deepnets.training.hardware import hardware, set_up
+from deepnets.training.hardware import device_and_precision, set_up
 from deepnets.training.loop import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -27,7 +26,7 @@ def test_a_training_repeats_bit_for_bit_however_often_it_stops(job, tmp_path, na
     whole = fit(settings, tmp_path / "a", **HOW)
     for _ in range(5):
         with pytest.raises(OutOfTime):
-            fit(settings, tmp_path / "b", deadline=-math.inf, **HOW)
+            fit(settings, tmp_path / "b", stop=lambda: True, **HOW)
     same(whole, fit(settings, tmp_path / "b", **HOW))
 
 
@@ -35,7 +34,7 @@ def test_a_training_repeats_bit_for_bit_however_often_it_stops(job, tmp_path, na
 def test_recorded_steps_are_the_steps(job, name):
     """Batches of two sizes, dropout, augmentation and cutout: nothing but the launching changes."""
     states = []
-    set_up(hardware("cuda")[0])
+    set_up(device_and_precision("cuda")[0])
     for recorded in (True, False):
         settings = job(name, "best", limit=155, input_size=64, batch_size=16)
         trainer = Trainer(settings, data.load("digits"), torch.device("cuda"), "bf16", Path())

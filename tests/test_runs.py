@@ -143,9 +143,7 @@ def test_quantised_values_come_back_to_half_a_level():
     values = np.random.default_rng(0).normal(size=(30, 2))
     for original, axis in ((values, None), (values * [1, 1000], 0), (np.zeros(3), None)):
         run = runs.Run(Path(), {})
-        run.__dict__["views"] = {
-            f"x_{key}": value for key, value in evaluation.quantise(original, axis).items()
-        }
+        run.__dict__["views"] = evaluation.quantise("x", original, axis)
         assert np.all(np.abs(run.view("x") - original) <= np.ptp(original, axis) / 500)
 
 

@@ -2,7 +2,6 @@
 
 import math
 import os
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,36 +90,9 @@ options = { narrow_head = false }
     assert both.recipe.augment == "none"
 
 
-def test_a_tier_overrides_everything_and_keeps_to_a_folder_of_its_own(tmp_path):
-    path = tmp_path / "study.toml"
-    path.write_text(GRID + "[tiers.full]\n[tiers.small]\nlimit = 50\nepochs = 1")
-    full, small = study.plan(path), study.plan(path, "small")
-    assert full == study.plan(path, "full")
-    assert {job.folder.parts[0] for job in full} == {"full"}
-    assert {job.folder.parts[0] for job in small} == {"small"}
-    assert {(job.tier, job.limit, job.recipe.epochs) for job in small} == {("small", 50, 1)}
-    assert {job.limit for job in full} == {60}
-    run = study.execute(small[:1], tmp_path / "out", verbose=False)[0][0]
-    assert run.info.tier == "small"
-    assert run.path == tmp_path / "out" / "small" / "digits" / "resnet8" / "plain" / "seed0"
-    with pytest.raises(UserError, match=r"no tier 'huge'; choose from full, small"):
-        study.plan(path, "huge")
-
-
-def test_a_tier_may_treat_one_dataset_otherwise(tmp_path):
-    path = tmp_path / "study.toml"
-    grid = GRID.replace('["digits"]', '["cifar10", "mnist"]').replace(
-        "input_size = 16", "input_size = 32"
-    )
-    path.write_text(grid + "[tiers.full]\nepochs = 3\n[tiers.full.mnist]\nepochs = 2\nlimit = 70")
-    seen = {(job.dataset, job.recipe.epochs, job.limit) for job in study.plan(path)}
-    assert seen == {("cifar10", 3, 60), ("mnist", 2, 70)}
-
-
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_projects_own_studies_are_well_formed(path):
-    for tier in tomllib.loads(path.read_text()).get("tiers", {None: {}}):
-        assert study.plan(path, tier)
+    assert study.plan(path)
 
 
 def test_the_demo_is_the_missions_nine_networks_on_real_digits():
@@ -265,10 +237,6 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
             GRID.replace("seeds = [0, 1]", "seeds = [0]\nvariants = [{ hue = 1 }]"),
             "no option 'hue'",
         ),
-        ("tiers = 3\n" + GRID, "tiers are tables"),
-        (GRID + "[tiers.small]\nlimits = 3", "no field 'limits'"),
-        (GRID + '[tiers."../small"]\nepochs = 3', "tier '../small' names a folder"),
-        (GRID + "[tiers.small.colours]\nepochs = 3", "no dataset is called 'colours'"),
     ],
 )
 def test_a_malformed_study_is_one_line(tmp_path, text, says):

@@ -18,12 +18,8 @@ PATIENCE = 10.0  # seconds for another process that was told to stop to save its
 class Progress:
     """Keeps the finished runs of a study, why others are missing, and what may still start.
 
-    Args:
-        jobs: of the study, the most valuable first.
-        out: folder of runs.
-        deadline: on the clock of `time.monotonic`.
-        parallel: trainings at a time.
-        device: times are estimated from runs on this device; None for all runs.
+    The deadline is on the clock of `time.monotonic`. Times are estimated from runs on the same
+    device, or from all runs if it is None.
     """
 
     def __init__(
@@ -97,12 +93,7 @@ def _count(model: str, channels: int, size: int, options: tuple[tuple[str, Any],
 
 
 def train(job: Job, out: Path, how: dict[str, Any]) -> tuple[Run | None, str]:
-    """Trains a job of a study.
-
-    Args:
-        job: what to train.
-        out: folder of runs.
-        how: keywords of `fit`.
+    """Trains a job of a study into the folder of runs `out`; `how` are keywords of `fit`.
 
     Returns:
         The run and what it took, or None and why there is none.

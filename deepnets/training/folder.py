@@ -20,9 +20,7 @@ class Busy(UserError):
 def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
     """Locks the folder in which a run is trained; removes it at the end if it has no checkpoint.
 
-    Args:
-        folder: of the finished run.
-        patience: seconds to wait for a process that holds the lock.
+    The run will be in `folder`. A process that holds the lock is given `patience` seconds.
 
     Raises:
         Busy: another process holds the lock, or has just finished the run.
