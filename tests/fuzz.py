@@ -299,7 +299,7 @@ def studies(base):
     files = perhaps(
         mutated(STUDY).map(lambda tree: toml(tree).encode(errors="surrogatepass")), damaged
     )
-    command = ["study", "study.toml", "--budget=0.000001s"]
+    command = ["study", "study.toml", "--budget=0.000001s", "--out=studied"]
     return files.map(lambda file: Input({"study.toml": file}, command))
 
 
