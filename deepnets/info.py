@@ -63,19 +63,19 @@ ROBUSTNESS = {name: _whole(0, MANY) for name in ("images", "clean", *CORRUPTIONS
 class Info:
     """Holds what `run.json` says: settings, figures, and how they came about.
 
-    Those with a default are missing in some runs.
+    A field's annotation has its rule. Those with a default are missing in some runs.
     """
 
-    model: Annotated[str, TEXT]
+    model: str
     options: Annotated[dict[str, Any], _table("options", {}, PLAIN)]
     """Options of the network."""
-    dataset: Annotated[str, TEXT]
+    dataset: str
     """Name, as for `data.load`."""
-    dataset_title: Annotated[str, TEXT]
-    dataset_folder: Annotated[str, TEXT] = ""
+    dataset_title: str
+    dataset_folder: str = ""
     """Of one's own images, as seen from the run."""
-    data_sha256: Annotated[str, TEXT]
-    split_sha256: Annotated[str, TEXT]
+    data_sha256: str
+    split_sha256: str
     classes: Annotated[list[str], _list("two classes or more", TEXT, 2)]
     recipe: Annotated[Recipe, _table("a recipe's fields", RECIPE, FIELD)]
     seed: Annotated[int, _whole(0, 2**32 - 1)]
@@ -107,19 +107,19 @@ class Info:
     """Numbers of images that are right, `clean` and under each corruption, of all `images`."""
     train_seconds: Annotated[float, SECONDS]
     images_per_second: Annotated[float, SECONDS]
-    device: Annotated[str, TEXT]
-    device_type: Annotated[str, TEXT] = ""
-    precision: Annotated[str, TEXT]
+    device: str
+    device_type: str = ""
+    precision: str
     bf16_speedup: Annotated[float | None, SPEEDUP] = None
     """How much faster than fp32 products the processor's bf16 products were, where it was asked."""
     threads: Annotated[int, _whole(1, 65_536)]
     versions: Annotated[dict[str, str], _table("versions", {}, TEXT)]
-    commit: Annotated[str, TEXT]
+    commit: str
     made_by: Annotated[list[dict[str, Any]], PROGRAMS] = field(default_factory=list)
     """Commit and versions of each program that trained a part."""
-    weights_sha256: Annotated[str, TEXT] = ""
+    weights_sha256: str = ""
     warnings: Annotated[list[str], _list("texts", TEXT)]
-    tier: Annotated[str, TEXT] = ""
+    tier: str = ""
     """Part of the earlier study."""
 
     @classmethod
@@ -133,7 +133,7 @@ class Info:
             raise ValueError("it holds no table")
         known = {item.name: item for item in fields(cls)}
         for name, hint in get_type_hints(cls, include_extras=True).items():
-            item, (what, fits) = known[name], get_args(hint)[1]
+            item, (what, fits) = known[name], TEXT if hint is str else get_args(hint)[1]
             if name not in values and item.default is item.default_factory is MISSING:
                 raise ValueError(f"{name!r} is missing")
             if name in values and not fits(values[name]):

@@ -48,11 +48,11 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
     with suppress(OSError):  # a root that cannot be written only costs the next load its time
         (root / "cache").mkdir(parents=True, exist_ok=True)
         with disk.lock(root / "cache" / f"{name}.lock"):  # a second process finds them decoded
-            return _from_copy(root / "cache" / name, marked, size)
+            return Copy(root / "cache" / name).rows(marked, size)
     try:
         # A deleted file stays mapped
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            return _from_copy(Path(folder) / name, marked, size)
+            return Copy(Path(folder) / name).rows(marked, size)
     except OSError as error:
         wrong = f"there is no place for the decoded pictures of {path} in {root / 'cache'}"
         raise UserError(f"{wrong} or {tempfile.gettempdir()}: {error.strerror}") from None
@@ -68,24 +68,6 @@ def _mark(file: str, path: Path) -> int:
     what = name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
     digest = hashlib.blake2b(ascii(what).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
-
-
-def _from_copy(place: Path, files: dict[int, str], size: int) -> Tensor:
-    """Returns pictures, given by their marks, from a copy that lacks none of them afterwards.
-
-    Raises:
-        OSError: there is no room, or no right to write.
-        UserError: some pictures are not readable; all others are done.
-    """
-    copy = Copy(place)
-    try:
-        with ThreadPoolExecutor() as pool:
-            copy.complete(files, size, pool)
-    except OSError:
-        with suppress(OSError):
-            copy.clear()
-        raise
-    return copy.rows([*files])
 
 
 class Copy:
@@ -106,6 +88,28 @@ class Copy:
             marks, each = stored["marks"], zip(stored["squares"], stored["gray"], strict=True)
             if self.pixels.stat().st_size >= len(marks) * 3 * stored["side"] ** 2:
                 self.side, self.known = stored["side"], dict(zip(marks, each, strict=True))
+
+    def rows(self, files: dict[int, str], size: int) -> Tensor:
+        """Returns pictures, given by their marks, as `Rows`; decodes what is missing.
+
+        Raises:
+            OSError: there is no room, or no right to write.
+            UserError: some pictures are not readable; all others are done.
+        """
+        try:
+            with ThreadPoolExecutor() as pool:
+                self.complete(files, size, pool)
+        except OSError:
+            with suppress(OSError):
+                self.clear()
+            raise
+        shape = (len(self.known), 3, self.side, self.side)
+        channels = 1 if all(self.known[mark][1] for mark in files) else 3
+        array = np.memmap(self.pixels, np.uint8, "r", shape=shape)[:, :channels]
+        with warnings.catch_warnings(action="ignore"):  # that nothing can be written to it
+            images = torch.from_numpy(array)
+        places = {mark: row for row, mark in enumerate(self.known)}
+        return cast(Tensor, Rows(images, torch.tensor([places[mark] for mark in files])))
 
     def clear(self) -> None:
         """Removes the files; the pixels may be in use, so they are not overwritten."""
@@ -168,13 +172,3 @@ class Copy:
             "gray": np.array([gray for _, gray in self.known.values()], bool),
         }
         disk.write(self.index, disk.packed(index, zipfile.ZIP_STORED))
-
-    def rows(self, marks: list[int]) -> Tensor:
-        """Returns pictures by their marks, as `Rows`."""
-        shape = (len(self.known), 3, self.side, self.side)
-        channels = 1 if all(self.known[mark][1] for mark in marks) else 3
-        array = np.memmap(self.pixels, np.uint8, "r", shape=shape)[:, :channels]
-        with warnings.catch_warnings(action="ignore"):  # that nothing can be written to it
-            images = torch.from_numpy(array)
-        places = {mark: row for row, mark in enumerate(self.known)}
-        return cast(Tensor, Rows(images, torch.tensor([places[mark] for mark in marks])))
