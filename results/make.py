@@ -1,10 +1,12 @@
-"""Writes the study's tables, results/*.csv, from its runs, and README's pictures from the tables.
+"""Writes the study's tables, results/*.csv, from its runs, and from these README's table and
+pictures.
 
 `--check` names the files that differ.
 
 python results/make.py [--check]
 """
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,13 +14,14 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from deepnets import disk, runs
+from deepnets import disk, models, runs
 from deepnets.compare import charts, effects, style
+from deepnets.compare.text import markdown
 from deepnets.errors import UserError
 from deepnets.runs import Run
 
 HERE = Path(__file__).resolve().parent
-ASSETS = HERE.parent / "assets"
+README = HERE.parent / "README.md"
 STUDIES = ("main", "replication", "changes", "control")
 
 
@@ -59,8 +62,35 @@ def pictures(made: dict[str, pd.DataFrame]) -> dict[str, bytes]:
     }
 
 
-def main(arguments: Sequence[str], root: Path = HERE, assets: Path = ASSETS) -> int:
-    """Writes the tables of the runs in `root` there, and pictures into `assets`, or checks them.
+def networks(accuracies: pd.DataFrame) -> pd.DataFrame:
+    """Returns README's table: a row a network, with its accuracies under `tuned` in percent.
+
+    Several seeds have half of their 95 % interval; of what is not trained yet a cell is empty.
+    """
+    rows = accuracies[(accuracies["recipe"] == "tuned") & (accuracies["options"] == "")]
+    table = pd.DataFrame(index=pd.Index(style.NAMES, name="network"))
+    blueprints = [models.blueprint(name) for name in table.index]
+    table["parameters"] = [f"{models.count_parameters(network):,}" for network in blueprints]
+    costs = [models.multiply_adds(network, 64) for network in blueprints]
+    table["multiply-adds, M"] = [f"{cost / 1e6:,.0f}" for cost in costs]
+    for title in ("CIFAR-10", "MNIST"):
+        found = rows[rows["dataset"] == title].set_index("network")
+        half = (50 * (found["high"] - found["low"])).map(" ± {:.2f}".format)
+        shown = (100 * found["accuracy"]).map("{:.2f}".format) + half.where(found["seeds"] > 1, "")
+        table[title] = shown.where(found["accuracy"].notna(), "")
+    best = table["CIFAR-10"].str.split().str[0].astype(float)
+    table = table.fillna("").loc[best.sort_values(ascending=False, kind="stable").index]
+    return table.rename(index=style.NAMES).reset_index()
+
+
+def readme(old: str, accuracies: pd.DataFrame) -> str:
+    """Returns README with its table, between two comments, made anew."""
+    table = f"<!-- networks -->\n{markdown(networks(accuracies))}\n<!-- /networks -->"
+    return re.sub(r"(?s)<!-- networks -->.*<!-- /networks -->", lambda _: table, old)
+
+
+def main(arguments: Sequence[str], root: Path = HERE, readme_file: Path = README) -> int:
+    """Writes the tables of the runs in `root` there, and what README shows, or checks them.
 
     Returns:
         The exit code.
@@ -74,7 +104,10 @@ def main(arguments: Sequence[str], root: Path = HERE, assets: Path = ASSETS) -> 
         print(f"results/make.py: {error}", file=sys.stderr)
         return 2
     made = {root / f"{name}.csv": text(table).encode() for name, table in found.items()}
+    assets = readme_file.parent / "assets"
     made |= {assets / name: content for name, content in pictures(found).items()}
+    text_of_readme = readme_file.read_text()
+    made[readme_file] = readme(text_of_readme, found["accuracies"]).encode()
     old = [path for path in made if not path.is_file() or path.read_bytes() != made[path]]
     if "--check" in arguments:
         for path in old:
