@@ -74,12 +74,13 @@ def networks(accuracies: pd.DataFrame) -> pd.DataFrame:
     costs = [models.multiply_adds(network, 64) for network in blueprints]
     table["multiply-adds, M"] = [f"{cost / 1e6:,.0f}" for cost in costs]
     for title in ("CIFAR-10", "MNIST"):
-        found = rows[rows["dataset"] == title].set_index("network")
+        found = rows[rows["dataset"] == title].dropna(subset="accuracy").set_index("network")
         half = (50 * (found["high"] - found["low"])).map(" ± {:.2f}".format)
         shown = (100 * found["accuracy"]).map("{:.2f}".format) + half.where(found["seeds"] > 1, "")
-        table[title] = shown.where(found["accuracy"].notna(), "")
-    best = table["CIFAR-10"].str.split().str[0].astype(float)
-    table = table.fillna("").loc[best.sort_values(ascending=False, kind="stable").index]
+        table[title] = shown.astype(object).reindex(table.index, fill_value="")
+        if title == "CIFAR-10":
+            order = found["accuracy"].reindex(table.index).sort_values(ascending=False)
+    table = table.loc[order.index]
     return table.rename(index=style.NAMES).reset_index()
 
 

@@ -441,17 +441,21 @@ def test_a_report_keeps_closed_what_is_closed(study, train, tmp_path):
 
 
 def test_a_new_run_changes_the_tables_in_one_place(study, train, tmp_path, capsys):
-    module = make()
-    assert module.main([], tmp_path, tmp_path / "assets") == 0
-    assert module.main(["--check"], tmp_path, tmp_path / "assets") == 0
+    module, page = make(), tmp_path / "README.md"
+    page.write_text("first\n<!-- networks -->\n<!-- /networks -->\nlast\n")
+    assert module.main([], tmp_path, page) == 0
+    assert module.main(["--check"], tmp_path, page) == 0
+    assert "| AlexNet | 57,044,810 | 94 |  |  |" in page.read_text()
     before = {path.name: path.read_text().splitlines() for path in tmp_path.glob("*.csv")}
     assert set(before) == {f"{name}.csv" for name in effects.TABLES}
     train("alexnet", 0.75, seed=0)
     capsys.readouterr()
-    assert module.main(["--check"], tmp_path, tmp_path / "assets") == 1
+    assert module.main(["--check"], tmp_path, page) == 1
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        "accuracies.csv", "seeds.csv", "cost.png", "robustness.png", "calibration.png"]  # fmt: skip
-    assert module.main([], tmp_path, tmp_path / "assets") == 0
+        "accuracies.csv", "seeds.csv", "cost.png", "robustness.png", "calibration.png", "README.md"]  # fmt: skip
+    assert module.main([], tmp_path, page) == 0
+    assert "| AlexNet | 57,044,810 | 94 | 75.00 |  |" in page.read_text()
+    assert page.read_text().split("|")[0].startswith("first")
     for name, lines in before.items():
         after = (tmp_path / name).read_text().splitlines()
         new = [line for line in after if line not in lines]
@@ -461,9 +465,9 @@ def test_a_new_run_changes_the_tables_in_one_place(study, train, tmp_path, capsy
 
 def test_a_wrong_word_and_a_folder_without_runs_are_mistakes_of_one_line(tmp_path, capsys):
     module = make()
-    assert module.main(["--chekc"], tmp_path, tmp_path / "assets") == 2
+    assert module.main(["--chekc"], tmp_path) == 2
     (tmp_path / "main").mkdir()
-    assert module.main([], tmp_path, tmp_path / "assets") == 2
+    assert module.main([], tmp_path) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 

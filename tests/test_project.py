@@ -66,10 +66,10 @@ def test_a_file_can_be_read_in_a_sitting():
     assert max(lengths.values()) <= 600, lengths
 
 
-def test_the_network_of_the_readme_can_be_added():
+def test_the_network_of_contributing_can_be_added():
     code = re.search(
         r"```python\n(# deepnets/models/lenet.py\n.*?)```",
-        (ROOT / "README.md").read_text(),
+        (ROOT / "CONTRIBUTING.md").read_text(),
         re.DOTALL,
     )[1]
     names = {"__package__": "deepnets.models"}
