@@ -3,7 +3,7 @@
 import json
 import reprlib
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Annotated, Any, get_args, get_type_hints
 
 from .recipes import Recipe
@@ -108,19 +108,18 @@ class Info:
     train_seconds: Annotated[float, SECONDS]
     images_per_second: Annotated[float, SECONDS]
     device: str
-    device_type: str = ""
+    device_type: str
+    """`cpu` or `cuda`."""
     precision: str
     bf16_speedup: Annotated[float | None, SPEEDUP] = None
     """How much faster than fp32 products the processor's bf16 products were, where it was asked."""
     threads: Annotated[int, _whole(1, 65_536)]
     versions: Annotated[dict[str, str], _table("versions", {}, TEXT)]
     commit: str
-    made_by: Annotated[list[dict[str, Any]], PROGRAMS] = field(default_factory=list)
+    made_by: Annotated[list[dict[str, Any]], PROGRAMS]
     """Commit and versions of each program that trained a part."""
-    weights_sha256: str = ""
+    weights_sha256: str
     warnings: Annotated[list[str], _list("texts", TEXT)]
-    tier: str = ""
-    """Part of the earlier study."""
 
     @classmethod
     def read(cls, values: Any) -> "Info":

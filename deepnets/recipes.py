@@ -109,9 +109,7 @@ BEST = replace(
     average=0.999,
     flip_test=True,
 )
-# No weight decay, no augmentation, constant rate: only in the earlier study
-PLAIN = Recipe("plain", epochs=30, batch_size=64)
-RECIPES = {recipe.name: recipe for recipe in (VANILLA, ALTERED, CLASSIC, TUNED, BEST, PLAIN)}
+RECIPES = {recipe.name: recipe for recipe in (VANILLA, ALTERED, CLASSIC, TUNED, BEST)}
 
 VGGS = ("vgg11", "vgg13", "vgg16", "vgg16_improved", "vgg19")
 # The rates that suit the networks: those of studies/rates.toml were chosen on validation images

@@ -72,8 +72,7 @@ class Run:
     @property
     def on_gpu(self) -> bool:
         """Whether a GPU trained it."""
-        # The first runs on GPUs have no `device_type`.
-        return self.info.device_type == "cuda" or self.info.device.startswith("NVIDIA")
+        return self.info.device_type == "cuda"
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -113,10 +112,6 @@ class Run:
             return values
 
         found = {"labels": known("labels", classes, images).astype(int)}
-        if "doubt_levels" in stored:  # runs of the earlier study
-            doubt = known("doubt_levels", 256, images, classes)
-            predicted = known("predicted", classes, images).astype(int)
-            return found | {"predicted": predicted, "probabilities": 1 - (doubt / 255) ** 2}
         found["log_probabilities"] = restored(known("levels", 256, images, classes))
         found["predicted"] = found["log_probabilities"].argmax(1)
         found["probabilities"] = np.exp(found["log_probabilities"])

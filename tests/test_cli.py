@@ -226,7 +226,7 @@ def test_what_programs_read_is_json_without_nan(run):
 
 def test_a_study_that_is_not_finished_says_so_with_exit_code_1(run, tmp_path, clock):
     (tmp_path / "s.toml").write_text(
-        '[[grid]]\nnetworks=["resnet8"]\ndatasets=["digits"]\nrecipes=["plain"]\nseeds=[0]\ninput_size=16'
+        '[[grid]]\nnetworks=["resnet8"]\ndatasets=["digits"]\nrecipes=["vanilla"]\nseeds=[0]\ninput_size=16'
     )
     code, out, _ = run("study", "s.toml", "--budget", "9s", "--out", "runs")
     assert code == 1

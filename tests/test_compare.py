@@ -492,15 +492,12 @@ def committed(name):
 def stored():
     """What the study's run folders hold, by dataset, network, options, recipe, size and seed."""
     found = {}
-    for study in ("main", "replication", "changes", "control"):
+    for study in ("main", "replication"):
         for file in (RESULTS / study).rglob("run.json"):
             info = json.loads(file.read_text())
-            if not info.get("tier"):
-                options = "-".join(
-                    f"{key}={value}" for key, value in sorted(info["options"].items())
-                )
-                name = info["dataset_title"], info["model"], options, info["recipe"]["name"]
-                found[(*name, str(info["input_size"]), str(info["seed"]))] = file.parent
+            options = "-".join(f"{key}={value}" for key, value in sorted(info["options"].items()))
+            name = info["dataset_title"], info["model"], options, info["recipe"]["name"]
+            found[(*name, str(info["input_size"]), str(info["seed"]))] = file.parent
     return found
 
 

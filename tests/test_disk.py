@@ -69,7 +69,7 @@ STRANGE = (None, "x", -1, 1e300, [], [1], {}, {"a": None}, True, 2**70, 0.5)
 def test_a_run_of_other_values_is_refused_by_name_or_does_not_disturb(folder, key, capsys):
     info = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({k: v for k, v in info.items() if k != key}))
-    optional = {field.name for field in fields(Info) if field.default is not MISSING} | {"made_by"}
+    optional = {field.name for field in fields(Info) if field.default is not MISSING}
     if key in optional:
         assert Run.load(folder)
     else:

@@ -130,7 +130,7 @@ def test_values_that_make_no_sense_are_refused(field, value):
 
 
 def test_nesterov_without_momentum_is_refused():
-    assert recipes.get("plain", "resnet18", momentum=0.0).momentum == 0
+    assert recipes.get("vanilla", "resnet18", momentum=0.0).momentum == 0
     with pytest.raises(UserError, match="nesterov = True: needs a momentum"):
         recipes.get("tuned", "resnet18", momentum=0.0)
 

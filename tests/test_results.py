@@ -49,10 +49,9 @@ def test_predictions_history_and_parameters_are_of_one_training(path):
     assert run.correct.sum() == run.info.test_correct
     assert len(run.correct) == run.info.test_total
     assert len(run.history) == run.info.epochs
-    if "init" not in run.info.options:  # which only the earlier study's networks had
-        shape = len(run.info.classes), run.info.in_channels
-        network = models.blueprint(run.info.model, *shape, **run.info.options)
-        assert run.info.parameters == models.count_parameters(network)
+    shape = len(run.info.classes), run.info.in_channels
+    network = models.blueprint(run.info.model, *shape, **run.info.options)
+    assert run.info.parameters == models.count_parameters(network)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "mnist"])

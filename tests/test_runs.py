@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("runs")
     for name, options in (("resnet8", {}), ("resnet14", {"dropout": 0.1})):
-        recipe = recipes.get("plain", name, epochs=4, batch_size=16)
+        recipe = recipes.get("vanilla", name, epochs=4, batch_size=16, learning_rate=0.1)
         fit(Job(name, "digits", recipe, 0, options, 400, 16), root, verbose=False)
     return root
 

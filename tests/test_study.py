@@ -22,7 +22,7 @@ input_size = 16
 [[grid]]
 networks = ["resnet8", "resnet14"]
 datasets = ["digits"]
-recipes = ["plain", "tuned"]
+recipes = ["vanilla", "tuned"]
 seeds = [0, 1]
 
 [grid.resnet14]
@@ -159,7 +159,7 @@ def test_one_divergence_does_not_stop_the_others(tmp_path):
 [[grid]]
 networks = ["alexnet", "resnet8"]
 datasets = ["digits"]
-recipes = ["plain"]
+recipes = ["vanilla"]
 seeds = [0]
 [grid.alexnet]
 input_size = 64

@@ -208,7 +208,7 @@ def test_losses_are_means_over_images(job, tmp_path):
     """
     settings = job(
         "alexnet",
-        "plain",
+        "vanilla",
         options={"dropout": 0.0},
         limit=61,
         input_size=64,
@@ -311,7 +311,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(job, tmp_path, monkey
     monkeypatch.setattr(Trainer, "train_step", watch)
     with pytest.raises(Diverged, match=r"not finite at epoch \d+, step \d+, rate 1e\+06"):
         fit(
-            job("alexnet", "plain", limit=40, input_size=64, learning_rate=1e6, epochs=9),
+            job("alexnet", "vanilla", limit=40, input_size=64, learning_rate=1e6, epochs=9),
             tmp_path,
             **QUIET,
         )
@@ -322,7 +322,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(job, tmp_path, monkey
 
 def test_a_chance_level_plateau_is_named(job, tmp_path):
     run = fit(
-        job("alexnet", "plain", learning_rate=0.0, limit=40, input_size=64, epochs=1),
+        job("alexnet", "vanilla", learning_rate=0.0, limit=40, input_size=64, epochs=1),
         tmp_path,
         **QUIET,
     )
