@@ -1,6 +1,7 @@
 """Draws the figures of the paper: charts of deepnets.compare at the size at which they are printed."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from deepnets.compare import charts, style
 from deepnets.runs import Run
 
 SHOWN = 20  # images that a confusion needs to have its number written
-MISTAKES = 2, 5  # rows and columns of images
+MISTAKES = 3, 4  # rows and columns of images
 
 
 def drawn(tables: Mapping[str, pd.DataFrame], run: Run) -> dict[str, bytes]:
@@ -27,8 +28,8 @@ def drawn(tables: Mapping[str, pd.DataFrame], run: Run) -> dict[str, bytes]:
     made = {
         "corners": printed(charts.corners(ours["corners"]), 4.3, 3.1),
         "changes": printed(charts.changes(changed) if len(changed) else missing, 3.35, 2.1),
-        "calibration": printed(charts.calibration(rows), 3.3, 2.2),
-        "robustness": printed(charts.robustness(rows), 3.6, 2.2),
+        "calibration": printed(charts.calibration(rows), 3.3, 2.7),
+        "robustness": printed(charts.robustness(rows), 3.6, 2.7),
     }
     unscaled = {"mistakes": mistakes(run), "blocks": blocks()}
     return made | {name: style.encoded(figure, kind="pdf") for name, figure in unscaled.items()}
@@ -67,8 +68,9 @@ def mistakes(run: Run) -> Figure:
     """Draws a run's confusion matrix, and its surest mistakes beside it, 7 inches wide."""
     counts, names = confusion(run), run.info.classes
     with rc_context(style.STYLE):
-        figure = Figure(figsize=(7, 2.7), layout="constrained")
-        left, right = figure.subfigures(1, 2, width_ratios=(3, 4))
+        figure = Figure(figsize=(7, 3.55), layout="constrained")
+        parts = figure.subfigures(1, 2, width_ratios=(3.6, 3.4))
+        left, right = cast(np.ndarray, parts)
         ax = left.subplots()
         ax.imshow(counts / counts.sum(1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
         ax.set_xticks(range(len(names)), names, rotation=90)

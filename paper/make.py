@@ -1,8 +1,8 @@
-"""Makes paper/generated: the paper's numbers, tables and figures, from results/*.csv.
+r"""Makes paper/generated, the paper's numbers, tables and figures, from results/*.csv.
 
-main.tex asks for a number with \\res{TABLE/DATASET/NETWORK/RECIPE/COLUMN}; `COLUMN:interval` is the
-95 % interval. What is not known yet prints as ??. `--check` writes nothing: it names what is out of
-date or not known, and every claim (claims.py) that does not hold.
+main.tex asks for a number with \res{TABLE/DATASET/NETWORK/RECIPE/COLUMN}, and with
+`COLUMN:interval` for its 95 % interval. What is not known yet prints as ??. `--check` writes
+nothing: it names what is out of date or not known, and every claim (claims.py) that does not hold.
 
 python -m paper.make [--check]
 """
@@ -35,7 +35,7 @@ PLACES = {
     "corners": ("dataset", "network"), "changes": ("change",), "control": ("network", "recipe"),
 }  # fmt: skip
 VERDICTS = {"better": "better than", "worse": "worse than"}  # others: not significantly different
-UNITS = {"parameters": (1e-6, 1), "macs": (1e-6, 0), "temperature": (1, 2), "seeds": (1, 0)}
+UNITS = {"parameters": (1e-6, 1), "macs": (1e-6, 0), "temperature": (1, 2), "reported": (100, 2)}
 Tables = Mapping[str, pd.DataFrame]
 
 
@@ -75,8 +75,12 @@ def numbers(tables: Tables, facts: Mapping[str, str], text: str) -> dict[str, st
     found = {}
     for key in dict.fromkeys(re.findall(r"\\res\{([^}#]+)\}", text)):
         table, *place, column = key.split("/")
-        row = {} if table == "mistakes" else find(tables, table, *place)
-        found[key] = facts[column] if table == "mistakes" else written(row, column)
+        if table == "rate":
+            found[key] = str(recipes.get(recipes.TUNED.name, column).learning_rate)
+        elif table == "mistakes":
+            found[key] = facts[column]
+        else:
+            found[key] = written(find(tables, table, *place), column)
     return found
 
 
@@ -99,7 +103,7 @@ def networks(tables: Tables) -> str:
             row = find(tables, "accuracies", dataset, name, "tuned")
             cells.append(written(row, "accuracy:reach") + "*" * (row.get("seeds") == 1))
         rows.append(cells)
-    head = ["network", "parameters", "mult.-adds", "CIFAR-10", "MNIST"]
+    head = ["network", "param.", "mult.-adds", "CIFAR-10", "MNIST"]
     return tabular("@{}lrrll@{}", head, rows)
 
 
@@ -107,7 +111,9 @@ def effects(tables: Tables) -> str:
     """Returns the table of improved minus original under `tuned`."""
     rows = []
     for original, title in claims.FAMILIES.items():
-        color, gray = (find(tables, "effects", d, f"{original}_improved", "tuned") for d in DATASETS)
+        color, gray = (
+            find(tables, "effects", d, f"{original}_improved", "tuned") for d in DATASETS
+        )
         primary = bool(color.get("primary"))
         p = written(color, "p_holm") if primary else "--"
         cells = [written(color, "effect"), written(color, "effect:interval"), p]
@@ -118,13 +124,11 @@ def effects(tables: Tables) -> str:
 
 def gains(tables: Tables) -> str:
     """Returns the table of the published gains, taken apart."""
-    parts = ("gain:reach", "training:reach", "architecture:reach", "interaction:reach")
-    rows = []
-    for original, title in claims.FAMILIES.items():
-        row = find(tables, "corners", "CIFAR-10", f"{original}_improved")
-        rows.append([title, *(written(row, part) for part in ("published_gain", *parts))])
-    head = ["family", "published", "our gain", "training", "architecture", "interaction"]
-    return tabular("@{}lrllll@{}", head, rows)
+    found = [find(tables, "corners", "CIFAR-10", f"{name}_improved") for name in claims.FAMILIES]
+    parts = {"published gain": "published_gain", "our gain": "gain:reach"}
+    parts |= {part: f"{part}:reach" for part in ("training", "architecture", "interaction")}
+    rows = [[title, *(written(row, part) for row in found)] for title, part in parts.items()]
+    return tabular("@{}llll@{}", ["", *claims.FAMILIES.values()], rows)
 
 
 def trainings(_: Tables) -> str:
@@ -135,7 +139,7 @@ def trainings(_: Tables) -> str:
         ["learning rate", *(str(r.learning_rate) for r in three[:2]), "the network's"],
         ["a tenth of it after", "never", *falls[1:]],
         ["epochs", *(str(r.epochs) for r in three)],
-        ["weight decay", *(f"{r.weight_decay:g}" for r in three)],
+        ["weight decay", *(f"{r.weight_decay:.5f}".rstrip("0.") or "0" for r in three)],
         ["label smoothing", *(f"{r.label_smoothing:g}" for r in three)],
         ["augmentation", "none", "as published", "shift, mirror"],
     ]
@@ -148,11 +152,15 @@ TABLES: dict[str, Callable[[Tables], str]] = {
 }  # fmt: skip
 
 
+def definitions(tables: Tables, facts: Mapping[str, str]) -> str:
+    """Returns the LaTeX that defines the numbers of main.tex."""
+    found = numbers(tables, facts, (HERE / "main.tex").read_text())
+    return "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in found.items())
+
+
 def contents(tables: Tables, run: Run) -> dict[str, bytes]:
     """Returns what is generated, by file name."""
-    found = numbers(tables, figures.facts(run), (HERE / "main.tex").read_text())
-    lines = [f"\\resdef{{{key}}}{{{value}}}\n" for key, value in found.items()]
-    made = {"numbers.tex": "".join(lines)}
+    made = {"numbers.tex": definitions(tables, figures.facts(run))}
     made |= {f"{name}.tex": table(tables) for name, table in TABLES.items()}
     drawn = {f"{name}.pdf": figure for name, figure in figures.drawn(tables, run).items()}
     return {name: text.encode() for name, text in made.items()} | drawn
