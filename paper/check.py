@@ -1,5 +1,6 @@
-"""Is the paper fit to be read? Looks at what LaTeX said and at the PDF: python check.py
-BUILD_FOLDER [PAGES].
+"""Is the paper fit to be read? Looks at what LaTeX said, at the PDF and at how much there is of what.
+
+python paper/check.py BUILD_FOLDER [PAGES]
 """
 
 import re
@@ -8,6 +9,30 @@ import sys
 from pathlib import Path
 
 WIDEST, HIGHEST = 2.0, 12.0  # points by which a line may stick out, and a page: less than a line
+# At most so many
+LIMITS = {"words in the abstract": 150, "numbers in the abstract": 5, "numerals": 500, "tables": 4}
+# A number by itself, not in a name (ResNet18, CIFAR-10); 3x3 is one
+NUMERAL = re.compile(r"(?<![\w.,-])\d[\d.,]*")
+
+
+def counts(tex: str, numbers: str, printed: str) -> dict[str, int]:
+    """Returns how much there is of what `LIMITS` limits.
+
+    Args:
+        tex: the paper's source.
+        numbers: what defines the macros of its numbers.
+        printed: the text of the PDF.
+    """
+    values = dict(re.findall(r"\\resdef\{(.*?)\}\{(.*)\}", numbers))
+    abstract = re.search(r"\\begin\{abstract\}(.*?)\\end\{abstract\}", tex, re.S)
+    lines = re.sub(r"(?m)^%.*\n", "", abstract[1] if abstract else "")
+    plain = re.sub(r"\\res\{(.*?)\}", lambda key: values.get(key[1], "??"), lines)
+    return {
+        "words in the abstract": len(plain.split()),
+        "numbers in the abstract": len(NUMERAL.findall(plain)),
+        "numerals": len(NUMERAL.findall(printed)),
+        "tables": len(re.findall(r"\\begin\{table", tex)),
+    }
 
 
 def complaints(log: str) -> list[str]:
@@ -49,9 +74,16 @@ def _say(*command: str) -> str:
 def main(folder: str, pages: str = "6") -> int:
     """Print what is wrong; 0 if nothing is."""
     build = Path(folder)
+    source = build.parent
+    tex, numbers = (source / name for name in ("main.tex", "generated/numbers.tex"))
     found = complaints((build / "main.log").read_text(errors="replace")) + faults(
         build / "main.pdf", int(pages)
     )
+    if (build / "main.pdf").exists():
+        printed = _say("pdftotext", str(build / "main.pdf"), "-")
+        for what, count in counts(tex.read_text(), numbers.read_text(), printed).items():
+            print(f"paper: {count} {what}")
+            found += [f"{count} {what}, not at most {LIMITS[what]}"] * (count > LIMITS[what])
     for line in found:
         print(f"paper: {line}", file=sys.stderr)
     return 1 if found else 0

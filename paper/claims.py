@@ -1,0 +1,157 @@
+r"""The sentences of the paper that take a side, and what must be true of the tables for them.
+
+A claim is a function: its docstring is the sentence, its arguments are the tables of results/*.csv
+that it needs. It asserts the sentence, or says with `Missing` which runs are not there yet.
+main.tex marks the same sentence with \claim{name}.
+"""
+
+from collections.abc import Callable, Mapping
+from inspect import isfunction, signature
+
+import pandas as pd
+
+FAMILIES = {"resnet18": "ResNet18", "googlenet": "GoogLeNet", "vgg16": "VGG16"}
+PUBLISHED = ("vanilla", "altered")
+
+
+class Missing(Exception):
+    """Says which runs a claim lacks."""
+
+
+def row(table: pd.DataFrame, needed: str, **place: str) -> pd.Series:
+    """Returns the one row of a table at a place, if what is needed of it is known."""
+    for column, value in place.items():
+        table = table[table[column] == value]
+    if "options" in table:
+        table = table[table["options"].isna()]
+    if len(table) != 1 or pd.isna(table.iloc[0][needed]):
+        raise Missing(f"{needed} of {' '.join(place.values())}")
+    return table.iloc[0]
+
+
+def cifar10(table: pd.DataFrame, needed: str, network: str, **place: str) -> pd.Series:
+    """Returns the row of a network on CIFAR-10."""
+    return row(table, needed, dataset="CIFAR-10", network=network, **place)
+
+
+def training_gives_most_to_resnet18(corners: pd.DataFrame) -> None:
+    """For ResNet18 nine tenths of the gain come from the training."""
+    assert cifar10(corners, "gain", "resnet18_improved")["training_share"] > 0.9
+
+
+def factors_add_up(corners: pd.DataFrame) -> None:
+    """For ResNet18 the two factors add up: the interval of their interaction includes zero."""
+    found = cifar10(corners, "gain", "resnet18_improved")
+    assert found["interaction_low"] < 0 < found["interaction_high"]
+
+
+def improved_form_helps_twice(effects: pd.DataFrame) -> None:
+    """ResNet18+ is ahead of ResNet18 under both published trainings."""
+    for recipe in PUBLISHED:
+        assert cifar10(effects, "effect", "resnet18_improved", recipe=recipe)["low"] > 0
+
+
+def figures_come_out_again(corners: pd.DataFrame) -> None:
+    """Each of our accuracies lies within two points of the published one."""
+    for family in FAMILIES:
+        found = cifar10(corners, "gain", f"{family}_improved")
+        assert abs(found["original_vanilla"] - found["published_original"]) < 0.02, family
+        assert abs(found["improved_altered"] - found["published_improved"]) < 0.02, family
+
+
+def training_gives_most_to_all(corners: pd.DataFrame) -> None:
+    """In every family training gives more than architecture."""
+    for family in FAMILIES:
+        found = cifar10(corners, "gain", f"{family}_improved")
+        assert found["training"] > found["architecture"], family
+
+
+def tuned_is_ahead(accuracies: pd.DataFrame) -> None:
+    """Every network of the two primary pairs is more accurate under tuned than as published."""
+    for family in ("resnet18", "googlenet"):
+        for network in (family, f"{family}_improved"):
+            tuned = cifar10(accuracies, "accuracy", network, recipe="tuned")["accuracy"]
+            for recipe in PUBLISHED:
+                other = cifar10(accuracies, "accuracy", network, recipe=recipe)["accuracy"]
+                assert tuned > other, (network, recipe)
+
+
+def mnist_is_solved(accuracies: pd.DataFrame) -> None:
+    """On MNIST all nine networks lie within half a point of each other."""
+    table = accuracies[(accuracies["dataset"] == "MNIST") & (accuracies["recipe"] == "tuned")]
+    table = table.dropna(subset="accuracy")
+    if len(table) < 9:
+        raise Missing(f"{9 - len(table)} networks on MNIST")
+    assert table["accuracy"].max() - table["accuracy"].min() < 0.005
+
+
+def small_is_not_cheap(accuracies: pd.DataFrame) -> None:
+    """ResNet20 has the fewest parameters and needs more multiply-adds than ResNet18."""
+    small, other = (
+        row(accuracies, "macs", dataset="MNIST", network=network, recipe="tuned")
+        for network in ("resnet20", "resnet18")
+    )
+    assert small["parameters"] == accuracies["parameters"].min()
+    assert small["macs"] > other["macs"]
+
+
+def smoothing_turns_confidence(accuracies: pd.DataFrame) -> None:
+    """On CIFAR-10 networks are too sure after vanilla training, and not sure enough after the two
+    trainings with label smoothing.
+    """
+    table = accuracies.dropna(subset="temperature")
+    table = table[table["dataset"] == "CIFAR-10"]
+    smoothed = table[table["recipe"].isin(["altered", "tuned"])]
+    assert (table[table["recipe"] == "vanilla"]["temperature"] > 1).all()
+    assert (smoothed["temperature"] < 1).all()
+
+
+def temperature_mends_it(accuracies: pd.DataFrame) -> None:
+    """Temperature scaling lowers the calibration error of every network."""
+    table = accuracies.dropna(subset="ece")
+    assert (table["calibrated_ece"] < table["ece"]).all()
+
+
+def improved_form_is_brittle(accuracies: pd.DataFrame) -> None:
+    """Under both published trainings ResNet18+ is less accurate than ResNet18 on noisy images and
+    on blurred ones.
+    """
+    for recipe in PUBLISHED:
+        improved, original = (
+            cifar10(accuracies, "noise", network, recipe=recipe)
+            for network in ("resnet18_improved", "resnet18")
+        )
+        for kind in ("noise", "blur"):
+            assert improved[kind] < original[kind], (recipe, kind)
+
+
+def augmentation_and_rate_matter_most(changes: pd.DataFrame) -> None:
+    """Augmentation and the falling learning rate are the two largest of the seven."""
+    table = changes.dropna(subset="effect").sort_values("effect")
+    if len(table) < 7:
+        raise Missing(f"{7 - len(table)} single changes")
+    assert {*table["change"].head(2)} == {"augment=none", "schedule=constant"}
+
+
+def control_comes_out_again(control: pd.DataFrame) -> None:
+    """ResNet20, trained as by He et al., reaches what they report: the interval includes it."""
+    found = row(control, "accuracy", network="resnet20", recipe="classic")
+    assert found["low"] < found["reported"] < found["high"]
+
+
+def claims() -> dict[str, Callable[..., None]]:
+    """Returns the claims by their names."""
+    helpers = (row, cifar10, claims, verdict)
+    ours = {n: f for n, f in globals().items() if isfunction(f) and f.__module__ == __name__}
+    return {name: function for name, function in ours.items() if function not in helpers}
+
+
+def verdict(claim: Callable[..., None], tables: Mapping[str, pd.DataFrame]) -> str:
+    """Returns "holds", "is wrong", or which runs are missing."""
+    try:
+        claim(*(tables[name] for name in signature(claim).parameters))
+    except Missing as missing:
+        return f"lacks {missing}"
+    except AssertionError as error:
+        return f"is wrong {error}".strip()
+    return "holds"

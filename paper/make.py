@@ -1,0 +1,196 @@
+r"""Makes paper/generated, the paper's numbers, tables and figures, from results/*.csv.
+
+main.tex asks for a number with \res{TABLE/DATASET/NETWORK/RECIPE/COLUMN}, and with
+`COLUMN:interval` for its 95 % interval. What is not known yet prints as ??. `--check` writes
+nothing: it names what is out of date or not known, and every claim (claims.py) that does not hold.
+
+python -m paper.make [--check]
+"""
+
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from deepnets import disk, models, recipes, runs
+from deepnets.compare import style
+from deepnets.compare.effects import MISSING
+from deepnets.compare.groups import opened
+from deepnets.models import shapes
+from deepnets.runs import Run
+
+from . import claims, figures
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "results"
+UNKNOWN = r"\textbf{??}"
+DATASETS = ("CIFAR-10", "MNIST")
+# How a row of each table is found
+PLACES = {
+    "accuracies": ("dataset", "network", "recipe"), "effects": ("dataset", "network", "recipe"),
+    "corners": ("dataset", "network"), "changes": ("change",), "control": ("network", "recipe"),
+}  # fmt: skip
+VERDICTS = {"better": "better than", "worse": "worse than"}  # others: not significantly different
+UNITS = {"parameters": (1e-6, 1), "macs": (1e-6, 0), "temperature": (1, 2), "reported": (100, 2)}
+Tables = Mapping[str, pd.DataFrame]
+
+
+def find(tables: Tables, table: str, *place: str) -> dict[str, Any]:
+    """Returns the row of a table at a place, or nothing."""
+    rows = tables[table]
+    if "options" in rows:
+        rows = rows[rows["options"].isna()]
+    for column, value in zip(PLACES[table], place, strict=True):
+        rows = rows[rows[column] == value]
+    return rows.iloc[0].to_dict() if len(rows) == 1 else {}
+
+
+def written(row: Mapping[str, Any], name: str) -> str:
+    """Returns a column of a row as the paper prints it: shares in per cent, effects in points."""
+    column, _, form = name.partition(":")
+    value = row.get(column, math.nan)
+    if pd.isna(value) or value == MISSING:
+        return UNKNOWN
+    low, high = ("low", "high") if "low" in row else (f"{column}_low", f"{column}_high")
+    if column == "verdict":
+        return VERDICTS.get(value, "not significantly different from")
+    if column.startswith("p_"):
+        return "below 0.001" if value < 0.001 else f"{value:.3f}"
+    scale, digits = UNITS.get(column, (100, 2 if row["dataset"] == "MNIST" else 1))
+    if form == "interval":
+        ends = (f"{scale * row[end]:.{digits}f}" for end in (low, high))
+        return " to ".join(ends).replace("-", "$-$")
+    text = f"{scale * value:,.{digits}f}".replace("-", "$-$")
+    if form == "reach":  # half of the interval
+        return rf"{text} $\pm$ {scale * (row[high] - row[low]) / 2:.{digits}f}"
+    return text
+
+
+def numbers(tables: Tables, facts: Mapping[str, str], text: str) -> dict[str, str]:
+    """Returns what each key stands for that a LaTeX `text` asks for."""
+    found = {}
+    for key in dict.fromkeys(re.findall(r"\\res\{([^}#]+)\}", text)):
+        table, *place, column = key.split("/")
+        if table == "rate":
+            found[key] = str(recipes.get(recipes.TUNED.name, column).learning_rate)
+        elif table == "mistakes":
+            found[key] = facts[column]
+        else:
+            found[key] = written(find(tables, table, *place), column)
+    return found
+
+
+def tabular(columns: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a LaTeX table."""
+    lines = [" & ".join(cells) + r" \\" for cells in (head, *rows)]
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:]]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def networks(tables: Tables) -> str:
+    """Returns the table of the nine networks: size, and accuracy under `tuned`."""
+    rows = []
+    for name, title in style.NAMES.items():
+        built = models.blueprint(name)
+        size = {"dataset": "", "parameters": shapes.count_parameters(built)}
+        size["macs"] = shapes.multiply_adds(built, 64)
+        cells = [title, written(size, "parameters"), written(size, "macs")]
+        for dataset in DATASETS:
+            row = find(tables, "accuracies", dataset, name, "tuned")
+            cells.append(written(row, "accuracy:reach") + "*" * (row.get("seeds") == 1))
+        rows.append(cells)
+    head = ["network", "param.", "mult.-adds", "CIFAR-10", "MNIST"]
+    return tabular("@{}lrrll@{}", head, rows)
+
+
+def effects(tables: Tables) -> str:
+    """Returns the table of improved minus original under `tuned`."""
+    rows = []
+    for original, title in claims.FAMILIES.items():
+        color, gray = (
+            find(tables, "effects", d, f"{original}_improved", "tuned") for d in DATASETS
+        )
+        primary = bool(color.get("primary"))
+        p = written(color, "p_holm") if primary else "--"
+        cells = [written(color, "effect"), written(color, "effect:interval"), p]
+        rows.append([title, *cells, written(gray, "effect:interval")])
+    head = ["family", "effect", "95\\,\\% interval", "$p$", "MNIST, interval"]
+    return tabular("@{}lrlll@{}", head, rows)
+
+
+def gains(tables: Tables) -> str:
+    """Returns the table of the published gains, taken apart."""
+    found = [find(tables, "corners", "CIFAR-10", f"{name}_improved") for name in claims.FAMILIES]
+    parts = {"published gain": "published_gain", "our gain": "gain:reach"}
+    parts |= {part: f"{part}:reach" for part in ("training", "architecture", "interaction")}
+    rows = [[title, *(written(row, part) for row in found)] for title, part in parts.items()]
+    return tabular("@{}llll@{}", ["", *claims.FAMILIES.values()], rows)
+
+
+def trainings(_: Tables) -> str:
+    """Returns the table of the three recipes."""
+    three = [recipes.VANILLA, recipes.ALTERED, recipes.TUNED]
+    falls = [", ".join(f"{100 * m:.3g}" for m in r.milestones) + "\\,\\%" for r in three]
+    rows = [
+        ["learning rate", *(str(r.learning_rate) for r in three[:2]), "the network's"],
+        ["a tenth of it after", "never", *falls[1:]],
+        ["epochs", *(str(r.epochs) for r in three)],
+        ["weight decay", *(f"{r.weight_decay:.5f}".rstrip("0.") or "0" for r in three)],
+        ["label smoothing", *(f"{r.label_smoothing:g}" for r in three)],
+        ["augmentation", "none", "as published", "shift, mirror"],
+    ]
+    head = ["", *(rf"\{r.name}{{}}" for r in three)]
+    return tabular("@{}llll@{}", head, rows)
+
+
+TABLES: dict[str, Callable[[Tables], str]] = {
+    "networks": networks, "effects": effects, "gains": gains, "recipes": trainings,
+}  # fmt: skip
+
+
+def definitions(tables: Tables, facts: Mapping[str, str]) -> str:
+    """Returns the LaTeX that defines the numbers of main.tex."""
+    found = numbers(tables, facts, (HERE / "main.tex").read_text())
+    return "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in found.items())
+
+
+def contents(tables: Tables, run: Run) -> dict[str, bytes]:
+    """Returns what is generated, by file name."""
+    made = {"numbers.tex": definitions(tables, figures.facts(run))}
+    made |= {f"{name}.tex": table(tables) for name, table in TABLES.items()}
+    drawn = {f"{name}.pdf": figure for name, figure in figures.drawn(tables, run).items()}
+    return {name: text.encode() for name, text in made.items()} | drawn
+
+
+def complaints(made: Mapping[str, bytes], tables: Tables) -> list[str]:
+    """Returns what is not known yet of the paper's numbers and claims, or does not hold."""
+    unknown = [line for line in made["numbers.tex"].decode().splitlines() if UNKNOWN in line]
+    found = ["number " + re.findall(r"\{(.*?)\}", line)[0] + " is not known" for line in unknown]
+    for name in TABLES:
+        if count := made[f"{name}.tex"].decode().count(UNKNOWN):
+            found.append(f"table {name}: {count} numbers are not known")
+    said = {name: claims.verdict(claim, tables) for name, claim in claims.claims().items()}
+    return found + [f"claim {name} {text}" for name, text in said.items() if text != "holds"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes paper/generated, or checks it; returns the exit code."""
+    tables = {name: pd.read_csv(RESULTS / f"{name}.csv") for name in PLACES}
+    made = contents(tables, figures.best(opened(runs.find(RESULTS / "main"))))
+    paths = {HERE / "generated" / name: content for name, content in made.items()}
+    found = complaints(made, tables)
+    if "--check" in arguments:
+        old = [p for p, content in paths.items() if not p.is_file() or p.read_bytes() != content]
+        found += [f"{path.name} is out of date; python -m paper.make writes it" for path in old]
+    else:
+        disk.write_all(paths)
+    print(*found, sep="\n")
+    return 1 if found and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
