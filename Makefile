@@ -22,7 +22,8 @@ report: .venv/ready  ## make the tables of results and the pictures of README an
 notebooks: .venv/ready  ## execute every notebook from the committed runs, in place
 	.venv/bin/python notebooks/make.py
 
-paper: .venv/ready  ## build paper/deepnets.pdf, which is of the earlier study, from paper/generated
+paper: .venv/ready  ## build paper/deepnets.pdf, six pages, from the tables of results
+	.venv/bin/python -m paper.make
 	@for tool in latexmk pdflatex pdffonts; do command -v $$tool > /dev/null || { echo "make paper needs $$tool:" \
 		"apt-get install latexmk texlive-latex-recommended texlive-fonts-recommended poppler-utils" >&2; exit 1; }; done
 	cd paper && latexmk -silent -pdf -interaction=nonstopmode -halt-on-error -outdir=build main.tex || \
