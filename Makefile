@@ -15,11 +15,12 @@ demo: .venv/ready  ## train the nine networks on handwritten digits and compare 
 study: .venv/ready  ## train what runs/$(STUDY) lacks of studies/$(STUDY).toml; stop it and start it again at any time
 	$(DEEPNETS) study studies/$(STUDY).toml --out runs/$(STUDY)
 
-report: .venv/ready  ## compute the tables of results anew from the committed runs
+report: .venv/ready  ## make the tables of results and the pictures of README anew from the committed runs
 	.venv/bin/python results/make.py
+	.venv/bin/python -m assets.make
 
 notebooks: .venv/ready  ## execute every notebook from the committed runs, in place
-	.venv/bin/python -m deepnets.notebook
+	.venv/bin/python notebooks/make.py
 
 paper: .venv/ready  ## build paper/deepnets.pdf, which is of the earlier study, from paper/generated
 	@for tool in latexmk pdflatex pdffonts; do command -v $$tool > /dev/null || { echo "make paper needs $$tool:" \

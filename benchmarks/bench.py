@@ -358,7 +358,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     args = parser.parse_args(arguments)
     try:
-        chosen = hardware.hardware(args.device, args.precision)
+        chosen = hardware.device_and_precision(args.device, args.precision)
         settings = Settings(*chosen, args.batch, args.repeats, args.seconds)
         results = measure(args.networks.split(","), settings)
     except UserError as error:

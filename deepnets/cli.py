@@ -30,28 +30,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"deepnets {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(name: str, run: Callable[[argparse.Namespace], int | None], about: str, example: str):
-        """Adds a command; returns what adds its arguments."""
-        command = commands.add_parser(name, help=about, epilog=f"example: %(prog)s {example}")
+    def add(name: str, run: Callable[[argparse.Namespace], int | None], example: str, *parents):
+        """Adds a command, which its docstring explains; returns what adds its arguments."""
+        about, epilog = run.__doc__, f"example: %(prog)s {example}"
+        command = commands.add_parser(
+            name, help=about, description=about, epilog=epilog, parents=parents
+        )
         command.set_defaults(command=run)
         return command.add_argument
 
     default = "(default %(default)s)"
-    shared: dict[str, dict[str, Any]] = {
-        "--out": {"default": "runs", "metavar": "DIR", "help": f"folder of runs {default}"},
-        "--download": {"action": "store_true", "help": "fetch the dataset if it is missing"},
-        "--device": {"default": "auto", "help": f"auto, cpu, cuda or cuda:N {default}"},
-        "--precision": {"default": "auto", "help": f"auto, fp32 or bf16 {default}"},
-        "--json": {"action": "store_true", "help": "for programs"},
-        "run": {"metavar": "RUN_DIR", "help": "a run's folder, with weights"},
-    }
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--device", default="auto", help=f"auto, cpu, cuda or cuda:N {default}")
+    where.add_argument("--precision", default="auto", help=f"auto, fp32 or bf16 {default}")
+    trains = argparse.ArgumentParser(add_help=False, parents=[where])
+    trains.add_argument("--out", default="runs", metavar="DIR", help=f"folder of runs {default}")
+    trains.add_argument("--download", action="store_true", help="fetch the dataset if missing")
 
-    about = "every network: parameters and multiply-adds at 64x64"
-    argument = add("models", _models, about, "--json")
-    argument("--json", **shared["--json"])
+    argument = add("models", _models, "--json")
+    argument("--json", action="store_true", help="for programs")
 
-    about = "train a network, continue an interrupted training, or report a finished one"
-    argument = add("train", _train, about, "resnet20 --dataset mnist --epochs 2 --download")
+    argument = add("train", _train, "resnet20 --dataset mnist --epochs 2 --download", trains)
     argument("model", metavar="MODEL", help="a name from 'deepnets models'")
     datasets = "digits, mnist, cifar10 or folder:PATH"
     argument("--dataset", default="digits", help=f"{datasets} {default}")
@@ -60,43 +59,28 @@ def _parser() -> argparse.ArgumentParser:
     argument("--seed", type=int, default=0, help=f"fixes all randomness {default}")
     argument("--epochs", type=int, help="instead of the recipe's")
     argument("--limit", type=int, metavar="N", help="train on N images only")
-    side = "side of the images the network sees"
-    argument("--size", type=int, default=64, help=f"{side} {default}")
-    for option in ("--out", "--download", "--device", "--precision"):
-        argument(option, **shared[option])
+    argument("--size", type=int, default=64, help=f"side of what the network sees {default}")
 
-    about = "all runs of a study file that are not finished yet"
-    argument = add("study", _study, about, "studies/demo.toml --out runs/demo --budget 9m")
+    argument = add("study", _study, "studies/demo.toml --out runs/demo --budget 9m", trains)
     argument("file", metavar="FILE", type=Path)
-    argument("--tier", help="the file's tier, full or small say (default: its first)")
     argument("--jobs", type=int, default=1, metavar="N", help=f"trainings at a time {default}")
     cluster = "of a Dask cluster, whose workers train instead"
     argument("--scheduler", metavar="ADDRESS", help=cluster)
     argument("--budget", type=_seconds, default=math.inf, help="time to use: 90s, 9m, 2h")
-    for option in ("--out", "--download", "--device", "--precision"):
-        argument(option, **shared[option])
 
-    about = "accuracies of runs with intervals and cost, and improved against original"
-    argument = add("compare", _compare, about, "runs/demo")
-    root = f"folder of runs {default}"
-    argument("dir", nargs="?", default="results", metavar="DIR", help=root)
-    argument("--json", **shared["--json"])
+    argument = add("compare", _compare, "runs/demo")
+    argument("dir", nargs="?", default="results", metavar="DIR", help=f"folder of runs {default}")
+    argument("--json", action="store_true", help="for programs")
 
-    about = "the most likely classes of your own pictures"
-    argument = add("predict", _predict, about, "runs/digits/resnet20/tuned/seed0 seven.png")
-    argument("run", **shared["run"])
+    argument = add("predict", _predict, "runs/digits/resnet20/tuned/seed0 seven.png")
+    argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
     argument("images", metavar="IMAGE", nargs="+", type=Path)
 
-    about = "test a run's stored weights again, and compare with what the run says"
-    argument = add("evaluate", _evaluate, about, "runs/digits/resnet20/tuned/seed0")
-    argument("run", **shared["run"])
-    moved = "folder:PATH, if the run's folder of pictures has been moved"
-    argument("--dataset", help=moved)
-    argument("--device", **shared["--device"])
-    argument("--precision", **shared["--precision"])
+    argument = add("evaluate", _evaluate, "runs/digits/resnet20/tuned/seed0", where)
+    argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
+    argument("--dataset", help="folder:PATH, if the run's folder of pictures has been moved")
 
-    about = "a page about runs: accuracies, learning curves, confusion matrices"
-    argument = add("report", _report, about, "runs --out runs/report")
+    argument = add("report", _report, "runs --out runs/report")
     argument("dir", metavar="DIR", help="folder of runs")
     argument("--out", type=Path, required=True, metavar="DIR", help="for page and pictures")
     return parser
@@ -111,13 +95,14 @@ def _seconds(text: str) -> float:
 
 
 def _models(args: argparse.Namespace) -> None:
+    """Lists every network with its parameters and multiply-adds at 64x64."""
     from . import models
 
     rows: list[dict[str, Any]] = []
     for name in models.names():
         network = models.blueprint(name)
-        counts = models.count_parameters(network), models.multiply_adds(network, 64)
-        rows.append({"name": name, "parameters": counts[0], "macs": counts[1]})
+        parameters, macs = models.count_parameters(network), models.multiply_adds(network, 64)
+        rows.append({"name": name, "parameters": parameters, "macs": macs})
     if args.json:
         print(json.dumps(rows, indent=1))
         return
@@ -127,27 +112,28 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    """Trains a network, continues an interrupted training, or reports a finished one."""
     from . import recipes, training
 
     overrides = {} if args.epochs is None else {"epochs": args.epochs}
     recipe = recipes.get(args.recipe, args.model, **overrides)
-    size = {"limit": args.limit, "input_size": args.size}
-    job = training.Job(args.model, args.dataset, recipe, args.seed, **size)
+    settings = {"limit": args.limit, "input_size": args.size}
+    job = training.Job(args.model, args.dataset, recipe, args.seed, **settings)
     how = {"device": args.device, "precision": args.precision, "download": args.download}
     run = training.fit(job, args.out, **how)
-    info = run.info
-    share = f"{100 * run.accuracy:.2f} % of {info['test_total']} test images"
-    print(f"{run.path}: {share}, {info['train_seconds']:.0f} s")
-    for warning in info["warnings"]:
+    share = f"{100 * run.accuracy:.2f} % of {run.info.test_total} test images"
+    print(f"{run.path}: {share}, {run.info.train_seconds:.0f} s")
+    for warning in run.info.warnings:
         print(f"warning: {warning}")
 
 
 def _study(args: argparse.Namespace) -> int:
+    """Trains all runs of a study file that are not finished yet."""
     if args.file.parts[:1] == ("studies",) and not args.file.exists():
         raise UserError(f"{args.file} is not here; run this in a clone of the repository")
     from . import study
 
-    jobs = study.plan(args.file, args.tier)
+    jobs = study.plan(args.file)
     when = {"budget": args.budget, "parallel": args.jobs, "scheduler": args.scheduler}
     how = {"device": args.device, "precision": args.precision, "download": args.download}
     _, missing = study.execute(jobs, args.out, **when, **how)
@@ -157,6 +143,7 @@ def _study(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> None:
+    """Prints accuracies of runs with intervals and cost, and improved against original."""
     from . import runs
     from .compare import effects, text
 
@@ -172,6 +159,7 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    """Prints the most likely classes of your own pictures."""
     from . import predict, runs
 
     classify, code = predict.classifier(runs.Run.load(args.run)), 0
@@ -190,6 +178,7 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    """Tests a run's stored weights again, and compares with what the run says."""
     from . import predict, runs
 
     run = runs.Run.load(args.run)
@@ -205,6 +194,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> None:
+    """Makes a page about runs: accuracies, learning curves, confusion matrices."""
     from . import disk, runs
     from .compare import report
 

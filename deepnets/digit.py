@@ -72,18 +72,15 @@ def find(values: np.ndarray) -> Digit | None:
         return even
     doubtful = even and (even.share > FILLED or even.more or even.along or even.outline < BLURRED)
     if not even or doubtful:
-        found = max(_in_photograph(values), key=_likely, default=even)
+        candidates = _in_photograph(values)
+        likely = [(not d.at_edge, d.outline > BLURRED, d.ink.size) for d in candidates]
+        found = candidates[likely.index(max(likely))] if likely else even
     if found and found.sheet:
         rows, columns = (slice(s.start + INSET, s.stop - INSET) for s in found.box)
         inner = find(values[rows, columns]) if min(found.ink.shape) > 10 * INSET else None
         if inner and not inner.at_edge and inner.outline > BLURRED:
             return inner
     return found
-
-
-def _likely(digit: Digit) -> tuple[bool, bool, int]:
-    """Returns what orders digits by how likely they are one."""
-    return not digit.at_edge, digit.outline > BLURRED, digit.ink.size
 
 
 def _on_even(values: np.ndarray) -> Digit | None:
@@ -180,16 +177,14 @@ def _cut(
         return None
     boxes = ndimage.find_objects(numbered)
     sums = ndimage.sum_labels(ink, numbered, range(1, count + 1))
-    at_edge = np.array([_reaches_edge(box, ink.shape) for box in boxes])
+    first, last = np.array([[(s.start, s.stop) for s in box] for box in boxes]).transpose(2, 0, 1)
+    at_edge = ((first == 0) | (last == ink.shape)).any(1)
     weights = sums * np.where(at_edge, 0.2, 1)
     main = int(weights.argmax())
-    size = max(s.stop - s.start for s in boxes[main])
-    chosen = [main]
-    for k in np.argsort(-weights):
-        near = _gap(boxes[k], boxes[main]) < NEAR * size and sums[k] > BESIDE * sums[main]
-        if k != main and near and at_edge[k] <= at_edge[main]:
-            chosen.append(k)
-    mine = np.isin(numbered, [k + 1 for k in chosen])
+    gaps = np.maximum(first - last[main], first[main] - last).max(1)
+    near = gaps < NEAR * (last[main] - first[main]).max()
+    chosen = near & (sums > BESIDE * sums[main]) & (at_edge <= at_edge[main])
+    mine = np.r_[False, chosen][numbered]
     rows, columns = np.nonzero(mine)
     box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
     if even:  # the blurred rim is ink, too
@@ -198,7 +193,7 @@ def _cut(
         kept = ndimage.binary_dilation(mine, iterations=max(1, longer // 150))
         peak = np.percentile(ink[mine], 90)
     weak, strong = np.percentile(slope[mine & ~ndimage.binary_erosion(mine)], (20, 80))
-    others = sums[[k for k in range(count) if k not in chosen and not at_edge[k]]].sum()
+    others = sums[~chosen & ~at_edge].sum()
     sides = (mine[0].mean(), mine[-1].mean(), mine[:, 0].mean(), mine[:, -1].mean())
     whole = ndimage.binary_fill_holes(mine[box])
     solid = mine.sum() > SOLID * whole.sum()
@@ -214,15 +209,6 @@ def _cut(
         outline=weak / max(peak / 12 if even else strong, 1e-9),
         even=even,
     )
-
-
-def _reaches_edge(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:
-    return any(s.start == 0 or s.stop == n for s, n in zip(box, shape, strict=True))
-
-
-def _gap(a: tuple[slice, slice], b: tuple[slice, slice]) -> int:
-    """Returns how many pixels lie between two boxes, on the axis where they are further apart."""
-    return max(max(s.start - t.stop, t.start - s.stop) for s, t in zip(a, b, strict=True))
 
 
 def _rectangle(mask: np.ndarray) -> float:

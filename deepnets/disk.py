@@ -6,16 +6,21 @@ import json
 import math
 import os
 import stat
+import warnings
 import zipfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
 
 from .errors import UserError
 
 CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without it answer
+# What file systems without locks answer: Lustre by default, NFS without its lock daemon
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 CHUNK = 4096  # bytes of an archive read at a time: unpacked they are 30 MB at most
 
 
@@ -68,16 +73,15 @@ def read_arrays(path: Path, most: int) -> dict[str, np.ndarray]:
             entries = archive.infolist()
             if sum(entry.file_size for entry in entries) > most:
                 raise ValueError("a zip bomb")
-            return {e.filename.removesuffix(".npy"): _array(archive, e) for e in entries}
+            found = {}
+            for entry in entries:  # no more is unpacked than the declared size
+                with archive.open(entry) as file:
+                    content = io.BytesIO(b"".join(iter(partial(file.read, CHUNK), b"")))
+                values = np.lib.format.read_array(content, allow_pickle=False)
+                found[entry.filename.removesuffix(".npy")] = values
+            return found
     except Exception:  # a damaged archive fails in a dozen ways
         raise UserError(f"{path} is missing or damaged") from None
-
-
-def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
-    """Returns an array of an archive; no more is unpacked than the declared size."""
-    with archive.open(entry) as file:
-        content = b"".join(iter(lambda: file.read(CHUNK), b""))
-    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
 def write(path: Path, *parts: Any) -> None:
@@ -138,3 +142,23 @@ def _sync(handle: int) -> None:
     except OSError as error:
         if error.errno not in CANNOT_SYNC:
             raise
+
+
+def lock(file: Path, patience: float = -1) -> AcquireReturnProxy:
+    """Takes a lock, to be used in `with`; without locks, `file`.soft is one while it exists.
+
+    Args:
+        file: is made if it does not exist.
+        patience: seconds to wait; negative for any time.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: the file cannot be made.
+    """
+    with warnings.catch_warnings(action="ignore"):  # that the file system has no locks
+        try:
+            return FileLock(file).acquire(patience)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, Timeout) or getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
+                raise
+            return SoftFileLock(file.with_name(f"{file.name}.soft")).acquire(patience)

@@ -13,8 +13,9 @@ from torch import Generator, Tensor, nn
 
 from . import metrics, runs
 from .data import Images
+from .info import CORRUPTIONS
 from .models import Network
-from .runs import CORRUPTIONS
+from .transforms import Transform
 
 BATCH = 256
 NOISE = 0.1  # standard deviation, as a share of the range of brightness
@@ -22,6 +23,35 @@ BLUR = 1 / 32  # standard deviation, as a share of the side: one pixel of CIFAR-
 CONTRAST = 0.4  # share of the contrast that is left
 CHUNK = 1024  # images corrupted at a time: as floats they take four to eight times the memory
 CAM_SIDE = 4  # smallest side of a map in which Grad-CAM shows a place
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Applies a network, which is in evaluation mode, to stored images."""
+
+    network: Network
+    transform: Transform
+    precision: str
+    """`fp32` or `bf16`."""
+    flip: bool = False
+    """Average the logits with those of the mirrored images."""
+    pause: Callable[[], None] = lambda: None
+    """Called between two batches; may raise."""
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes representations (N, D) and logits (N, classes) of images (N, C, H, W), uint8."""
+        network, features, logits = self.network, [], []
+        device = next(network.parameters()).device
+        for part in images.split(BATCH):
+            x = self.transform(part.to(device)).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                features.append(network.features(x).float())
+                logits.append(network.classifier(features[-1]).float())
+                if self.flip:
+                    logits[-1] = (logits[-1] + network(x.flip(-1)).float()) / 2
+            self.pause()
+        return torch.cat(features), torch.cat(logits)
 
 
 @dataclass(frozen=True)
@@ -40,32 +70,15 @@ class Evaluation:
     """Contents of `views.npz`: see `views`."""
 
 
-def evaluate(
-    network: Network,
-    test: Images,
-    validation: Images,
-    transform: Callable[[Tensor], Tensor],
-    precision: str,
-    flip: bool,
-    pause: Callable[[], None],
-) -> Evaluation:
-    """Measures a network on the test images.
+def evaluate(predictor: Predictor, test: Images, validation: Images) -> Evaluation:
+    """Measures a network on the test images; the validation images are for the temperature.
 
     All figures are those of the predictions as stored, so that they can be computed from these.
-
-    Args:
-        network: in evaluation mode.
-        test: images and labels.
-        validation: images and labels, for the temperature.
-        transform: turns images (N, C, H, W), uint8, into what the network takes.
-        precision: `fp32` or `bf16`.
-        flip: average the logits with those of the mirrored images.
-        pause: called between two batches; may raise.
     """
 
     def predict(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        found = outputs(network, images, transform, precision, flip, pause)
-        return found[0].cpu().numpy(), found[1].cpu().numpy()
+        features, logits = predictor(images)
+        return features.cpu().numpy(), logits.cpu().numpy()
 
     features, logits = predict(test.images)
     labels = test.labels.numpy()
@@ -80,32 +93,10 @@ def evaluate(
     counts = {name: int(right.sum()) for name, right in corrupted.items()}
     figures["robustness"] = {"images": len(labels), "clean": figures["test_correct"]} | counts
     classes, first = np.unique(labels, return_index=True)
-    device = next(network.parameters()).device
-    samples = transform(test[first[:10]].images.to(device))
-    shown = views(network, features, samples, classes[:10].tolist())
+    network = predictor.network
+    samples = test[first[:10]].images.to(next(network.parameters()).device)
+    shown = views(network, features, predictor.transform(samples), classes[:10].tolist())
     return Evaluation(logits, levels, figures, corrupted, shown)
-
-
-@torch.inference_mode()
-def outputs(
-    network: Network,
-    images: Tensor,
-    transform: Callable[[Tensor], Tensor],
-    precision: str,
-    flip: bool,
-    pause: Callable[[], None],
-) -> tuple[Tensor, Tensor]:
-    """Computes representations (N, D) and logits (N, classes), float32; arguments as `evaluate`."""
-    device, features, logits = next(network.parameters()).device, [], []
-    for part in images.split(BATCH):
-        x = transform(part.to(device)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            features.append(network.features(x).float())
-            logits.append(network.classifier(features[-1]).float())
-            if flip:
-                logits[-1] = (logits[-1] + network(x.flip(-1)).float()) / 2
-        pause()
-    return torch.cat(features), torch.cat(logits)
 
 
 def corrupt(images: Tensor, name: str) -> Tensor:
@@ -118,22 +109,20 @@ def corrupt(images: Tensor, name: str) -> Tensor:
 
 def corruptions(images: Tensor, name: str) -> Iterator[Tensor]:
     """Yields what `corrupt` returns in parts, since all of it may not fit in memory."""
-    if name not in CORRUPTIONS:
-        raise ValueError(f"no corruption is called {name!r}")
     generator = Generator().manual_seed(0)
     for part in images.split(CHUNK):
-        yield _change(part.float(), name, generator).round().clamp(0, 255).to(torch.uint8)
-
-
-def _change(images: Tensor, name: str, generator: Generator) -> Tensor:
-    if name == "noise":
-        return images + 255 * NOISE * torch.randn(images.shape, generator=generator)
-    if name == "blur":
-        sigma = BLUR * images.shape[-1]
-        blurred = gaussian_filter(images.numpy(), (0, 0, sigma, sigma), mode="nearest")
-        return torch.from_numpy(blurred)
-    mean = images.mean((1, 2, 3), keepdim=True)
-    return mean + CONTRAST * (images - mean)
+        x = part.float()
+        if name == "noise":
+            x += 255 * NOISE * torch.randn(x.shape, generator=generator)
+        elif name == "blur":
+            sigma = BLUR * x.shape[-1]
+            x = torch.from_numpy(gaussian_filter(x.numpy(), (0, 0, sigma, sigma), mode="nearest"))
+        elif name == "contrast":
+            mean = x.mean((1, 2, 3), keepdim=True)
+            x = mean + CONTRAST * (x - mean)
+        else:
+            raise ValueError(f"no corruption is called {name!r}")
+        yield x.round().clamp(0, 255).to(torch.uint8)
 
 
 def views(
@@ -154,46 +143,37 @@ def views(
         are taken from. `Run.view` reads those with a star.
     """
     pca = PCA(2, svd_solver="randomized", random_state=0)  # scikit-learn fixes the signs
-    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
-    stage, cams = grad_cam(network, samples, classes)
     with np.errstate(invalid="ignore"):  # features that are all equal have no variance
         projected = pca.fit_transform(features)
-    filters = first.weight.detach().float().cpu().numpy()
-    share = pca.explained_variance_ratio_.astype(np.float32)
-    found = {"cam_stage": np.array(stage), "pca_share": share}
-    stored = {
-        "pca": quantise(projected, 0),  # one component may vary far more than the other
-        "filters": quantise(filters),
-        "cam": quantise(cams.float().cpu().numpy()),
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    stage, cams = grad_cam(network, samples, classes)
+    return {
+        "pca_share": pca.explained_variance_ratio_.astype(np.float32),
+        "cam_stage": np.array(stage),
+        **quantise("pca", projected, 0),  # one component may vary far more than the other
+        **quantise("filters", first.weight.detach().float().cpu().numpy()),
+        **quantise("cam", cams.float().cpu().numpy()),
     }
-    for name, parts in stored.items():
-        found |= {f"{name}_{part}": array for part, array in parts.items()}
-    return found
 
 
-def quantise(values: np.ndarray, axis: int | None = None) -> dict[str, np.ndarray]:
+def quantise(name: str, values: np.ndarray, axis: int | None = None) -> dict[str, np.ndarray]:
     """Rounds values to 256 levels between their smallest and largest along an axis.
 
     Returns:
-        `levels`, uint8, and `range` (2, ...), float32.
+        `NAME_levels`, uint8, and `NAME_range` (2, ...), float32.
     """
     low, high = values.min(axis), values.max(axis)
     levels = np.round((values - low) * (255 / np.where(high > low, high - low, 1)))
-    return {"levels": levels.astype(np.uint8), "range": np.array([low, high], np.float32)}
+    limits = np.array([low, high], np.float32)
+    return {f"{name}_levels": levels.astype(np.uint8), f"{name}_range": limits}
 
 
 def grad_cam(network: Network, images: Tensor, classes: Sequence[int]) -> tuple[str, Tensor]:
     """Computes where a network sees a class (Grad-CAM: Selvaraju et al. 2017, eq. 1 and 2).
 
-    The last maps are 2x2 at 64x64 pixels, so those of the last stage with at least 4x4 are taken.
-
-    Args:
-        network: in evaluation mode.
-        images: transformed (M, C, H, W).
-        classes: one an image.
-
-    Returns:
-        The stage's name and the maps (M, h, w), not negative.
+    The network is in evaluation mode, the images (M, C, H, W) are transformed and have a class
+    each. The last maps are 2x2 at 64x64 pixels, so those of the last stage with at least 4x4 are
+    taken. Returns the stage's name and the maps (M, h, w), not negative.
     """
     maps = network.maps(images)
     *_, last = maps.values()

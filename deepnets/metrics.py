@@ -1,4 +1,4 @@
-"""Accuracy with intervals, calibration, and tests between networks: arrays in, numbers out."""
+"""Accuracy with intervals, calibration, and corrected p-values: arrays in, numbers out."""
 
 from collections.abc import Sequence
 
@@ -43,27 +43,10 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
     Probabilities are (N, classes), labels (N,).
     """
     confidence, predicted = probabilities.max(1), probabilities.argmax(1)
-    gap = np.bincount(_bin(confidence), (predicted == labels) - confidence, minlength=BINS)
+    # Bins are closed above, the first one also below
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gap = np.bincount(bins, (predicted == labels) - confidence)
     return float(np.abs(gap).sum() / len(labels))
-
-
-def reliability(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean confidence and the accuracy in each bin of confidence.
-
-    Both arguments are (N,). Bins of fewer than 50 images say little and are left out.
-    """
-    index = _bin(confidence)
-    totals = np.bincount(index, minlength=BINS)
-    full = totals >= 50
-    means, shares = (
-        np.bincount(index, x, BINS)[full] / totals[full] for x in (confidence, correct)
-    )
-    return means, shares
-
-
-def _bin(confidence: np.ndarray) -> np.ndarray:
-    """Returns the bin of each confidence; bins are closed above, the first one also below."""
-    return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -95,23 +78,6 @@ def summary(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[
         "test_nll_calibrated": negative_log_likelihood(logits / temperature, labels),
         "test_ece_calibrated": expected_calibration_error(calibrated, labels),
     }
-
-
-def mcnemar(first_correct: np.ndarray, second_correct: np.ndarray) -> float:
-    """Tests whether two networks err equally often (exact McNemar; Dietterich 1998, section 3.1).
-
-    Args:
-        first_correct: whether the first is right on each image (N,), bool.
-        second_correct: likewise, on the same images.
-
-    Returns:
-        Two-sided p-value.
-    """
-    only_first = int((first_correct & ~second_correct).sum())
-    only_second = int((second_correct & ~first_correct).sum())
-    if only_first + only_second == 0:
-        return 1.0
-    return float(binomtest(only_first, only_first + only_second).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

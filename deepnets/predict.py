@@ -15,7 +15,7 @@ from .errors import UserError
 from .models import Network
 from .runs import Run, weights_sha256
 from .training import checkpoint
-from .training.hardware import hardware, set_up
+from .training.hardware import device_and_precision, set_up
 from .transforms import Transform
 
 
@@ -33,7 +33,7 @@ def load(path: str | Path) -> Trained:
         advice = "'deepnets train MODEL' makes one and prints its folder"
         raise UserError(f"there is no run in {path}: {advice}")
     run = Run.load(path)
-    return Trained(load_network(run), tuple(run.info["classes"]), _transform(run))
+    return Trained(load_network(run), tuple(run.info.classes), _transform(run))
 
 
 def load_network(run: Run) -> Network:
@@ -47,37 +47,24 @@ def load_network(run: Run) -> Network:
     if not path.is_file():
         wrong = f"{run.path} has no weights (model.safetensors)"
         raise UserError(f"{wrong}; train it again with another --out")
-    if weights_sha256(run.path) != info.get("weights_sha256"):
+    if weights_sha256(run.path) != info.weights_sha256:
         wrong = f"{path} is damaged, or another network's"
         raise UserError(f"{wrong}: its hash is not the one in run.json")
-    shape = (len(info["classes"]), info["in_channels"])
-    blueprint = models.blueprint(info["model"], *shape, **info["options"])
+    shape = (len(info.classes), info.in_channels)
+    blueprint = models.blueprint(info.model, *shape, **info.options)
     # Raises UserError if the images are too small
-    models.multiply_adds(blueprint, info["input_size"], info["in_channels"])
-    weights = _weights(path, blueprint.state_dict())
-    network = models.create(info["model"], *shape, **info["options"])
+    models.multiply_adds(blueprint, info.input_size, info.in_channels)
+    try:
+        weights = load_file(path)
+    except Exception:  # no safetensors at all
+        weights = {}
+    finite = all(values.isfinite().all() for values in weights.values())
+    if not finite or not checkpoint.alike(weights, blueprint.state_dict()):
+        wrong = f"{path} does not hold the weights of the network that run.json names"
+        raise UserError(f"{wrong}; train it again with another --out")
+    network = models.create(info.model, *shape, **info.options)
     network.load_state_dict(weights)
     return network.eval()
-
-
-def _weights(path: Path, wanted: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Reads weights from a file.
-
-    Raises UserError unless they are finite and have the names, shapes and types of those wanted.
-    """
-    wrong = f"{path} does not hold the weights of the network that run.json names"
-    strange = UserError(f"{wrong}; train it again with another --out")
-    most = sum(values.nbytes for values in wanted.values()) + 2**24  # with the header
-    if path.stat().st_size > most:
-        raise strange
-    try:
-        found = load_file(path)
-    except Exception:  # no safetensors at all
-        raise strange from None
-    finite = all(values.isfinite().all() for values in found.values())
-    if not finite or not checkpoint.alike(found, wanted):
-        raise strange
-    return found
 
 
 def evaluate(
@@ -95,19 +82,19 @@ def evaluate(
         UserError: no weights, no dataset, or another copy than the one that the run saw.
     """
     info = run.info
-    loaded = data.load(dataset or _dataset(run), size=info["input_size"])
-    if loaded.sha256 != info["data_sha256"]:
+    loaded = data.load(dataset or _dataset(run), size=info.input_size)
+    if loaded.sha256 != info.data_sha256:
         raise UserError(f"{loaded.title} is another copy than the one that {run.path} saw")
-    target, able = hardware(device, precision)
+    target, able = device_and_precision(device, precision)
     set_up(target)
-    kind = "fp32" if precision == "auto" and info["precision"] == "fp32" else able
+    kind = "fp32" if precision == "auto" and info.precision == "fp32" else able
     logits = _logits(run, load_network(run), loaded.test.images, target, kind)
     return logits.argmax(1).cpu().numpy()
 
 
 def _dataset(run: Run) -> str:
     """Returns the name of a run's dataset; a folder may have moved together with the run."""
-    name, way = run.info["dataset"], run.info.get("dataset_folder")
+    name, way = run.info.dataset, run.info.dataset_folder
     if not data.is_folder(name) or not way:
         return name
     moved, place = run.path.resolve() / way, data.folder_path(name)
@@ -125,13 +112,13 @@ def _logits(
     """Returns logits for images (N, C, H, W), uint8, as the run computed those of its test set."""
     info = run.info
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    flip = info["recipe"]["flip_test"] and data.facts(info["dataset"]).standard.flip
-    return evaluation.outputs(network, images, _transform(run), precision, flip, lambda: None)[1]
+    flip = info.recipe.flip_test and data.facts(info.dataset).standard.flip
+    return evaluation.Predictor(network, _transform(run), precision, flip)(images)[1]
 
 
 def _transform(run: Run) -> Transform:
     info = run.info
-    return Transform(info["input_size"], tuple(info["mean"]), tuple(info["std"]))
+    return Transform(info.input_size, tuple(info.mean), tuple(info.std))
 
 
 def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
@@ -142,13 +129,13 @@ def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
     Returns:
         (1, C, side, side), uint8, and what was done, in words.
     """
-    side, dataset = run.info["image_side"], run.info["dataset"]
+    side, dataset = run.info.image_side, run.info.dataset
     if share := data.facts(dataset).digit:
         picture, done = _digit(file, side, share)
     else:
         picture = Image.fromarray(read_image(file, side))
         done = [f"cropped to the middle square and scaled to {side}x{side}"]
-        if run.info["in_channels"] == 1:
+        if run.info.in_channels == 1:
             picture = picture.convert("L")
     array = np.array(picture).reshape(side, side, -1).transpose(2, 0, 1)
     return torch.from_numpy(array[None].copy()), done
@@ -207,8 +194,8 @@ def classifier(run: Run, top: int = 3) -> Callable[[Path], Answer]:
     def classify(file: Path) -> Answer:
         pixels, done = prepare(file, run)
         logits = _logits(run, network, pixels, torch.device("cpu"), "fp32")[0]
-        probabilities = (logits / info["temperature"]).softmax(0)
+        probabilities = (logits / info.temperature).softmax(0)
         best = probabilities.argsort(descending=True)[:top].tolist()
-        return [(info["classes"][i], probabilities[i].item()) for i in best], done
+        return [(info.classes[i], probabilities[i].item()) for i in best], done
 
     return classify

@@ -113,22 +113,24 @@ BEST = replace(
 PLAIN = Recipe("plain", epochs=30, batch_size=64)
 RECIPES = {recipe.name: recipe for recipe in (VANILLA, ALTERED, CLASSIC, TUNED, BEST, PLAIN)}
 
-# The rate of the other recipes, by the first key that a network's name starts with. Those of
-# studies/rates.toml were chosen on validation images (studies/LOG.md has the accuracies).
+VGGS = ("vgg11", "vgg13", "vgg16", "vgg16_improved", "vgg19")
+# The rates that suit the networks: those of studies/rates.toml were chosen on validation images
+# (studies/LOG.md has the accuracies). A network that is not here has its recipe's.
 RATES = {
-    "resnet18_improved": 0.1,
+    "alexnet": 0.03,
+    "alexnet_2012": 0.01,
+    **dict.fromkeys(VGGS, 0.03),
     "resnet18": 0.3,
     "resnet20": 0.3,
+    "googlenet": 0.007,
     "googlenet_2014": 0.01,
     "googlenet_improved": 0.02,
-    "googlenet": 0.007,
-    "alexnet_2012": 0.01,
-    "alexnet": 0.03,
-    "vgg": 0.03,
 }
 ONE_RATE = (VANILLA.name, ALTERED.name)  # for all networks, as published
 
-FIELDS = {field.name: type(field.default) for field in fields(Recipe) if field.name != "name"}
+FIELDS: dict[str, type] = {
+    field.name: type(field.default) for field in fields(Recipe) if field.name != "name"
+}
 LIMITS = {
     "learning_rate": (0.0, 1e6),
     "epochs": (1, 10_000),
@@ -145,12 +147,7 @@ LIMITS = {
 
 
 def get(name: str, network: str, /, **overrides: Any) -> Recipe:
-    """Returns a recipe with the rate that suits a network, and some fields changed.
-
-    Args:
-        name: one of `RECIPES`.
-        network: name of the network.
-        overrides: fields to change.
+    """Returns the recipe called `name`, with the rate that suits a network, and some fields changed.
 
     Raises:
         UserError: no such recipe or field, or a value that makes no sense.
@@ -158,41 +155,36 @@ def get(name: str, network: str, /, **overrides: Any) -> Recipe:
     if name not in RECIPES:
         raise UserError(f"no recipe is called {name!r}; choose from {', '.join(RECIPES)}")
     values: dict[str, Any] = {}
-    if name not in ONE_RATE:
-        own = [rate for key, rate in RATES.items() if network.startswith(key)]
-        values["learning_rate"] = (own or [RECIPES[name].learning_rate])[0]
-    if name == ALTERED.name and network.startswith("vgg"):
+    if name not in ONE_RATE and network in RATES:
+        values["learning_rate"] = RATES[network]
+    if name == ALTERED.name and network in VGGS:
         values["weight_decay"] = 0.0  # as published
-    values |= {key: _typed(key, value) for key, value in overrides.items()}
+    values |= {key: _checked(key, value) for key, value in overrides.items()}
     recipe = replace(RECIPES[name], **values)
-    for key, (low, high) in LIMITS.items():
-        value = getattr(recipe, key)
-        if not low <= value <= high:
-            raise UserError(f"recipe field {key} = {value}: must be from {low} to {high}")
-    for key, choices in CHOICES.items():
-        value = getattr(recipe, key)
-        if value not in choices:
-            raise UserError(f"recipe field {key} = {value!r}: choose from {', '.join(choices)}")
     if recipe.nesterov and not recipe.momentum:
         raise UserError("recipe field nesterov = True: needs a momentum above 0")
     return recipe
 
 
-def _typed(key: str, value: Any) -> Any:
+def _checked(key: str, value: Any) -> Any:
     """Returns a value, of a study file say, in the type of a recipe's field.
 
-    Raises UserError if there is no such field, or the value does not fit it.
+    Raises UserError if there is no such field, or the value makes no sense in it.
     """
     if key not in FIELDS:
         raise UserError(f"a recipe has no field {key!r}; it has {', '.join(FIELDS)}")
-    wanted = FIELDS[key]
-    if wanted is float and type(value) is int:
-        return float(value)
-    if wanted is tuple and isinstance(value, list):
-        shares = all(type(item) in (int, float) and 0 <= item <= 1 for item in value)
-        if not shares or value != sorted(value):
-            raise UserError(f"recipe field {key} = {value!r}: must be rising numbers from 0 to 1")
+    kind, what = FIELDS[key], f"recipe field {key} = {value!r}"
+    if kind is tuple:
+        numbers = isinstance(value, list) and all(type(item) in (int, float) for item in value)
+        if not numbers or value != sorted(value) or not all(0 <= item <= 1 for item in value):
+            raise UserError(f"{what}: must be rising numbers from 0 to 1")
         return tuple(map(float, value))
-    if type(value) is not wanted:
-        raise UserError(f"recipe field {key} = {value!r}: must be of type {wanted.__name__}")
-    return value
+    if type(value) is not kind and (type(value), kind) != (int, float):
+        raise UserError(f"{what}: must be of type {kind.__name__}")
+    if key in CHOICES and value not in CHOICES[key]:
+        raise UserError(f"{what}: choose from {', '.join(CHOICES[key])}")
+    if key in LIMITS:
+        low, high = LIMITS[key]
+        if not low <= value <= high:
+            raise UserError(f"{what}: must be from {low} to {high}")
+    return kind(value)

@@ -3,9 +3,7 @@
 import hashlib
 import io
 import json
-import reprlib
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +15,8 @@ from scipy.special import log_softmax
 
 from . import disk
 from .errors import UserError
+from .info import CORRUPTIONS, Info
 
-CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
 LARGEST = 1 << 28  # bytes of a run's predictions
 LOWEST = 25.0  # nats: a log-probability below -25 is stored as -25
 # Type and shape of the arrays in `views.npz`; -1 stands for the test images, 0 for any number.
@@ -31,69 +29,6 @@ HISTORY = (
     "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds",
 )  # fmt: skip
 
-Rule = tuple[str, Callable[[Any], bool]]  # what a value must be, in words and as a test
-
-
-def _whole(low: int, high: int) -> Rule:
-    return f"a whole number from {low:,} to {high:,}", lambda v: type(v) is int and low <= v <= high
-
-
-def _number(low: float, high: float) -> Rule:
-    what = f"a number from {low:g} to {high:g}"
-    return what, lambda v: type(v) in (int, float) and low <= v <= high
-
-
-def _list(what: str, rule: Rule, low: int = 0, high: int = 65_536) -> Rule:
-    def fits(value: Any) -> bool:
-        return isinstance(value, list) and low <= len(value) <= high and all(map(rule[1], value))
-
-    return f"a list of {what}", fits
-
-
-def _table(what: str, rules: dict[str, Rule], others: Rule | None = None) -> Rule:
-    """Requires the keys of `rules`; other keys are as `others` says, or anything."""
-
-    def fits(value: Any) -> bool:
-        if not isinstance(value, dict) or rules.keys() - value.keys():
-            return False
-        tests = {key: rules.get(key, others) for key in value}
-        return all(rule is None or rule[1](value[key]) for key, rule in tests.items())
-
-    return f"a table of {what}", fits
-
-
-TEXT: Rule = "a text", lambda value: isinstance(value, str)
-PLAIN: Rule = "plain", lambda value: isinstance(value, str | bool) or _number(-1e6, 1e6)[1](value)
-MANY = 10_000_000  # images
-IMAGES = _whole(1, MANY)
-SECONDS = _number(0, 1e12)
-NATS = _number(0, 1e6)
-SHARE = _number(0, 1)
-COUNT = _whole(0, 10**15)
-RECIPE: dict[str, Rule] = {
-    "name": TEXT, "learning_rate": _number(0, 1e6), "batch_size": IMAGES, "flip_test": PLAIN,
-}  # fmt: skip
-ROBUSTNESS = {name: _whole(0, MANY) for name in ("images", "clean", *CORRUPTIONS)}
-# What every `run.json` holds, and which values can be true.
-INFO: dict[str, Rule] = {
-    "tier": TEXT, "model": TEXT, "options": _table("options", {}, PLAIN),
-    "dataset": TEXT, "dataset_title": TEXT, "data_sha256": TEXT, "split_sha256": TEXT,
-    "classes": _list("two classes or more", TEXT, 2), "recipe": _table("a recipe's fields", RECIPE),
-    "seed": _whole(0, 2**32 - 1), "epochs": _whole(1, 1_000_000),
-    "train_images": IMAGES, "validation_images": IMAGES,
-    "limit": ("a whole number or null", lambda value: value is None or IMAGES[1](value)),
-    "input_size": _whole(8, 1024), "in_channels": _whole(1, 4), "image_side": _whole(1, 16_384),
-    "mean": _list("shares, one a channel", SHARE, 1, 4),
-    "std": _list("shares, one a channel", _number(1e-9, 1), 1, 4),
-    "parameters": COUNT, "macs": COUNT, "test_correct": _whole(0, MANY), "test_total": IMAGES,
-    "test_nll": NATS, "test_brier": _number(0, 2), "test_ece": SHARE,
-    "temperature": _number(0.01, 100), "test_nll_calibrated": NATS, "test_ece_calibrated": SHARE,
-    "robustness": _table("counts of images", ROBUSTNESS),
-    "train_seconds": SECONDS, "images_per_second": SECONDS, "device": TEXT, "precision": TEXT,
-    "threads": _whole(1, 65_536), "versions": _table("versions", {}, TEXT), "commit": TEXT,
-    "warnings": _list("texts", TEXT),
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Run:
@@ -101,8 +36,7 @@ class Run:
 
     path: Path
     """Its folder."""
-    info: dict[str, Any]
-    """Contents of `run.json`: the keys of `INFO`, and a few more in newer runs."""
+    info: Info
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
@@ -114,31 +48,32 @@ class Run:
         path = Path(path)
         if not (path / "run.json").is_file():
             raise UserError(f"{path} is not a run: it has no run.json")
-        info = disk.read_json(path / "run.json")
-        if problem := _problem(info):
-            raise UserError(f"{path / 'run.json'} is not a run's: {problem}")
-        return cls(path, info)
+        values = disk.read_json(path / "run.json")
+        try:
+            return cls(path, Info.read(values))
+        except ValueError as problem:
+            raise UserError(f"{path / 'run.json'} is not a run's: {problem}") from None
 
     @property
     def accuracy(self) -> float:
         """Share of the test images that are classified correctly."""
-        return self.info["test_correct"] / self.info["test_total"]
+        return self.info.test_correct / self.info.test_total
 
     @property
     def label(self) -> str:
         """The network's name with the options that were changed."""
-        return labelled(self.info["model"], self.info["options"])
+        return labelled(self.info.model, self.info.options)
 
     @property
     def recipe(self) -> str:
         """The recipe's name with the fields that were changed."""
-        return self.info["recipe"]["name"]
+        return self.info.recipe.name
 
     @property
     def on_gpu(self) -> bool:
         """Whether a GPU trained it."""
         # The first runs on GPUs have no `device_type`.
-        return self.info.get("device_type") == "cuda" or self.info["device"].startswith("NVIDIA")
+        return self.info.device_type == "cuda" or self.info.device.startswith("NVIDIA")
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -148,8 +83,8 @@ class Run:
             table = pd.read_csv(io.BytesIO(disk.read(file, 1 << 28)))[list(HISTORY)].astype(float)
         except (UserError, ValueError, KeyError):
             raise UserError(f"{file} is missing or damaged") from None
-        if len(table) != self.info["epochs"] or not np.isfinite(table).to_numpy().all():
-            lack = f"it has not a row of numbers for each of {self.info['epochs']} epochs"
+        if len(table) != self.info.epochs or not np.isfinite(table).to_numpy().all():
+            lack = f"it has not a row of numbers for each of {self.info.epochs} epochs"
             raise _another_runs(file, lack)
         return table.astype({"epoch": int})
 
@@ -162,7 +97,7 @@ class Run:
         corrupted image is classified correctly (N,), bool.
         """
         file = self.path / "test.npz"
-        images, classes = self.info["test_total"], len(self.info["classes"])
+        images, classes = self.info.test_total, len(self.info.classes)
         stored = disk.read_arrays(file, min(images * (classes + 32) + (1 << 16), LARGEST))
 
         def known(name: str, below: int, *shape: int) -> np.ndarray:
@@ -193,7 +128,7 @@ class Run:
     @cached_property
     def views(self) -> dict[str, np.ndarray]:
         """What only the weights can show: see `evaluation.views`."""
-        file, images = self.path / "views.npz", self.info["test_total"]
+        file, images = self.path / "views.npz", self.info.test_total
         found = disk.read_arrays(file, 2 * images + (1 << 24))
         for name, (kind, *shape) in VIEWS.items():
             wanted = [images if side == -1 else side for side in shape]
@@ -221,24 +156,6 @@ class Run:
 
 def _another_runs(file: Path, why: str) -> UserError:
     return UserError(f"{file} is not this run's: {why}")
-
-
-def _problem(info: Any) -> str:
-    """Returns why this cannot be what a `run.json` holds; nothing if it can."""
-    if not isinstance(info, dict):
-        return "it holds no table"
-    for key, (what, fits) in INFO.items():
-        if key not in info:
-            return f"{key!r} is missing"
-        if not fits(info[key]):
-            return f"{key} is {reprlib.repr(info[key])}, not {what}"
-    counts, total = info["robustness"], info["test_total"]
-    right = max(counts[name] for name in ("clean", *CORRUPTIONS))
-    if not max(1, right) <= counts["images"] <= total or info["test_correct"] > total:
-        return "more images are right than there are"
-    if not len(info["mean"]) == len(info["std"]) == info["in_channels"]:
-        return f"mean and std are not of {info['in_channels']} channels"
-    return ""
 
 
 def find(root: str | Path) -> list[Run]:
@@ -301,7 +218,7 @@ def restored(levels: np.ndarray) -> np.ndarray:
 
 def write(
     folder: Path,
-    info: dict[str, Any],
+    info: Info,
     history: list[dict[str, float]],
     labels: np.ndarray,
     levels: np.ndarray,
@@ -329,4 +246,4 @@ def write(
     # LZMA makes it a tenth smaller than NumPy's own compression.
     disk.write(folder / "test.npz", disk.packed(arrays, zipfile.ZIP_LZMA))
     disk.write(folder / "views.npz", disk.packed(views, zipfile.ZIP_DEFLATED))
-    disk.write(folder / "run.json", f"{json.dumps(info, indent=1)}\n".encode())
+    disk.write(folder / "run.json", f"{json.dumps(info.values(), indent=1)}\n".encode())

@@ -78,14 +78,8 @@ def blends(brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tens
     """Returns the weights that `recolour` takes.
 
     Each change replaces an image by a blend of itself and something else: black for brightness, its
-    mean gray for contrast, its gray picture for saturation. A factor of 1 changes nothing; of 0, it
-    leaves only the other.
-
-    Args:
-        brightness: factors (N,).
-        contrast: factors (N,).
-        saturation: factors (N,).
-        order: of the three changes, a permutation of 0, 1, 2 for each image (N, 3).
+    mean gray for contrast, its gray picture for saturation. Its factor (N,) is 1 to change nothing,
+    and 0 to leave only the other. Their order is a permutation of 0, 1, 2 for each image (N, 3).
 
     Returns:
         (N, 3, 3): for each image and change the weights of itself, its gray picture, its mean gray.
@@ -137,10 +131,8 @@ def warp(images: Tensor, matrices: Tensor | None, size: int) -> Tensor:
 def cutout(images: Tensor, share: float, centres: Tensor) -> Tensor:
     """Sets one square of each image (N, C, H, H) to zero (DeVries and Taylor 2017).
 
-    Args:
-        images: are not changed.
-        share: side of the square as a share of H.
-        centres: row and column (N, 2) as shares of H; part of a square may be outside.
+    Its side, and the row and column of its centre (N, 2), are shares of H; part of it may be
+    outside. The images themselves are not changed.
     """
     side = images.shape[-1]
     pixels = (torch.arange(side, device=images.device) + 0.5) / side
@@ -195,12 +187,8 @@ class Transform:
     def __call__(self, images: Tensor, drawn: Sequence[Tensor] = ()) -> Tensor:
         """Turns images (N, C, H, W), uint8, into (N, C, size, size), float32, standardised.
 
-        Args:
-            images: as stored.
-            drawn: random changes, from `draw`; without, there are none.
-
-        Raises:
-            ValueError: the images do not have these four axes.
+        Their random changes come from `draw`; without, there are none. Raises ValueError if the
+        images do not have these four axes.
         """
         if images.dim() != 4:
             axes = f"not {images.dim()} axes; images[None] makes a batch of one image (C, H, W)"

@@ -1,10 +1,10 @@
 """Prints how long each notebook took; none fails for it, as the machine may be busy."""
 
-from collections import Counter
+from collections import defaultdict
 
 import pytest
 
-seconds: Counter[str] = Counter()
+seconds: defaultdict[str, float] = defaultdict(float)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

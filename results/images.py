@@ -23,12 +23,13 @@ def chosen(name: str, labels: np.ndarray) -> list[int]:
     """Returns the indices of the test images to keep of a dataset, by its name and labels (N,).
 
     They are the first of each class, some from across the test set, and the surest mistakes of the
-    first seed of every run of the main study that may be looked at.
+    first seed of every run of the main study and of the replication that may be looked at.
     """
     found = {index for k in np.unique(labels) for index in np.flatnonzero(labels == k)[:EACH]}
     found |= {*np.linspace(0, len(labels) - 1, 20).astype(int)}
-    for run in groups.opened(runs.find(HERE / "main")):
-        if (run.info["dataset"], run.info["seed"]) == (name, 0):
+    every = [run for study in ("main", "replication") for run in runs.find(HERE / study)]
+    for run in groups.opened(every):
+        if (run.info.dataset, run.info.seed) == (name, 0):
             found |= {*notebook.surest_mistakes(run, SUREST)}
     return sorted(map(int, found))
 

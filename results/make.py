@@ -26,7 +26,7 @@ def find(root: Path = HERE) -> list[Run]:
     """Returns the runs of the study, from the folders of `STUDIES` that are there."""
     folders = [root / study for study in STUDIES if (root / study).is_dir()]
     found = [run for folder in folders for run in runs.find(folder)]
-    return [run for run in found if not run.info["tier"]]  # others are of the earlier study
+    return [run for run in found if not run.info.tier]  # others are of the earlier study
 
 
 def tables(found: Sequence[Run]) -> dict[str, pd.DataFrame]:

@@ -127,7 +127,7 @@ MISTAKES = [
     (["train", "vgg16", "--size", "16"], "too small"),
     (["train", "resnet8", "--out", "file"], "cannot be written"),
     (["train", "resnet8", "--out", "/proc/runs"], "cannot be written"),
-    (["study", "none.toml"], "none.toml: No such file"),
+    (["study", "none.toml"], "none.toml cannot be read: No such file"),
     (["study", "file"], "not TOML"),
     (["study", "study.toml", "--budget", "soon"], "is no time"),
     (["study", "study.toml", "--budget", "0m"], "is no time"),

@@ -15,6 +15,7 @@ from scipy import stats
 from deepnets import recipes, runs
 from deepnets.compare import effects, groups, report, text
 from deepnets.errors import UserError
+from deepnets.info import CORRUPTIONS
 from deepnets.runs import Run
 
 ROOT = Path(__file__).parent.parent
@@ -46,7 +47,7 @@ def train(tmp_path):
             "recipe": json.loads(json.dumps(asdict(how) | {"name": name})), "device": "EPYC",
             "device_type": "cpu", "threads": 2, "precision": "bf16", "train_seconds": 10.0,
             "test_nll": 0.5 + seed, "robustness": {"images": 100, "clean": 90} | dict.fromkeys(
-                runs.CORRUPTIONS, 50 + seed), "test_correct": round(share * IMAGES),
+                CORRUPTIONS, 50 + seed), "test_correct": round(share * IMAGES),
             "test_total": IMAGES, "warnings": [],
         } | fields  # fmt: skip
         info["dataset_title"] = fields.get("dataset_title") or TITLES[info["dataset"]]
@@ -58,7 +59,7 @@ def train(tmp_path):
         predicted[wrong] = (labels[wrong] + 1) % 10
         levels = random.integers(100, 255, (IMAGES, 10))
         levels[np.arange(IMAGES), predicted] = random.integers(0, 60, IMAGES)
-        right = {kind: np.packbits(predicted == labels) for kind in runs.CORRUPTIONS}
+        right = {kind: np.packbits(predicted == labels) for kind in CORRUPTIONS}
         network = runs.labelled(model, info["options"])
         folder = tmp_path / study / info["dataset"] / network / name / f"seed{seed}"
         folder.mkdir(parents=True)
@@ -264,7 +265,7 @@ def test_nothing_is_opened_before_all_declared_runs_are_there(study, train, miss
     known = rows["accuracy"].notna()
     assert rows[known][["options", "recipe"]].to_numpy().tolist() == [
         ["dropout=0.0", "tuned"], ["", "vanilla"]]  # fmt: skip
-    figures = ["low", "high", "deviation", *effects.QUALITY, *runs.CORRUPTIONS]
+    figures = ["low", "high", "deviation", *effects.QUALITY, *CORRUPTIONS]
     assert rows[~known][figures].isna().all(axis=None)
     assert set(rows[~known]["interval"]) == {"runs are missing"}
     assert effects.seeds(study)["accuracy"].notna().sum() == 2
@@ -273,12 +274,12 @@ def test_nothing_is_opened_before_all_declared_runs_are_there(study, train, miss
     assert (change["accuracy"], change["verdict"]) == (0.7, "runs are missing")
     assert math.isnan(change["effect"])
     assert "tuned: runs are missing" in text.terminal(study)
-    assert [run.info["recipe"]["name"] for run in groups.opened(study)] == ["tuned", "vanilla"]
+    assert [run.info.recipe.name for run in groups.opened(study)] == ["tuned", "vanilla"]
 
 
 def test_a_persons_own_runs_are_never_closed(study, monkeypatch):
     monkeypatch.setattr(groups, "RESULTS", RESULTS)
-    own = [run for run in study if run.info["seed"] == 0]
+    own = [run for run in study if run.info.seed == 0]
     table = effects.effects(own)
     assert table["effect"].notna().all()
     assert set(table["verdict"]) == {"one training"}

@@ -8,8 +8,8 @@ import torch
 from torchvision.transforms.v2 import functional as tv
 
 from deepnets import data, evaluation
+from deepnets.info import CORRUPTIONS
 from deepnets.predict import load_network
-from deepnets.runs import CORRUPTIONS
 from deepnets.training import fit
 from deepnets.transforms import Transform
 
@@ -72,15 +72,15 @@ def test_a_run_keeps_what_its_network_gets_right_under_each(job, tmp_path):
     test = data.load("digits").test
     network, transform = (
         load_network(run),
-        Transform(16, tuple(run.info["mean"]), tuple(run.info["std"])),
+        Transform(16, tuple(run.info.mean), tuple(run.info.std)),
     )
-    assert run.info["robustness"]["images"] == len(test) == 360
-    assert run.info["robustness"]["clean"] == run.correct.sum()
+    assert run.info.robustness["images"] == len(test) == 360
+    assert run.info.robustness["clean"] == run.correct.sum()
     for name in CORRUPTIONS:
         with torch.no_grad():
             predicted = network(transform(evaluation.corrupt(test.images, name))).argmax(1)
         assert np.array_equal(run.test[name], (predicted == test.labels).numpy())
-        assert run.info["robustness"][name] == run.test[name].sum()
+        assert run.info.robustness[name] == run.test[name].sum()
 
 
 def test_corrupting_in_parts_changes_nothing(images, monkeypatch):

@@ -2,7 +2,7 @@
 recorded; skipped without one.
 """
 
-import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from test_training import same
 from deepnets import data, models
 from deepnets.data import images
 from deepnets.training import OutOfTime, fit
-from deepnets.training.hardware import hardware, set_up
+from deepnets.training.hardware import device_and_precision, set_up
 from deepnets.training.loop import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -26,7 +26,7 @@ def test_a_training_repeats_bit_for_bit_however_often_it_stops(job, tmp_path, na
     whole = fit(settings, tmp_path / "a", **HOW)
     for _ in range(5):
         with pytest.raises(OutOfTime):
-            fit(settings, tmp_path / "b", deadline=-math.inf, **HOW)
+            fit(settings, tmp_path / "b", stop=lambda: True, **HOW)
     same(whole, fit(settings, tmp_path / "b", **HOW))
 
 
@@ -34,7 +34,7 @@ def test_a_training_repeats_bit_for_bit_however_often_it_stops(job, tmp_path, na
 def test_recorded_steps_are_the_steps(job, name):
     """Batches of two sizes, dropout, augmentation and cutout: nothing but the launching changes."""
     states = []
-    set_up(hardware("cuda")[0])
+    set_up(device_and_precision("cuda")[0])
     for recorded in (True, False):
         settings = job(name, "best", limit=155, input_size=64, batch_size=16)
         trainer = Trainer(settings, data.load("digits"), torch.device("cuda"), "bf16", Path())
@@ -52,10 +52,14 @@ def test_recorded_steps_are_the_steps(job, name):
 
 
 def test_images_that_do_not_fit_the_gpu_train_as_those_that_do(job, tmp_path, monkeypatch):
+    digits = data.load("digits")
+    on_disk = images.Images(
+        images.Rows(digits.train.images, torch.arange(len(digits.train))), digits.train.labels
+    )
     settings, runs = job("resnet8", "best", limit=300, input_size=32, epochs=2), []
-    # copied; rows that fit; rows that do not
-    for large, free in ((images.LARGE, 2**40), (0, 2**40), (0, 0)):
-        monkeypatch.setattr(images, "LARGE", large)
+    # In memory; on disk, but they fit; they do not fit
+    for train, free in ((digits.train, 2**40), (on_disk, 2**40), (on_disk, 0)):
+        monkeypatch.setattr(data, "load", lambda *_, t=train, **__: replace(digits, train=t))
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_, free=free: (free, free))
         runs.append(fit(settings, tmp_path / str(len(runs)), **HOW))
     same(runs[0], runs[1])

@@ -231,4 +231,4 @@ def test_a_training_on_real_data(name, job, tmp_path, monkeypatch):
         job(dataset=name, limit=600, input_size=32, epochs=3), tmp_path, verbose=False
     )
     assert run.accuracy > (0.5 if name == "mnist" else 0.15)
-    assert run.info["data_sha256"] == dataset.sha256
+    assert run.info.data_sha256 == dataset.sha256

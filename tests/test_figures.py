@@ -1,16 +1,17 @@
 """Pictures show the run's own numbers, and the same bytes each time."""
 
+from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
-import pandas as pd
 import pytest
 from layout import check
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from deepnets import analysis, data, drawings, figures_earlier, metrics, runs
-from deepnets.compare import diagrams, figures, style
+from deepnets import metrics, notebook, runs
+from deepnets.compare import figures, style
+from deepnets.models import ORIGINALS
 from deepnets.training import fit
 
 
@@ -32,110 +33,34 @@ def pair(tmp_path_factory):
     return runs.find(root)
 
 
-@pytest.fixture(scope="module")
-def images():
-    return data.load("digits").test.images.numpy()
+def drawn(pair):
+    """Returns every picture."""
+    return [
+        figures.curves(pair), figures.confusions(pair), figures.filters(pair[0]),
+        figures.representation(pair[0]),
+    ]  # fmt: skip
 
 
-def drawn(pair, images):
-    """Every picture, by name."""
-    effects = pd.DataFrame([{"effect": "a", "value": 0.02, "low": 0.01, "high": 0.03, "seeds": 3}])
-    cells = product(("resnet18", "resnet18_improved"), ("plain", "tuned"), [0.5], [0.4], [0.6])
-    table = pd.DataFrame(cells, columns=["network", "recipe", "accuracy", "low", "high"])
-    main = pd.DataFrame({"effect": analysis.EFFECTS.keys(), "value": 0.0, "stuck": False}).assign(
-        network="resnet18_improved"
-    )
-    return {
-        "crossed": figures_earlier.crossed(table, main),
-        "block": drawings.block([[("3x3, 64", True)] * 2, [("identity", False)]], "add", "title"),
-        "network": diagrams.network("resnet20"),
-        "blocks": diagrams.blocks(),
-        "together": figures.together(pair),
-        "confusion": figures.confusion(pair[0]),
-        "per_class": figures.per_class(pair),
-        "losses": figures.losses(pair),
-        "gallery": figures.gallery(pair[0], images, range(12)),
-        "representation": figures.representation(pair[0]),
-        "filters": figures.filters(pair[0]),
-        "attention": figures.attention(pair[0], images),
-        "effects": figures_earlier.effects(effects),
-        "trade_off": figures_earlier.trade_off(analysis.accuracies(pair)),
-        "reliability": figures_earlier.reliability(pair),
-        "robustness": figures_earlier.robustness(analysis.accuracies(pair)),
-        "pictures": figures.pictures(
-            [images[:3], images[3:6]], ["a", "b", "c"], ["x", "y"], "title"
-        ),
-    }
-
-
-def test_letters_of_the_pictures_can_be_read(pair, images):
-    """Those of the earlier study's and of classes in the middle of their points aside."""
-    names = [
-        "together",
-        "confusion",
-        "per_class",
-        "losses",
-        "gallery",
-        "filters",
-        "attention",
-        "pictures",
-    ]
-    found = drawn(pair, images)
-    for figure in (
-        *(found[name] for name in names),
-        figures.curves(pair),
-        figures.confusions(pair),
-    ):
+def test_letters_of_the_pictures_can_be_read(pair):
+    for figure in drawn(pair)[:-1]:  # classes stand in the middle of their points
         check(figure)
 
 
-@pytest.mark.parametrize("suffix", ["png", "pdf"])
-def test_the_same_data_gives_the_same_bytes(pair, images, tmp_path, suffix):
-    written = []
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        for name, figure in drawn(pair, images).items():
-            style.save(figure, tmp_path / folder / f"{name}.{suffix}")
-        written.append(
-            {path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())}
-        )
-    assert written[0] == written[1]
-    assert len(written[0]) == 17
-    if suffix == "pdf":
-        assert not [name for name, content in written[0].items() if b"/Type3" in content]
-
-
-def test_an_effect_of_a_cell_that_never_trained_is_written_and_not_drawn():
-    rows = [
-        ("a", 0.02, 0.01, 0.03, 3, False),
-        ("b", 0.02, 0.01, 0.03, 1, False),
-        ("c", -0.38, -0.39, -0.37, 1, True),
-    ]
-    (ax,) = figures_earlier.effects(
-        pd.DataFrame(rows, columns=["effect", "value", "low", "high", "seeds", "stuck"])
-    ).axes
-    assert [line.get_linestyle() for line in ax.lines[::2]] == ["-", "--", "-"], (
-        "seeds, images only, and zero"
-    )
-    assert ax.get_xlim()[0] > -5
-    assert [text.get_text() for text in ax.texts] == [
-        "-38.00: one of the four hardly left guessing"
-    ]
+@pytest.mark.parametrize("kind", ["png", "pdf"])
+def test_the_same_data_gives_the_same_bytes(pair, kind):
+    for first, second in zip(drawn(pair), drawn(pair), strict=True):
+        content = style.encoded(first, kind=kind)
+        assert content == style.encoded(second, kind=kind)
+        assert b"/Type3" not in content
 
 
 def test_a_network_has_one_colour_in_every_picture():
     networks = list(style.COLOURS)
-    assert set(networks) == set(analysis.NETWORKS)
+    assert {*ORIGINALS, *ORIGINALS.values()} < set(networks)
+    assert len(networks) == 9
     assert style.colours(networks[::-1]) == style.colours(networks)[::-1]
     others = style.colours(["a", "b", "a"])
     assert others[0] == others[2] != others[1]
-
-
-def test_a_recipe_has_one_line_style_in_every_picture():
-    named = ["tuned", "classic", "vanilla", "altered", "best"]
-    assert len(set(style.lines(named))) == 5
-    assert style.lines(["other", *named[::-1]])[1:] == style.lines(named)[::-1]
-    assert len(set(style.lines(["a", "b", *named]))) == 7
 
 
 # What people without one kind of cones see, in linear RGB (Machado et al. 2009, table 1)
@@ -172,36 +97,32 @@ def test_colours_differ_for_the_colour_blind(kind):
 
 
 def test_curves_and_matrices_are_the_runs(pair):
-    loss, accuracy = figures.together(pair).axes
-    assert [line.get_ydata().tolist() for line in loss.lines[::2]] == [
-        run.history["val_loss"].tolist() for run in pair
-    ]
-    trained = [line.get_ydata().tolist() for line in accuracy.lines[1:4:2]]
-    assert trained == [run.history["train_accuracy"].tolist() for run in pair]
-    thin, thick = (loss.lines[k].get_linewidth() for k in (1, 0))
-    assert thin < thick, "training images"
+    axes = [ax for half in figures.curves(pair).subfigs for ax in half.axes]
+    for ax, (what, run) in zip(axes, product(("loss", "accuracy"), pair), strict=True):
+        lines = [line.get_ydata().tolist() for line in ax.lines]
+        assert lines == [run.history[f"{part}_{what}"].tolist() for part in ("train", "val")]
     counts = metrics.confusion(pair[0].test["labels"], pair[0].test["predicted"], 10)
-    texts = [text.get_text() for text in figures.confusion(pair[0]).axes[0].texts]
+    (ax,) = figures.confusions(pair[:1]).axes
+    texts = [text.get_text() for text in ax.texts]
     assert sum(int(text) for text in texts if text) == counts.sum() == 360
     shares = counts / counts.sum(1, keepdims=True)  # of the true class, a row
-    for ax in (*figures.confusion(pair[0]).axes, *figures.confusions(pair[:1]).axes):
-        assert np.asarray(ax.collections[0].get_array()).reshape(10, 10) == pytest.approx(shares)
+    assert np.asarray(ax.collections[0].get_array()).reshape(10, 10) == pytest.approx(shares)
 
 
-def test_losses_have_a_line_a_run_and_a_colour_a_network(pair):
-    twice = runs.Run(pair[0].path, pair[0].info | {"seed": 1})
-    figure = figures.losses([*pair, twice])
-    (ax,) = figure.axes
-    assert [line.get_ydata().tolist() for line in ax.lines[:2]] == [
-        run.history["train_loss"].tolist() for run in pair
+def test_filters_are_the_first_layer(pair):
+    shown = [
+        np.asarray(ax.images[0].get_array()) for ax in figures.filters(pair[0]).axes if ax.images
     ]
-    assert ax.lines[0].get_color() == ax.lines[2].get_color() != ax.lines[1].get_color()
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["resnet14", "resnet8"]
+    windows = pair[0].view("filters")
+    assert len(shown) == len(windows)
+    for image, window in zip(shown, windows, strict=True):
+        assert (image.min(), image.max()) == pytest.approx((0, 1))
+        assert np.corrcoef(image.ravel(), window.transpose(1, 2, 0).ravel())[0, 1] > 0.999
 
 
 def test_a_drawing_is_stored_with_few_colours_and_a_photograph_with_its_own(pair, tmp_path):
     random = np.random.default_rng(0).integers(0, 256, (1, 3, 40, 40), np.uint8)
-    for figure, mode in ((figures.together(pair), "P"), (figures.pictures([random]), "RGB")):
+    for figure, mode in ((figures.curves(pair), "P"), (notebook.tiles(random), "RGB")):
         style.save(figure, tmp_path / "picture.png")
         with Image.open(tmp_path / "picture.png") as stored:
             assert stored.mode == mode
@@ -210,23 +131,12 @@ def test_a_drawing_is_stored_with_few_colours_and_a_photograph_with_its_own(pair
 
 
 def test_several_trainings_of_a_network_are_named_apart(pair):
-    twice = [pair[0], runs.Run(pair[0].path, pair[0].info | {"seed": 1})]
+    twice = [pair[0], runs.Run(pair[0].path, replace(pair[0].info, seed=1))]
     for draw in (figures.curves, figures.confusions):
         titles = [ax.get_title() for ax in draw(twice).axes if ax.get_title()]
         assert titles[0].startswith("resnet14, tuned, 0")
         assert titles[1].startswith("resnet14, tuned, 1")
         assert [ax.get_title().split()[0] for ax in draw(pair).axes[:2]] == ["resnet14", "resnet8"]
-
-
-def test_corrupted_images_have_a_mark_each_beside_the_clean_ones(pair):
-    figure = figures_earlier.robustness(analysis.accuracies(pair[:1]))
-    (ax,), right = figure.axes, pair[0].info["robustness"]
-    marks = {line.get_label(): line.get_xdata().item() for line in ax.lines}
-    assert marks == {
-        kind: pytest.approx(100 * count / right["images"])
-        for kind, count in right.items()
-        if kind != "images"
-    }
 
 
 def test_a_class_is_named_in_the_middle_of_its_images(pair):
@@ -236,82 +146,3 @@ def test_a_class_is_named_in_the_middle_of_its_images(pair):
     assert places == {
         str(k): pytest.approx(np.median(points[labels == k], axis=0)) for k in range(10)
     }
-
-
-def test_classes_are_counted_apart(pair):
-    container = figures.per_class(pair[:1]).axes[0].containers[0]
-    matrix = metrics.confusion(pair[0].test["labels"], pair[0].test["predicted"], 10)
-    assert container.lines[0].get_ydata() == pytest.approx(matrix.diagonal() / matrix.sum(1))
-
-
-def test_a_gallery_names_mistakes(pair, images):
-    wrong = np.flatnonzero(~pair[0].correct)[:3]
-    right = np.flatnonzero(pair[0].correct)[:3]
-    axes = [ax for ax in figures.gallery(pair[0], images, [*wrong, *right]).axes if ax.images]
-    titles = [ax.get_title() for ax in axes]
-    assert ["is" in title for title in titles] == [True] * len(wrong) + [False] * len(right)
-    assert np.array_equal(axes[0].images[0].get_array(), images[wrong[0], 0])
-
-
-def test_reliability_is_the_share_right_at_each_confidence(pair, monkeypatch):
-    monkeypatch.setattr(metrics, "BINS", 1)
-    line = figures_earlier.reliability(pair[:1]).axes[0].lines[1]
-    assert line.get_ydata() == pytest.approx([pair[0].accuracy])
-    assert line.get_xdata() == pytest.approx([pair[0].test["probabilities"].max(1).mean()])
-
-
-def test_a_table_of_pictures_holds_them_in_order(images):
-    axes = figures.pictures([images[:2], images[2:4]], ["a", "b"], ["x", "y"]).axes
-    assert [np.asarray(ax.images[0].get_array()).tolist() for ax in axes] == [
-        image[0].tolist() for image in images[:4]
-    ]
-    assert [ax.get_title() for ax in axes] == ["a", "b", "", ""]
-    assert [ax.get_ylabel() for ax in axes] == ["x", "", "y", ""]
-
-
-def test_the_four_cells_of_a_family_stand_where_the_table_has_them():
-    rows = [
-        ("vgg16_improved", "tuned", 0.9, 0.88, 0.91), ("vgg16", "plain", 0.1, 0.05, 0.2),
-        ("vgg16", "tuned", 0.8, 0.7, 0.85), ("vgg16_improved", "plain", 0.3, 0.25, 0.4),
-    ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["network", "recipe", "accuracy", "low", "high"])
-    effects = pd.DataFrame(
-        {"effect": ["recipe", "architecture"], "value": [0.65, 0.15], "stuck": False}
-    )
-    effects["network"] = "vgg16_improved"
-    ax = figures_earlier.crossed(table, effects).axes[0]
-    original, improved = (container.lines for container in ax.containers)
-    assert original[0].get_ydata() == pytest.approx([10, 80])
-    assert improved[0].get_ydata() == pytest.approx([30, 90])
-    assert np.concatenate([s[:, 1] for s in improved[2][0].get_segments()]) == pytest.approx(
-        [25, 40, 88, 91]
-    )
-    assert ax.get_title() == "recipe +65.00, architecture +15.00"
-    other = table.replace({"vgg16": "resnet18", "vgg16_improved": "resnet18_improved"})
-    other[["accuracy", "low", "high"]] /= 2
-    table = pd.concat([table, other])
-    for stuck in (False, True):
-        found = pd.concat(
-            [effects.assign(stuck=stuck), effects.assign(network="resnet18_improved")]
-        )
-        first, second = figures_earlier.crossed(table, found).axes
-        assert (first.get_title() == "one of the four hardly left guessing") == stuck
-        assert second.get_title() == "recipe +65.00, architecture +15.00"
-        assert (first.get_ylim() == second.get_ylim()) != stuck, (
-            "one scale, unless one of them is nobody's measure"
-        )
-
-
-def test_cost_is_held_against_the_error_and_one_seed_is_hollow():
-    rows = [("resnet18", 0.9, 0.88, 0.91, 3, 5.0), ("vgg16", 0.8, 0.7, 0.85, 1, np.nan)]
-    table = pd.DataFrame(
-        rows, columns=["network", "accuracy", "low", "high", "seeds", "core_seconds"]
-    )
-    figure = figures_earlier.trade_off(table.assign(parameters=[1e6, 1e8], macs=[1e7, 1e9]))
-    for ax in figure.axes[:2]:
-        first, second = (container.lines for container in ax.containers)
-        assert first[0].get_ydata() == pytest.approx([10])
-        assert second[2][0].get_segments()[0][:, 1] == pytest.approx([15, 30])
-        assert second[0].get_markerfacecolor() == "white"
-        assert first[0].get_markerfacecolor() != "white"
-    assert figure.axes[1].containers[0].lines[0].get_xdata() == pytest.approx([1e7])

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from deepnets import data, predict
-from deepnets.data import cache, images, pictures
+from deepnets.data import cache, folders, images, pictures
 from deepnets.errors import UserError
 from deepnets.training import fit
 
@@ -44,8 +44,8 @@ def test_a_folder_is_read_once_and_again_when_it_changed(folder, tmp_path, monke
     red = first.train.images[first.train.labels == 0][:, 0].float().mean()
     assert red > 190
 
-    decoded, read = [], pictures.read_in_thread
-    monkeypatch.setattr(pictures, "read_in_thread", lambda *a: (decoded.append(1), read(*a))[1])
+    decoded, read = [], pictures.read_image
+    monkeypatch.setattr(pictures, "read_image", lambda *a: (decoded.append(1), read(*a))[1])
     assert data.load(f"folder:{folder}", root).sha256 == first.sha256
     assert not decoded
     picture(folder / "cat" / "00.png", (1, 2, 3))
@@ -53,9 +53,9 @@ def test_a_folder_is_read_once_and_again_when_it_changed(folder, tmp_path, monke
     second = data.load(f"folder:{folder}", root)
     assert second.sha256 != first.sha256
     assert len(decoded) == 1
-    for damaged in (".npy", ".marks.npy"):
-        for file in (root / "cache").glob(f"*{damaged}"):
-            file.write_bytes(b"damaged")
+    for damaged in (".npz", ".pixels"):
+        (file,) = (root / "cache").glob(f"*{damaged}")
+        file.write_bytes(b"damaged")
         assert data.load(f"folder:{folder}", root).sha256 == second.sha256
 
 
@@ -133,7 +133,7 @@ def test_a_class_that_testing_would_not_see_is_named(folder, tmp_path):
 
 
 def test_an_interrupted_decoding_goes_on_where_it_was(folder, tmp_path, monkeypatch):
-    root, read, seen = tmp_path / "root", pictures.read_in_thread, []
+    root, read, seen = tmp_path / "root", pictures.read_image, []
 
     def interrupted(file, side):
         seen.append(file)
@@ -142,13 +142,13 @@ def test_an_interrupted_decoding_goes_on_where_it_was(folder, tmp_path, monkeypa
         return read(file, side)
 
     monkeypatch.setattr(cache, "CHUNK", 8 * 3 * 12 * 12)
-    monkeypatch.setattr(pictures, "read_in_thread", interrupted)
+    monkeypatch.setattr(pictures, "read_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.load(f"folder:{folder}", root)
     first = set(seen[:16])  # two chunks of eight at least are noted
     seen.clear()
     monkeypatch.setattr(
-        pictures, "read_in_thread", lambda file, side: (seen.append(file), read(file, side))[1]
+        pictures, "read_image", lambda file, side: (seen.append(file), read(file, side))[1]
     )
     again = data.load(f"folder:{folder}", root)
     assert not first & set(seen)
@@ -156,10 +156,10 @@ def test_an_interrupted_decoding_goes_on_where_it_was(folder, tmp_path, monkeypa
 
 
 def test_only_what_is_new_is_decoded(folder, tmp_path, monkeypatch):
-    root, read, seen = tmp_path / "root", pictures.read_in_thread, []
+    root, read, seen = tmp_path / "root", pictures.read_image, []
     monkeypatch.setattr(
         pictures,
-        "read_in_thread",
+        "read_image",
         lambda file, side: (seen.append(Path(file).name), read(file, side))[1],
     )
     data.load(f"folder:{folder}", root)
@@ -171,9 +171,19 @@ def test_only_what_is_new_is_decoded(folder, tmp_path, monkeypatch):
     assert seen == ["new.png"]
     seen.clear()
     assert changed.sha256 == data.load(f"folder:{folder}", tmp_path / "other").sha256
-    assert len(list((root / "cache").iterdir())) == 3, (
-        "the old copy is gone: images, marks and a lock"
-    )
+    assert len(list((root / "cache").iterdir())) == 3, "pixels, an index and a lock"
+
+
+def test_what_a_copy_had_before_does_not_show(folder, tmp_path):
+    """Neither the colour nor the side of pictures that are gone."""
+    for number in range(20):
+        picture(folder / ("cat", "dog")[number % 2] / f"gray{number}.png", (number,) * 3, 40)
+    assert data.load(f"folder:{folder}", tmp_path / "root").train.images.shape[1:] == (3, 64, 64)
+    for file in folder.glob("*/[0-9]*.png"):
+        file.unlink()
+    gray = data.load(f"folder:{folder}", tmp_path / "root")
+    assert gray.train.images.shape[1:] == (1, 40, 40)
+    assert gray.sha256 == data.load(f"folder:{folder}", tmp_path / "other").sha256
 
 
 @pytest.mark.parametrize("what", ["files", "folders", "contents"])
@@ -217,28 +227,20 @@ def test_a_full_disk_or_one_that_may_not_be_written_costs_time_and_nothing_else(
         data.load(f"folder:{folder}", tmp_path / "full")
 
 
-def test_rows_of_a_large_copy_train_as_those_in_memory_do(folder, job, tmp_path, monkeypatch):
+def test_pictures_that_stay_on_disk_train_as_those_in_memory_do(folder, job, tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
     one = job(dataset=f"folder:{folder}", limit=None, epochs=2, batch_size=5, input_size=12)
-    runs = []
-    for large in (images.LARGE, 0):
-        monkeypatch.setattr(images, "LARGE", large)
+    runs, decoded = [], folders.decoded
+    for kind, read in ((images.Rows, decoded), (torch.Tensor, lambda *how: decoded(*how)[:])):
+        monkeypatch.setattr(folders, "decoded", read)
         train = data.load(one.dataset, size=12).split(0)[0]
-        assert isinstance(train.images, images.Rows) == (large == 0)
-        assert data.statistics(train.images) == data.statistics(
-            train[torch.arange(len(train))].images
-        )
-        runs.append(fit(one, tmp_path / f"runs{large}", verbose=False))
+        assert isinstance(train.images, kind)
+        whole = train[torch.arange(len(train))].images
+        assert data.statistics(train.images) == data.statistics(whole)
+        runs.append(fit(one, tmp_path / kind.__name__, verbose=False))
     for name in ("logits.npy", "model.safetensors"):
         assert (runs[0].path / name).read_bytes() == (runs[1].path / name).read_bytes()
-    assert runs[0].info["mean"] == runs[1].info["mean"]
-
-
-def test_the_copy_is_read_and_not_held(folder, tmp_path):
-    """What is written into the images of a process stays there."""
-    first = data.load(f"folder:{folder}", tmp_path / "root")
-    first.train.images.zero_()
-    assert data.load(f"folder:{folder}", tmp_path / "root").train.images.any()
+    assert runs[0].info.mean == runs[1].info.mean
 
 
 # --- layouts
@@ -275,8 +277,8 @@ def test_of_three_parts_one_is_for_validation_whatever_the_seed(tmp_path, job, m
     dataset = data.load(name)
     for seed in (0, 1):
         train, validation, _ = dataset.split(seed)
-        assert torch.equal(train.images, dataset.train.images)
-        assert torch.equal(validation.images, dataset.validation.images)
+        assert torch.equal(train.images[:], dataset.train.images[:])
+        assert torch.equal(validation.images[:], dataset.validation.images[:])
     assert dataset.split(0)[2] == dataset.split(1)[2]
     train, validation, _ = dataset.split(0, 12)
     assert train.labels.bincount().tolist() == [6, 6]
@@ -284,11 +286,9 @@ def test_of_three_parts_one_is_for_validation_whatever_the_seed(tmp_path, job, m
     run = fit(
         job(dataset=name, limit=None, epochs=1, input_size=12), tmp_path / "runs", verbose=False
     )
-    assert [run.info[key] for key in ("train_images", "validation_images", "test_total")] == [
-        20,
-        8,
-        6,
-    ]
+    assert [
+        getattr(run.info, key) for key in ("train_images", "validation_images", "test_total")
+    ] == [20, 8, 6]
     picture(tmp_path / "set" / "val" / "ant" / "0.png", 7)
     assert data.load(name).sha256 != dataset.sha256
 
@@ -344,10 +344,10 @@ def test_what_is_left_out_is_counted_said_and_kept(tmp_path, job, monkeypatch, c
     (pets / "bee" / ".DS_Store").touch()
     make(pets / "ant", classes=("more",), count=3)
     picture(pets / "cover.png", 5)
-    says = "pets: left out: 20 of .heic, 1 of .txt, 1 outside of the folders of classes, 3 in deeper or other folders"
+    says = "pets: left out: 3 in deeper or other folders, 20 of .heic, 1 of .txt, 1 outside of the folders of classes"
     run = fit(job(dataset=f"folder:{pets}", limit=None, epochs=1, input_size=12), tmp_path / "runs")
     assert says in capsys.readouterr().out.splitlines()[0]
-    assert says in run.info["warnings"]
+    assert says in run.info.warnings
 
 
 def test_what_this_program_writes_is_no_class(tmp_path, monkeypatch):
@@ -417,9 +417,9 @@ def test_every_bad_picture_is_named_at_once_and_the_others_are_done(folder, tmp_
         data.load(f"folder:{folder}", tmp_path / "root")
     for number in (3, 5):
         (folder / "cat" / f"{number:02}.png").unlink()
-    read, seen = pictures.read_in_thread, []
+    read, seen = pictures.read_image, []
     monkeypatch.setattr(
-        pictures, "read_in_thread", lambda file, side: (seen.append(file), read(file, side))[1]
+        pictures, "read_image", lambda file, side: (seen.append(file), read(file, side))[1]
     )
     assert len(data.load(f"folder:{folder}", tmp_path / "root").train) == 31
     assert not seen
@@ -447,5 +447,5 @@ def test_guessing_is_called_so(tmp_path, job, monkeypatch):
     )
     assert any(
         "not better than guessing: always saying 'healthy'" in warning
-        for warning in run.info["warnings"]
+        for warning in run.info.warnings
     )

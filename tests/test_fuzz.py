@@ -31,7 +31,7 @@ def test_odd_input_is_refused_in_one_line_or_works(base, tmp_path, kind):
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        (["study", "study.toml", "--budget=0.000001s"], 1),
+        (["study", "study.toml", "--budget=0.000001s", "--out=studied"], 1),
         (["compare", "runs", "--json"], 0),
         (["predict", fuzz.DIGITS, "one.png"], 0),
         (["evaluate", fuzz.DIGITS], 0),

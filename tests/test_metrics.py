@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from scipy.special import softmax
 from sklearn import metrics as reference
 
@@ -78,15 +77,6 @@ def test_temperature_is_recovered(temperature):
     assert metrics.fit_temperature(logits * temperature, labels) == pytest.approx(
         temperature, rel=0.05
     )
-
-
-def test_mcnemar_is_the_exact_binomial_test_on_discordant_images():
-    first = np.array([True] * 50 + [True] * 12 + [False] * 3 + [False] * 10)
-    second = np.array([True] * 50 + [False] * 12 + [True] * 3 + [False] * 10)
-    tail = sum(stats.binom.pmf(k, 15, 0.5) for k in range(4))
-    assert metrics.mcnemar(first, second) == pytest.approx(2 * tail)
-    assert metrics.mcnemar(second, first) == pytest.approx(2 * tail)
-    assert metrics.mcnemar(first, first) == 1.0
 
 
 def test_holm_by_the_books_example():

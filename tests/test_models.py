@@ -524,8 +524,6 @@ def test_a_trace_has_the_papers_stages():
     assert trace[0]["shape"] == (64, 32, 32)
     weights = models.count_parameters(models.blueprint("resnet18"))
     assert sum(step["parameters"] for step in trace) == weights
-    windows = [step["windows"] for step in trace]
-    assert windows == ["7x7", "", "4 of 3x3", *["1x1, 4 of 3x3"] * 3, "", ""]
 
 
 def test_every_module_takes_what_the_one_before_gives():

@@ -19,17 +19,17 @@ SOURCES = sorted((ROOT / "deepnets").rglob("*.py"))
 LAYERS = [
     "cli",
     "notebook",
-    "drawings figures_earlier",
-    "compare report predict study",
-    "analysis training",
+    "compare predict study",
+    "training",
     "evaluation",
-    "data digit metrics recipes runs",
-    "disk models transforms",
+    "data digit metrics runs",
+    "info",
+    "disk models recipes transforms",
     "errors",
 ]
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
 # What reads runs knows nothing of what makes them.
-READERS = {"analysis", "compare", "drawings", "figures_earlier", "report"}
+READERS = {"compare"}
 MAKERS = {"data", "evaluation", "study", "training", "transforms"}
 
 

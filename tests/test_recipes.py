@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from deepnets import analysis, models, recipes
+from deepnets import models, recipes
 from deepnets.errors import UserError
 from deepnets.training.loop import _optimizer
 
@@ -63,7 +63,7 @@ def test_networks_without_batch_norm_get_a_low_rate(recipe, name):
 
 
 @pytest.mark.parametrize("recipe", ["vanilla", "altered", "classic", "tuned", "best"])
-@pytest.mark.parametrize(("improved", "original"), analysis.ORIGINALS.items())
+@pytest.mark.parametrize(("improved", "original"), models.ORIGINALS.items())
 def test_both_forms_of_a_family_are_trained_alike_but_for_the_rate(recipe, improved, original):
     ours, theirs = recipes.get(recipe, improved), recipes.get(recipe, original)
     assert replace(ours, learning_rate=theirs.learning_rate) == theirs

@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 from scipy.special import log_softmax, softmax
 
-from deepnets import analysis, data, evaluation, metrics, predict, runs
-from deepnets.compare import figures
+from deepnets import data, evaluation, metrics, predict, runs
+from deepnets.compare import effects, figures
 from deepnets.errors import UserError
 from deepnets.models import create
 from deepnets.training import fit
@@ -63,40 +63,25 @@ def test_find_gives_every_finished_run(trained, tmp_path):
 
 
 def test_the_table_holds_what_the_predictions_say(trained):
-    table = analysis.accuracies(runs.find(trained)).set_index("network")
+    table = effects.accuracies(runs.find(trained)).set_index("network")
     for run in runs.find(trained):
-        row = table.loc[run.label]
+        row = table.loc[run.info.model]
         assert row["accuracy"] == run.correct.mean()
         assert (row["low"], row["high"]) == metrics.accuracy_interval(
             run.correct.sum(), len(run.correct)
         )
         assert row["low"] < row["accuracy"] < row["high"]
-        assert row["parameters"] == run.info["parameters"]
+        assert row["parameters"] == run.info.parameters
         again = metrics.summary(
-            run.test["log_probabilities"], run.test["labels"], run.info["temperature"]
+            run.test["log_probabilities"], run.test["labels"], run.info.temperature
         )
-        assert {key: run.info[key] for key in again} == again
+        assert {key: getattr(run.info, key) for key in again} == again
         logits = np.load(run.path / "logits.npy")
-        exact = metrics.summary(logits, run.test["labels"], run.info["temperature"])
+        exact = metrics.summary(logits, run.test["labels"], run.info.temperature)
         assert again["test_correct"] == exact["test_correct"]
         for figure in ("test_nll", "test_nll_calibrated", "test_brier"):
             assert again[figure] == pytest.approx(exact[figure], abs=1e-3), figure
         np.testing.assert_array_equal(run.test["predicted"], logits.argmax(1))
-    assert list(table["accuracy"]) == sorted(table["accuracy"], reverse=True)
-
-
-def test_pairs_are_tested_on_the_same_images_only(trained, tmp_path):
-    first, second = runs.find(trained)
-    (pair,) = analysis.pairwise([first, second])
-    assert pair["p"] == metrics.mcnemar(first.correct, second.correct) == pair["p_holm"]
-    shutil.copytree(second.path, tmp_path / "other")
-    info = json.loads((tmp_path / "other" / "run.json").read_text()) | {"data_sha256": "another"}
-    (tmp_path / "other" / "run.json").write_text(json.dumps(info))
-    assert analysis.pairwise([first, runs.Run.load(tmp_path / "other")]) == []
-    longer = json.loads((first.path / "run.json").read_text()) | {"train_images": 1}
-    assert analysis.pairwise([first, runs.Run(first.path, longer)]) == [], (
-        "a network is not compared with itself"
-    )
 
 
 def test_pictures_show_every_run(trained):
@@ -158,9 +143,7 @@ def test_quantised_values_come_back_to_half_a_level():
     values = np.random.default_rng(0).normal(size=(30, 2))
     for original, axis in ((values, None), (values * [1, 1000], 0), (np.zeros(3), None)):
         run = runs.Run(Path(), {})
-        run.__dict__["views"] = {
-            f"x_{key}": value for key, value in evaluation.quantise(original, axis).items()
-        }
+        run.__dict__["views"] = evaluation.quantise("x", original, axis)
         assert np.all(np.abs(run.view("x") - original) <= np.ptp(original, axis) / 500)
 
 
@@ -265,13 +248,15 @@ def test_weights_are_tested_as_the_run_was_also_mirrored_and_on_a_folder(tmp_pat
         "prepare",
         lambda file, run: (data.load(job.dataset, size=32).test.images[[file]], []),
     )
-    run.info["temperature"] = 1.0  # its own may divide by so little that every probability is 1
+    # Its own temperature may divide by so little that every probability is 1
+    run = runs.Run(run.path, replace(run.info, temperature=1.0))
     every = softmax(np.load(run.path / "logits.npy"), axis=1)
     unsure = int(every.max(1).argmin())
     classes, _ = predict.classifier(run, top=1)(unsure)
     stored = every[unsure]
     assert classes[0][1] == pytest.approx(stored.max(), abs=1e-5)
-    run.info["recipe"]["flip_test"] = False
+    recipe = replace(run.info.recipe, flip_test=False)
+    run = runs.Run(run.path, replace(run.info, recipe=recipe))
     classes, _ = predict.classifier(run, top=1)(unsure)
     assert classes[0][1] != pytest.approx(stored.max(), abs=1e-5), "the mirror image counted"
 

@@ -78,7 +78,7 @@ def test_an_epoch_is_that_of_the_textbook_loop(job, clip):
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip))
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate(trainer.progress)
+            group["lr"] = trainer.rate(trainer.step)
         optimizer.step()
         step(index)
 
@@ -189,7 +189,7 @@ def test_mirror_images_count_for_a_half():
     images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
 
     def logits(images, flip):
-        return evaluation.outputs(network, images, transform, "fp32", flip, lambda: None)[1]
+        return evaluation.Predictor(network, transform, "fp32", flip)(images)[1]
 
     torch.testing.assert_close(
         logits(images, True), (logits(images, False) + logits(images.flip(-1), False)) / 2
@@ -197,9 +197,11 @@ def test_mirror_images_count_for_a_half():
 
 
 def test_mirror_images_count_in_every_look_after_the_training(job, tmp_path, monkeypatch):
-    asked, outputs = [], evaluation.outputs
+    asked, call = [], evaluation.Predictor.__call__
     monkeypatch.setattr(
-        evaluation, "outputs", lambda *given: (asked.append(given[4]), outputs(*given))[1]
+        evaluation.Predictor,
+        "__call__",
+        lambda self, images: (asked.append(self.flip), call(self, images))[1],
     )
     trainer = Trainer(
         job(recipe="best", dataset="folder:x"), named("folder:x"), CPU, "fp32", tmp_path

@@ -2,7 +2,6 @@
 
 import math
 import os
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,36 +90,9 @@ options = { narrow_head = false }
     assert both.recipe.augment == "none"
 
 
-def test_a_tier_overrides_everything_and_keeps_to_a_folder_of_its_own(tmp_path):
-    path = tmp_path / "study.toml"
-    path.write_text(GRID + "[tiers.full]\n[tiers.small]\nlimit = 50\nepochs = 1")
-    full, small = study.plan(path), study.plan(path, "small")
-    assert full == study.plan(path, "full")
-    assert {job.folder.parts[0] for job in full} == {"full"}
-    assert {job.folder.parts[0] for job in small} == {"small"}
-    assert {(job.tier, job.limit, job.recipe.epochs) for job in small} == {("small", 50, 1)}
-    assert {job.limit for job in full} == {60}
-    run = study.execute(small[:1], tmp_path / "out", verbose=False)[0][0]
-    assert run.info["tier"] == "small"
-    assert run.path == tmp_path / "out" / "small" / "digits" / "resnet8" / "plain" / "seed0"
-    with pytest.raises(UserError, match=r"no tier 'huge'; choose from full, small"):
-        study.plan(path, "huge")
-
-
-def test_a_tier_may_treat_one_dataset_otherwise(tmp_path):
-    path = tmp_path / "study.toml"
-    grid = GRID.replace('["digits"]', '["cifar10", "mnist"]').replace(
-        "input_size = 16", "input_size = 32"
-    )
-    path.write_text(grid + "[tiers.full]\nepochs = 3\n[tiers.full.mnist]\nepochs = 2\nlimit = 70")
-    seen = {(job.dataset, job.recipe.epochs, job.limit) for job in study.plan(path)}
-    assert seen == {("cifar10", 3, 60), ("mnist", 2, 70)}
-
-
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_projects_own_studies_are_well_formed(path):
-    for tier in tomllib.loads(path.read_text()).get("tiers", {None: {}}):
-        assert study.plan(path, tier)
+    assert study.plan(path)
 
 
 def test_the_demo_is_the_missions_nine_networks_on_real_digits():
@@ -196,7 +168,7 @@ learning_rate = 1e6
 """
     )
     finished, missing = study.execute(study.plan(path), tmp_path / "out", verbose=False)
-    assert [run.info["model"] for run in finished] == ["resnet8"]
+    assert [run.info.model for run in finished] == ["resnet8"]
     assert "not finite" in missing[0]
 
 
@@ -204,7 +176,7 @@ def test_a_run_that_another_process_trains_does_not_stop_the_others(file, tmp_pa
     jobs = study.plan(file)[:2]
     with working_folder(tmp_path / "out" / jobs[0].folder):
         finished, missing = study.execute(jobs, tmp_path / "out", verbose=False, patience=0)
-    assert [run.info["model"] for run in finished] == [jobs[1].model]
+    assert [run.info.model for run in finished] == [jobs[1].model]
     assert [
         line.endswith("seed0.partial is being trained by another process") for line in missing
     ] == [True]
@@ -216,15 +188,14 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
     progress = study.Progress(jobs, tmp_path, math.inf, 1, "cpu")
     assert progress.expected_seconds(jobs[0]) == 0
     progress.note(jobs[0], run, "")
-    assert progress.expected_seconds(jobs[0]) == pytest.approx(1.2 * run.info["train_seconds"])
+    assert progress.expected_seconds(jobs[0]) == pytest.approx(1.2 * run.info.train_seconds)
     assert progress.expected_seconds(jobs[1]) > 1.5 * progress.expected_seconds(jobs[0])
-    slower = run.info | {"train_seconds": 3 * run.info["train_seconds"]}
+    slower = replace(run.info, train_seconds=3 * run.info.train_seconds)
     for info in (slower, run.info):  # the slowest counts
         progress.note(jobs[0], replace(run, info=info), "")
-    assert progress.expected_seconds(jobs[0]) == pytest.approx(3.6 * run.info["train_seconds"])
-    progress.note(
-        jobs[0], replace(run, info=run.info | {"train_seconds": 1e9, "device": "another"}), ""
-    )
+    assert progress.expected_seconds(jobs[0]) == pytest.approx(3.6 * run.info.train_seconds)
+    elsewhere = replace(run.info, train_seconds=1e9, device="another")
+    progress.note(jobs[0], replace(run, info=elsewhere), "")
     assert progress.expected_seconds(jobs[0]) < 1e6
 
 
@@ -266,10 +237,6 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
             GRID.replace("seeds = [0, 1]", "seeds = [0]\nvariants = [{ hue = 1 }]"),
             "no option 'hue'",
         ),
-        ("tiers = 3\n" + GRID, "tiers are tables"),
-        (GRID + "[tiers.small]\nlimits = 3", "no field 'limits'"),
-        (GRID + '[tiers."../small"]\nepochs = 3', "tier '../small' names a folder"),
-        (GRID + "[tiers.small.colours]\nepochs = 3", "no dataset is called 'colours'"),
     ],
 )
 def test_a_malformed_study_is_one_line(tmp_path, text, says):

@@ -20,7 +20,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-from ..runs import CORRUPTIONS
+from ..info import CORRUPTIONS
 from .effects import ALTERED, CORNERS, VANILLA
 from .style import BLUE, GREY, GRID, NAMES, colours
 
@@ -103,6 +103,7 @@ def changes(table: pd.DataFrame) -> Figure:
             _interval(ax, place, row.effect, row.low, row.high, row.seeds > 1, BLUE)
         ax.axvline(0, color=GREY, linewidth=1)
         ax.set_yticks(range(len(table)), names)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set(xlabel="change of accuracy (points)", ylim=(len(table) - 0.5, -0.5))
         ax.grid(False, axis="y")
     return figure

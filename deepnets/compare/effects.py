@@ -6,14 +6,16 @@ images. What is not known is not a number. Everything else formats these tables.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .. import metrics, recipes
+from ..info import CORRUPTIONS
 from ..models import ORIGINALS
-from ..runs import CORRUPTIONS, Run
+from ..runs import Run
 from . import statistics
 from .groups import PRIMARY, SEEDS, Group, changed, closed, complete, groups
 
@@ -87,7 +89,7 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for group in found:
         row = group.columns() | _machine([*group.runs.values()])
-        row |= {name: group.info[name] for name in ("parameters", "macs")}
+        row |= {name: getattr(group.info, name) for name in ("parameters", "macs")}
         figures = {"interval": MISSING} if group in hidden else _accuracy(group) | _quality(group)
         rows.append(row | figures)
     return _table("accuracies", rows)
@@ -100,9 +102,9 @@ def seeds(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for group in found:
         for seed, run in group.runs.items():
-            row = group.columns() | _machine([run]) | {"seed": seed, "commit": run.info["commit"]}
+            row = group.columns() | _machine([run]) | {"seed": seed, "commit": run.info.commit}
             row["validation_accuracy"] = run.history["val_accuracy"].iloc[-1]
-            row["torch"] = run.info["versions"]["torch"]
+            row["torch"] = run.info.versions["torch"]
             if group not in hidden:
                 row |= {"accuracy": run.accuracy} | _quality(Group({seed: run}))
             rows.append(row)
@@ -133,11 +135,11 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
             said |= {"p": effect.p, "p_holm": next(adjusted), "verdict": next(verdicts)}
         else:
             effect = statistics.difference(improved.right(), original.right())
-            if improved.info["dataset"] == "mnist" and not effect.one_training:
+            if improved.info.dataset == "mnist" and not effect.one_training:
                 said["p_equal"] = effect.equivalence(EQUAL_WITHIN)
                 said |= {"verdict": EQUAL} if said["p_equal"] < 0.05 else {}
         row = improved.columns() | _effect(effect) | said | _same_machine(improved, original)
-        row |= {"original": original.info["model"], "original_seeds": len(original.runs)}
+        row |= {"original": original.info.model, "original_seeds": len(original.runs)}
         rows.append(row | {"welch": effect.welch})
     return _table("effects", rows)
 
@@ -162,7 +164,7 @@ def corners(runs: Sequence[Run]) -> pd.DataFrame:
             row = one.columns() | {"network": improved, "original": original}
             row |= {corner: group.accuracy for corner, group in there.items()}
             row["seeds"] = min(len(group.runs) for group in there.values())
-            if published := PUBLISHED.get((one.info["dataset"], improved)):
+            if published := PUBLISHED.get((one.info.dataset, improved)):
                 row["published_original"], row["published_improved"] = published
                 row["published_gain"] = published[1] - published[0]
             full = len(there) == len(CORNERS)
@@ -177,7 +179,7 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
     """
     found = groups(runs)
     hidden = closed(found)
-    whole = [g for g in found if not g.info["options"] and g.recipe in recipes.RECIPES]
+    whole = [g for g in found if not g.info.options and g.recipe in recipes.RECIPES]
     rows = []
     for group in (group for group in found if group not in whole):
         for base in whole:
@@ -197,7 +199,7 @@ def control(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for group in groups(runs):
         info = group.info
-        key = info["dataset"], info["model"], group.recipe, info["input_size"], info["epochs"]
+        key = info.dataset, info.model, group.recipe, info.input_size, info.epochs
         if key in REPORTED or group.recipe == recipes.BEST.name:
             row = group.columns() | _machine([*group.runs.values()]) | _accuracy(group)
             rows.append(row | {"reported": REPORTED.get(key, math.nan)})
@@ -221,7 +223,7 @@ def _accuracy(group: Group) -> dict[str, Any]:
     """Returns accuracy, its deviation over seeds and its interval as columns."""
     shares = [run.accuracy for run in group.runs.values()]
     if len(shares) == 1:
-        low, high = metrics.accuracy_interval(group.info["test_correct"], group.info["test_total"])
+        low, high = metrics.accuracy_interval(group.info.test_correct, group.info.test_total)
         deviation = math.nan
     else:
         low, high = statistics.contrast([group.right()], [1]).interval
@@ -234,8 +236,10 @@ def _accuracy(group: Group) -> dict[str, Any]:
 def _quality(group: Group) -> dict[str, float]:
     """Returns calibration and robustness as columns, means over seeds."""
     infos = [run.info for run in group.runs.values()]
-    means = {column: np.mean([info[key] for info in infos]) for column, key in QUALITY.items()}
-    right = [info["robustness"] for info in infos]
+    means = {
+        column: np.mean([getattr(info, key) for info in infos]) for column, key in QUALITY.items()
+    }
+    right = [info.robustness for info in infos]
     return means | {kind: np.mean([r[kind] / r["images"] for r in right]) for kind in CORRUPTIONS}
 
 
@@ -243,13 +247,13 @@ def _machine(runs: Sequence[Run]) -> dict[str, Any]:
     """Returns what the runs were trained on, and how long one took, as columns."""
 
     def device(run: Run) -> str:
-        threads = run.info["threads"]
-        name = f"{run.info['device']}, {threads} thread{'s' * (threads > 1)}"
-        return run.info["device"] if run.on_gpu else name
+        threads = run.info.threads
+        name = f"{run.info.device}, {threads} thread{'s' * (threads > 1)}"
+        return run.info.device if run.on_gpu else name
 
-    devices, precisions = {device(run) for run in runs}, {run.info["precision"] for run in runs}
+    devices, precisions = {device(run) for run in runs}, {run.info.precision for run in runs}
     row = {"devices": "; ".join(sorted(devices)), "precision": "; ".join(sorted(precisions))}
-    seconds = np.mean([run.info["train_seconds"] for run in runs])
+    seconds = np.mean([run.info.train_seconds for run in runs])
     return row | {"seconds": seconds if len(devices) == 1 else math.nan}
 
 
@@ -257,7 +261,7 @@ def _same_machine(first: Group, second: Group) -> dict[str, bool]:
     """Returns whether the trainings of each seed had one device, precision and PyTorch."""
 
     def machine(run: Run) -> tuple[str, ...]:
-        return run.info["device"], run.info["precision"], run.info["versions"]["torch"]
+        return run.info.device, run.info.precision, run.info.versions["torch"]
 
     shared = first.runs.keys() & second.runs.keys()
     same = (machine(first.runs[seed]) == machine(second.runs[seed]) for seed in shared)
@@ -272,7 +276,7 @@ def _effect(effect: statistics.Effect) -> dict[str, Any]:
 
 def _missing(found: Sequence[Group]) -> list[dict[str, Any]]:
     """Returns the rows of the primary comparisons while these are closed: without figures."""
-    there = {group.info["model"]: group for group in found if group.primary}
+    there = {group.info.model: group for group in found if group.primary}
     seeds = {name: len(group.runs) for name, group in there.items()}
     row = next(iter(there.values())).columns() | {"primary": True, "verdict": MISSING}
     pairs = [(name, ORIGINALS[name]) for name in PRIMARY]
@@ -286,8 +290,8 @@ def _missing(found: Sequence[Group]) -> list[dict[str, Any]]:
 
 def _by_place(found: Sequence[Group]) -> dict[tuple[Any, str, str], Group]:
     """Returns the whole networks by setting, network and recipe."""
-    whole = (group for group in found if not group.info["options"])
-    return {(group.setting, group.info["model"], group.recipe): group for group in whole}
+    whole = (group for group in found if not group.info.options)
+    return {(group.setting, group.info.model, group.recipe): group for group in whole}
 
 
 def _pairs(found: Sequence[Group]) -> list[tuple[Group, Group]]:
@@ -316,7 +320,7 @@ def _difference(base: Group, group: Group) -> dict[str, Any]:
     None are returned where network or images are others.
     """
     same = ("model", "data_sha256", "train_images", "input_size")
-    if any(base.info[name] != group.info[name] for name in same):
+    if any(getattr(base.info, name) != getattr(group.info, name) for name in same):
         return {}
-    first, second = (g.info["options"] | g.info["recipe"] | {"name": ""} for g in (base, group))
+    first, second = (g.info.options | asdict(g.info.recipe) | {"name": ""} for g in (base, group))
     return {key: value for key, value in second.items() if first.get(key) != value}

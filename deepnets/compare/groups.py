@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..info import Info
 from ..models import ORIGINALS
 from ..runs import Run, labelled
 
@@ -37,27 +38,27 @@ class Group:
     precision: str = ""
 
     @property
-    def info(self) -> dict[str, Any]:
+    def info(self) -> Info:
         """What the runs share, as the first one says it."""
         return next(iter(self.runs.values())).info
 
     @property
     def recipe(self) -> str:
         """The recipe's name with the fields that were changed."""
-        return self.info["recipe"]["name"]
+        return self.info.recipe.name
 
     @property
     def setting(self) -> tuple[Any, ...]:
         """What groups must share to be compared: images, their size, epochs, batches."""
         info = self.info
-        size = info["train_images"], info["input_size"], info["epochs"]
-        return info["data_sha256"], *size, info["recipe"]["batch_size"], self.precision
+        size = info.train_images, info.input_size, info.epochs
+        return info.data_sha256, *size, info.recipe.batch_size, self.precision
 
     @property
     def primary(self) -> bool:
         """Whether a primary comparison is made of it."""
-        declared = all(self.info[key] == value for key, value in DECLARED.items())
-        return declared and self.recipe == TUNED and self.info["model"] in NETWORKS
+        declared = all(getattr(self.info, key) == value for key, value in DECLARED.items())
+        return declared and self.recipe == TUNED and self.info.model in NETWORKS
 
     @property
     def accuracy(self) -> float:
@@ -72,13 +73,13 @@ class Group:
         """Returns what was trained and how, as columns of a table."""
         info = self.info
         return {
-            "dataset": info["dataset_title"],
-            "network": info["model"],
-            "options": changed(info["options"]),
+            "dataset": info.dataset_title,
+            "network": info.model,
+            "options": changed(info.options),
             "recipe": self.recipe,
-            "input_size": info["input_size"],
-            "epochs": info["epochs"],
-            "train_images": info["train_images"],
+            "input_size": info.input_size,
+            "epochs": info.epochs,
+            "train_images": info.train_images,
             "seeds": len(self.runs),
         }
 
@@ -97,12 +98,12 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     Raises:
         UserError: the same training is there twice.
     """
-    times = Counter((_settings(run), run.info["seed"]) for run in runs)
+    times = Counter((_settings(run), run.info.seed) for run in runs)
     twice = {settings for (settings, _), count in times.items() if count > 1}
     found: dict[tuple[str, str], dict[int, Run]] = defaultdict(dict)
-    for run in sorted(runs, key=lambda run: run.info["seed"]):
-        settings, seed = _settings(run), run.info["seed"]
-        same = found[settings, run.info["precision"] if settings in twice else ""]
+    for run in sorted(runs, key=lambda run: run.info.seed):
+        settings, seed = _settings(run), run.info.seed
+        same = found[settings, run.info.precision if settings in twice else ""]
         if seed in same:
             both = f"{same[seed].path} and {run.path}"
             raise UserError(f"{both} are the same training; compare one of them")
@@ -113,12 +114,13 @@ def groups(runs: Sequence[Run]) -> list[Group]:
 def _settings(run: Run) -> str:
     """Returns all that two trainings share if they differ in their seed alone."""
     names = ("data_sha256", "model", "options", "recipe", "train_images", "input_size")
-    return json.dumps([run.info[name] for name in names], sort_keys=True)
+    values = run.info.values()
+    return json.dumps([values[name] for name in names], sort_keys=True)
 
 
 def complete(found: Iterable[Group]) -> bool:
     """Returns whether every declared run of the primary comparisons is among the groups."""
-    there = {group.info["model"]: group.runs.keys() for group in found if group.primary}
+    there = {group.info.model: group.runs.keys() for group in found if group.primary}
     return all(there.get(name, set()) >= set(SEEDS) for name in NETWORKS)
 
 

@@ -28,7 +28,7 @@ def files(runs: Sequence[Run], out: Path) -> dict[Path, bytes]:
     table, drawn, page = effects.accuracies(runs), {}, ["# Report"]
     for dataset, readable, lines in text.sections(runs):
         page += [f"## {dataset}", text.markdown(readable), "\n".join(f"- {line}" for line in lines)]
-        part = [run for run in shown if run.info["dataset_title"] == dataset]
+        part = [run for run in shown if run.info.dataset_title == dataset]
         if not part:
             continue
         pictures = {

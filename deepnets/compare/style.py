@@ -38,7 +38,6 @@ NAMES = {
 LINES = {
     "tuned": "-", "classic": "--", "vanilla": ":", "altered": "-.", "best": (0, (8, 2)),
 }  # fmt: skip
-SPARE = ((0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (5, 4)))
 BLUE, ORANGE, GREEN, RED = sns.color_palette("colorblind", 4)
 GREY = "0.4"
 
@@ -50,13 +49,6 @@ def colours(networks: Sequence[str]) -> list[Any]:
     names = [*dict.fromkeys(networks)]
     palette = sns.color_palette("colorblind" if len(names) <= 10 else "husl", len(names))
     return [palette[names.index(name)] for name in networks]
-
-
-def lines(recipes: Sequence[str]) -> list[Any]:
-    """Returns a line style for each recipe: its own, or a spare one for a recipe without."""
-    others = [name for name in dict.fromkeys(recipes) if name not in LINES]
-    spare = {name: SPARE[number % len(SPARE)] for number, name in enumerate(others)}
-    return [LINES.get(name) or spare[name] for name in recipes]
 
 
 def save(figure: Figure, file: Path | BinaryIO, dpi: int = 150) -> None:

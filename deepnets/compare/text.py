@@ -47,8 +47,8 @@ def sections(runs: Sequence[Run]) -> Iterator[tuple[str, pd.DataFrame, list[str]
         lines += [
             f"Warning, {run.path}: {warning}"
             for run in runs
-            if run.info["dataset_title"] == dataset
-            for warning in run.info["warnings"]
+            if run.info.dataset_title == dataset
+            for warning in run.info.warnings
         ]
         yield str(dataset), readable(part), lines
 

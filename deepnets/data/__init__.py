@@ -80,19 +80,21 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
     check_name(name)
     root = root or Path(os.environ.get("DEEPNETS_DATA") or "data")
     if is_folder(name):
-        folder = folders.load(folder_path(name), root, size)
-        title, classes, train, test = folder.title, folder.classes, folder.train, folder.test
-        validation, left_out = folder.validation, folder.left_out
+        title, (classes, parts, left_out) = (
+            folder_title(name),
+            folders.load(folder_path(name), root, size),
+        )
     else:
-        title, classes, validation, left_out = facts(name).title, facts(name).classes, None, ""
+        title, classes, left_out = facts(name).title, facts(name).classes, ""
         train, test = facts(name).read(root, download)
+        parts = {"train": train, "test": test}
     digest = hashlib.sha256(repr(classes).encode())
-    for part in filter(None, (train, test, validation)):
+    for part in (parts[key] for key in ("train", "test", "validation") if key in parts):
         digest.update(repr(tuple(part.images.shape)).encode())
-        for images in part.images.split(1024):  # they may be larger than memory
+        for images in part.images.split(256):  # they may be larger than memory
             digest.update(images.contiguous().numpy().data)
         digest.update(part.labels.numpy().data)
-    return Dataset(name, title, classes, train, test, digest.hexdigest(), validation, left_out)
+    return Dataset(name, title, classes, sha256=digest.hexdigest(), left_out=left_out, **parts)
 
 
 def is_folder(name: str) -> bool:

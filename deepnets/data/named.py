@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.datasets import load_digits
 
@@ -30,6 +31,10 @@ CIFAR10_SHA256 = {  # of the binary version: five files of training images, then
     "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
 
+DIGITS = tuple("0123456789")
+OBJECTS = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
 Parts = tuple[Images, Images]  # to train on and to test
 
 
@@ -62,26 +67,25 @@ def _digits(root: Path, download: bool) -> Parts:
     on new ones.
     """
     bunch = load_digits()
-    images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
-    train, test = stratified(labels, None, 360, 0, "digits", "0123456789")
-    return Images(images[train], labels[train]), Images(images[test], labels[test])
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    digits = _images(pixels, bunch.target)
+    train, test = stratified(digits.labels, None, 360, 0, "digits", DIGITS)
+    return digits[train], digits[test]
 
 
 def _mnist(root: Path, download: bool) -> Parts:
-    """Reads MNIST's four files, whose checksums are verified."""
-    from torchvision.datasets import MNIST, mnist
+    """Reads MNIST's four files, which begin with headers of 16 and 8 bytes."""
+    from torchvision.datasets import MNIST
 
     raw = root / "MNIST" / "raw"
     if not all((raw / name).is_file() for name in MNIST_SHA256):
         _fetch("MNIST", MNIST, root, download, "MNIST/raw/*-ubyte")
-    for name, expected in MNIST_SHA256.items():
-        if hashlib.sha256((raw / name).read_bytes()).hexdigest() != expected:
-            wrong = "is damaged (its checksum is not MNIST's)"
-            raise UserError(f"{raw / name} {wrong}: delete it and train with --download")
-    files = [str(raw / name) for name in MNIST_SHA256]
-    train = Images(mnist.read_image_file(files[0])[:, None], mnist.read_label_file(files[1]))
-    test = Images(mnist.read_image_file(files[2])[:, None], mnist.read_label_file(files[3]))
+    files = [_checked(raw / name, sha256, "MNIST") for name, sha256 in MNIST_SHA256.items()]
+    images = [
+        np.frombuffer(file, np.uint8, offset=16).reshape(-1, 1, 28, 28) for file in files[::2]
+    ]
+    labels = [np.frombuffer(file, np.uint8, offset=8) for file in files[1::2]]
+    train, test = map(_images, images, labels)
     return train, test
 
 
@@ -94,10 +98,14 @@ def _cifar10(root: Path, download: bool) -> Parts:
 
     folder = root / "cifar-10-batches-bin"
     if folder.is_dir():
-        parts = [_read_batch(folder / name, expected) for name, expected in CIFAR10_SHA256.items()]
-        pixels, classes = (np.concatenate([part[i] for part in parts[:-1]]) for i in (0, 1))
-        train = Images(torch.from_numpy(pixels), torch.from_numpy(classes))
-        return train, Images(*map(torch.from_numpy, parts[-1]))
+        files = [_checked(folder / name, sha, "CIFAR-10") for name, sha in CIFAR10_SHA256.items()]
+        # A label byte, then red, green and blue of 32x32 pixels
+        records = np.frombuffer(b"".join(files), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+        pixels, labels = records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
+        tested = len(records) // len(files)
+        return _images(pixels[:-tested], labels[:-tested]), _images(
+            pixels[-tested:], labels[-tested:]
+        )
     if not (root / "cifar-10-batches-py").is_dir():
         layout = "cifar-10-batches-py or cifar-10-batches-bin"
         _fetch("CIFAR-10", datasets.CIFAR10, root, download, layout)
@@ -106,23 +114,22 @@ def _cifar10(root: Path, download: bool) -> Parts:
     except RuntimeError:
         wrong = "cifar-10-batches-py is incomplete or damaged"
         raise UserError(f"{root}/{wrong}: delete it and train with --download") from None
-    images = [torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous() for part in pickled]
-    train, test = (Images(i, torch.tensor(p.targets)) for i, p in zip(images, pickled, strict=True))
+    train, test = (_images(part.data.transpose(0, 3, 1, 2), part.targets) for part in pickled)
     return train, test
 
 
-def _read_batch(file: Path, expected: str) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a file of the binary version: a label byte, then red, green and blue 32x32 pixels.
-
-    Returns:
-        Images (N, 3, 32, 32), uint8, and labels (N,), int64.
-    """
+def _checked(file: Path, sha256: str, title: str) -> bytes:
+    """Reads a file whose hash is known; raises UserError if it has another."""
     content = file.read_bytes() if file.is_file() else b""
-    if hashlib.sha256(content).hexdigest() != expected:
-        what = "is damaged (its checksum is not CIFAR-10's)" if content else "is missing"
+    if hashlib.sha256(content).hexdigest() != sha256:
+        what = f"is damaged (its checksum is not {title}'s)" if content else "is missing"
         raise UserError(f"{file} {what}: delete {file.parent} and train with --download")
-    records = np.frombuffer(content, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
-    return records[:, 1:].reshape(-1, 3, 32, 32).copy(), records[:, 0].astype(np.int64)
+    return content
+
+
+def _images(pixels: np.ndarray, labels: npt.ArrayLike) -> Images:
+    """Returns copies of pixels (N, C, H, W) and labels (N,) as tensors."""
+    return Images(torch.tensor(pixels), torch.tensor(labels, dtype=torch.int64))
 
 
 def _fetch(
@@ -132,23 +139,17 @@ def _fetch(
     if not download:
         advice = f"train with --download, or set DEEPNETS_DATA to a folder with {layout}"
         raise UserError(f"{title} is not in {root}: {advice}")
-    places = (root / "MNIST" / "raw", root / "MNIST", root, *root.parents)
-    new = [path for path in places if not path.exists()]
+    new = [p for p in (root / "MNIST/raw", root / "MNIST", root, *root.parents) if not p.exists()]
     try:
-        root.mkdir(parents=True, exist_ok=True)
         source(str(root), download=True)
     except (OSError, RuntimeError) as error:
-        for path in new:
-            with suppress(OSError):  # it was not made, or something came after all
+        with suppress(OSError):  # what was downloaded stays
+            for path in filter(Path.exists, new):
                 path.rmdir()
         why = str(error).splitlines()[0]
         raise UserError(f"{title} could not be downloaded to {root}: {why}") from None
 
 
-DIGITS = tuple("0123456789")
-OBJECTS = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
 # The published comparison resizes first (Skoularikis 2021).
 TURNED = Policy(degrees=15, shift=0.1, scale=0.2, resized=True)
 JITTERED = Policy(degrees=10, shift=0.1, scale=0.2, flip=True, shear=10, colour=0.2, resized=True)

@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import math
 import os
 import stat
 import threading
@@ -22,22 +23,11 @@ FORMATS = (
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI",
     "TGA", "TIFF", "WEBP",
 )  # fmt: skip
-LARGEST = (
-    89_478_485  # pixels that Pillow takes without a warning; decoding takes up to 14 bytes each
-)
+LARGEST = 89_478_485  # pixels, above which Pillow warns; decoding takes up to 14 bytes each
+TURNS = 256  # shares of that size that all threads together decode at a time
 MUCH = 2**22  # pixels of a picture whose memory is given back at once
-STRIP = 256  # rows of a transparent picture that are in memory at a time
-ORIENTATION = 0x0112  # the EXIF tag
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
+warnings.filterwarnings("ignore", module="PIL")  # errors say why a picture is not read
 # Else what Pillow logs of a damaged file goes to the terminal
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 # libtiff goes there by itself; on Windows it has no name to call it by
@@ -61,34 +51,20 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in named if name in known)
 
 
-class _Pixels:
-    """Bounds how many pixels all threads together decode at a time, and so the memory they take."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-        self.changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, count: int) -> Iterator[None]:
-        with self.changed:
-            self.changed.wait_for(lambda: self.left >= count)
-            self.left -= count
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.left += count
-                self.changed.notify_all()
-
-
-_pixels = _Pixels(LARGEST)
+_turns, _collecting = threading.Semaphore(TURNS), threading.Lock()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silences the warnings of Pillow, in all threads: errors say why a picture is not read."""
-    with warnings.catch_warnings(action="ignore"):
+def _few_at_a_time(count: int) -> Iterator[None]:
+    """Bounds how many pixels all threads together decode at a time, and so the memory they take."""
+    turns = math.ceil(TURNS * count / LARGEST)
+    with _collecting:  # one thread at a time, or two would wait for each other's turns
+        for _ in range(turns):
+            _turns.acquire()
+    try:
         yield
+    finally:
+        _turns.release(turns)
 
 
 def read_image(file: str | Path, side: int | None = None, most: int | None = None) -> np.ndarray:
@@ -102,18 +78,8 @@ def read_image(file: str | Path, side: int | None = None, most: int | None = Non
     Raises:
         UserError: the file is no picture, or too large, or its brightness has no known range.
     """
-    with quiet():
-        return read_in_thread(file, side, most)
-
-
-def read_in_thread(
-    file: str | Path, side: int | None = None, most: int | None = None
-) -> np.ndarray:
-    """Does what `read_image` does; call it within `quiet`, which is not safe inside threads."""
     with _opened(file) as opened:
         picture = _rgb(opened, file)
-        if (turn := UPRIGHT.get(_orientation(opened))) is not None:
-            picture = picture.transpose(turn)
         if side is not None and picture.size != (side, side):
             picture = ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
         if most is not None and max(picture.size) > most:
@@ -121,14 +87,11 @@ def read_in_thread(
         return np.asarray(picture)
 
 
-def size(file: str | Path) -> tuple[int, int] | None:
-    """Returns width and height from a picture's header, or None if it is not readable.
-
-    Call it within `quiet`.
-    """
+def square(file: str | Path) -> int | None:
+    """Returns a square picture's side, 0 of another's, from its header; None if not readable."""
     try:
         with _opened(file) as picture:
-            return picture.size
+            return picture.width if picture.width == picture.height else 0
     except UserError:
         return None
 
@@ -144,7 +107,7 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
             count = picture.width * picture.height
             if count > LARGEST:
                 raise Image.DecompressionBombError
-            with _pixels.taken(count):
+            with _few_at_a_time(count):
                 yield picture
                 picture.close()  # frees its pixels now, not when Python collects garbage
                 if count > MUCH:
@@ -171,19 +134,13 @@ def _trim() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def _orientation(picture: Image.Image) -> int:
-    """Returns the EXIF tag, or 1 for upright if there is none."""
-    try:
-        return picture.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF is no reason to refuse the picture
-        return 1
-
-
 def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
-    """Returns a picture of any mode in RGB, on white."""
+    """Returns a picture of any mode in RGB, upright, on white."""
     tiles = getattr(picture, "tile", [])
     deep = picture.mode == "RGB" and any(";16" in str(tile.args) for tile in tiles)
     picture.load()
+    with suppress(Exception):  # damaged EXIF is no reason to refuse the picture
+        ImageOps.exif_transpose(picture, in_place=True)
     transparent = picture.info.get("transparency")
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
         values = np.asarray(picture)  # 16 bits, which Pillow would clip, not scale
@@ -197,16 +154,8 @@ def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
     if deep and transparent is not None:  # Pillow makes 8 bits of the pixels, but not of this
         picture.info["transparency"] = tuple(value >> 8 for value in transparent)
     if picture.has_transparency_data:
-        return _on_white(picture)
+        picture = picture.convert("RGBA")
+        white = Image.new("RGB", picture.size, "white")
+        white.paste(picture, mask=picture)
+        return white
     return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    """Returns a transparent picture in RGB. Done at once, it would be in memory four times."""
-    result = Image.new("RGB", picture.size)
-    for top in range(0, picture.height, STRIP):
-        box = (0, top, picture.width, min(top + STRIP, picture.height))
-        part = picture.crop(box).convert("RGBA")
-        opaque = Image.alpha_composite(Image.new("RGBA", part.size, "white"), part)
-        result.paste(opaque.convert("RGB"), box)
-    return result

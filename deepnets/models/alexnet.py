@@ -36,12 +36,8 @@ TWO_GROUPS = (
 class AlexNet(Network):
     """AlexNet: torchvision's one tower, unless options say otherwise.
 
-    Args:
-        num_classes: number of logits.
-        in_channels: channels of the images.
-        as_published: use two groups, local response normalisation, and dropout after the hidden
-            linear layers instead of before them.
-        dropout: probability of the dropout.
+    As published it has two groups, local response normalisation, and dropout after the hidden
+    linear layers instead of before them.
     """
 
     def __init__(

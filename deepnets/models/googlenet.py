@@ -36,10 +36,8 @@ AUXILIARY_WEIGHT = 0.3
 class Inception(nn.Module):
     """Turns maps (N, inputs, H, W) into (N, c1 + c3 + c5 + pool, H, W), as in Figure 2b.
 
-    Args:
-        widths: a row of `INCEPTION`.
-        large: side of the larger window, 5 as published, 3 in torchvision.
-        norm: keywords of `conv` that say whether to normalise.
+    The `large` window is 5x5 as published, 3x3 in torchvision. `norm` are the keywords of `conv`
+    that say whether to normalise.
     """
 
     def __init__(self, widths: tuple[int, ...], large: int, norm: dict[str, Any]) -> None:
@@ -81,17 +79,11 @@ class AuxiliaryHead(nn.Module):
 class GoogLeNet(Network):
     """GoogLeNet, 22 layers with weights: torchvision's, unless options say otherwise.
 
-    Args:
-        num_classes: number of logits.
-        in_channels: channels of the images.
-        as_published: use true 5x5 windows, biases instead of batch norm, local response
-            normalisation and 3x3 pools throughout. Where the paper gives no constants, those of
-            the normalisation are AlexNet's, and the weights are He's: with narrower ones 22 layers
-            without batch norm stay at chance level.
-        aux: add the two auxiliary heads; they count in the loss only.
-        stem: "7x7", or "3x3" for the stack of three.
-        stem_norm: normalise between the convolutions of the stack, too.
-        dropout: probability before the classifier; by default 0.4 as published, else 0.2.
+    As published it has true 5x5 windows, biases instead of batch norm, local response normalisation
+    and 3x3 pools throughout. Where the paper gives no constants, those of the normalisation are
+    AlexNet's, and the weights are He's: with narrower ones 22 layers without batch norm stay at
+    chance level. The two auxiliary heads, `aux`, count in the loss only. Of the stem see
+    `stem_conv`. The default dropout is 0.4 as published, else 0.2.
     """
 
     def __init__(

@@ -110,16 +110,7 @@ def conv(
 ) -> nn.Sequential:
     """Builds a convolution, batch norm if asked for, and ReLU.
 
-    Args:
-        inputs: channels of the maps it takes.
-        outputs: channels of the maps it gives.
-        kernel: side of the window.
-        stride: distance between windows.
-        padding: zeros around the map; by default as many as keep its size at stride 1.
-        groups: groups of channels, convolved apart.
-        bias: whether the convolution has one.
-        batch_norm: normalise before the ReLU.
-        eps: of the batch norm.
+    The default padding keeps the size of the maps at stride 1.
     """
     padding = kernel // 2 if padding is None else padding
     norm = [nn.BatchNorm2d(outputs, eps=eps)] if batch_norm else []
@@ -134,11 +125,8 @@ def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.S
     first has stride 2 and padding 3, the others no padding: 64x64 pixels become 34, 32, then 30.
     ResNet-C (He et al. 2019, "Bag of Tricks") has 32, 32 and 64 channels and padding 1.
 
-    Args:
-        kind: "7x7", or "3x3" for the stack.
-        in_channels: channels of the images.
-        stem_norm: normalise between the convolutions of the stack, too.
-        norm: keywords of `conv` that say how the network normalises.
+    The `kind` is "7x7", or "3x3" for the stack. `norm` are the keywords of `conv` that say how the
+    network normalises; without `stem_norm` there is no norm between the convolutions of the stack.
     """
     if kind == "7x7":
         return conv(in_channels, 64, 7, stride=2, **norm)

@@ -32,12 +32,8 @@ def projection_shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential
 class BasicBlock(nn.Module):
     """Turns maps (N, inputs, H, W) into (N, outputs, H/stride, W/stride), as in Figure 2.
 
-    Args:
-        inputs: channels of the maps it takes.
-        outputs: channels of the maps it gives.
-        stride: of the first convolution.
-        shortcut: builds the shortcut where the shape changes; elsewhere it is the identity. None
-            for a plain block without shortcut.
+    Where the shape changes, `shortcut` builds the shortcut; elsewhere it is the identity. A plain
+    block has none.
     """
 
     def __init__(
@@ -128,13 +124,8 @@ def imagenet_resnet(
 ) -> ResNet:
     """Builds the ImageNet form of basic blocks (Table 1), option B.
 
-    Args:
-        blocks: (2, 2, 2, 2) for 18 layers, (3, 4, 6, 3) for 34.
-        num_classes: number of logits.
-        in_channels: channels of the images.
-        stem: "7x7", or "3x3" for the stack of three.
-        stem_norm: normalise between the convolutions of the stack, too.
-        options: of `ResNet`.
+    18 layers have (2, 2, 2, 2) blocks, 34 layers (3, 4, 6, 3). Of the stem see `stem_conv`; the
+    other options are those of `ResNet`.
     """
     first = stem_conv(stem, in_channels, stem_norm, bias=False, batch_norm=True)
     layers = {"conv1": first, "pool1": nn.MaxPool2d(3, 2, padding=1)}

@@ -1,6 +1,5 @@
 """Parameters, multiply-adds, and the shapes of the maps that a network makes of an image."""
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UserError
 from .layers import Network
+
+Shapes = dict[nn.Module, tuple[tuple[int, ...], tuple[int, ...]]]
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -32,33 +33,25 @@ def trace(network: Network, input_size: int) -> list[dict[str, Any]]:
     """Follows one RGB image through a blueprint: the stages, then the head and the classifier.
 
     Returns:
-        For each its `name`, the `shape` of its output, the number of its `parameters`, and the
-        `windows` of its convolutions in words.
+        For each its `name`, the `shape` of its output and the number of its `parameters`.
 
     Raises:
         UserError: the images are too small for the network.
     """
-    x, steps = torch.empty(1, 3, input_size, input_size, device="meta"), []
-    stages = dict(network.stages.named_children())
-    for name, module in {**stages, "head": network.head, "classifier": network.classifier}.items():
-        with _large_enough(input_size):
-            x = module(x)
-        convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
-        sides = Counter(convolution.kernel_size[0] for convolution in convolutions)
-        windows = [f"{n} of {k}x{k}" if n > 1 else f"{k}x{k}" for k, n in sorted(sides.items())]
-        step = {"name": name, "shape": tuple(x.shape[1:]), "parameters": count_parameters(module)}
-        steps.append(step | {"windows": ", ".join(windows)})
-    return steps
+    shapes, steps = module_shapes(network, input_size), dict(network.stages.named_children())
+    steps |= {"head": network.head, "classifier": network.classifier}
+    return [
+        {"name": name, "shape": shapes[step][1], "parameters": count_parameters(step)}
+        for name, step in steps.items()
+    ]
 
 
-def module_shapes(
-    network: Network, input_size: int, in_channels: int = 3
-) -> dict[nn.Module, tuple[tuple[int, ...], tuple[int, ...]]]:
+def module_shapes(network: Network, input_size: int, in_channels: int = 3) -> Shapes:
     """Returns the shapes that every module of a blueprint takes and gives for one image.
 
     They are (C, H, W) or (D,). Raises UserError if images of this size are too small.
     """
-    shapes: dict[nn.Module, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    shapes: Shapes = {}
 
     def note(module: nn.Module, taken: tuple, given: torch.Tensor) -> None:
         shapes[module] = tuple(taken[0].shape[1:]), tuple(given.shape[1:])

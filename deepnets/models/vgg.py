@@ -26,15 +26,9 @@ CONFIGURATIONS = {
 class VGG(Network):
     """VGG of 11, 13, 16 or 19 layers with weights (configurations A, B, D and E).
 
-    Args:
-        depth: 11, 13, 16 or 19.
-        num_classes: number of logits.
-        in_channels: channels of the images.
-        batch_norm: normalise between each convolution and its ReLU.
-        head_pool: the pool before the linear layers, such as "avg7" or "max5".
-        dropout: probability after the two hidden linear layers.
-        narrow_head: draw the last linear layer as the others; else as PyTorch does, as the
-            published comparison does for its originals.
+    The pool before the linear layers is `head_pool`, "avg7" or "max5" say. With `narrow_head` the
+    last linear layer is drawn as the others; else as PyTorch does, as the published comparison does
+    for its originals.
     """
 
     def __init__(

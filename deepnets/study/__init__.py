@@ -49,12 +49,11 @@ def execute(
         if (progress.out / job.folder).is_dir():
             progress.note(job, *train(job, progress.out, how))
     if (scheduler or parallel > 1) and len(progress.finished) < len(jobs):
-        try:
-            from . import cluster
-        except ModuleNotFoundError:
-            raise UserError("--jobs and --scheduler need Dask; pip install distributed") from None
+        from . import cluster  # Dask takes a second to import
+
         cluster.run(progress, parallel, scheduler, how)
     else:
+        how = how | {"stop": lambda: time.monotonic() > progress.deadline}
         for job in progress.startable():
-            progress.note(job, *train(job, progress.out, how | {"deadline": progress.deadline}))
+            progress.note(job, *train(job, progress.out, how))
     return progress.finished, progress.missing

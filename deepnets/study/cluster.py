@@ -168,13 +168,8 @@ def _work(
 ) -> str:
     """Trains in a worker; returns what it took, or why there is no run.
 
-    Args:
-        job: what to train.
-        out: folder of runs.
-        how: keywords of `fit`.
-        marker: a file in `out`, to see that this worker shares the folder.
-        processes: workers that share the cores of this machine.
-        event: name of the Dask event that asks to stop.
+    A worker that shares the folder `out` sees the file `marker` there. It has its share of the
+    cores, which so many `processes` use. The Dask event called `event` asks to stop.
     """
     worker, asked = get_worker(), threading.Event()
     if (threads := worker.state.nthreads) > 1:

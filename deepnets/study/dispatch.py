@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import models
+from ..info import Info
 from ..runs import Run, partial_folder
 from ..training import Busy, Diverged, Job, OutOfTime, fit
 from ..training.hardware import device_name, named_device
@@ -17,12 +18,8 @@ PATIENCE = 10.0  # seconds for another process that was told to stop to save its
 class Progress:
     """Keeps the finished runs of a study, why others are missing, and what may still start.
 
-    Args:
-        jobs: of the study, the most valuable first.
-        out: folder of runs.
-        deadline: on the clock of `time.monotonic`.
-        parallel: trainings at a time.
-        device: times are estimated from runs on this device; None for all runs.
+    The deadline is on the clock of `time.monotonic`. Times are estimated from runs on the same
+    device, or from all runs if it is None.
     """
 
     def __init__(
@@ -32,7 +29,7 @@ class Progress:
         self.device = device and device_name(named_device(device))
         self.finished: list[Run] = []
         self.missing: list[str] = []
-        self.slowest: dict[str, dict[str, Any]] = {}  # `info` by network, and of all under ""
+        self.slowest: dict[str, Info] = {}  # `info` by network, and of all under ""
 
     def startable(self) -> Iterator[Job]:
         """Yields the unfinished jobs that are expected to end in time; others become `missing`."""
@@ -59,8 +56,8 @@ class Progress:
         like = self.slowest.get(job.model) or self.slowest.get("")
         if not like:
             return 0.0
-        images = job.limit or like["train_images"]
-        macs = multiply_adds(job, like["in_channels"])
+        images = job.limit or like.train_images
+        macs = multiply_adds(job, like.in_channels)
         return 1.2 * _pace(like) * macs * images * job.recipe.epochs  # evaluating takes a little
 
     def note(self, job: Job, run: Run | None, why: str) -> None:
@@ -70,18 +67,18 @@ class Progress:
             print(f"  {why}", flush=True)
             return
         self.finished.append(run)
-        if self.device in (None, run.info["device"]):
+        if self.device in (None, run.info.device):
             for key in (job.model, ""):
                 self.slowest[key] = max(self.slowest.get(key, run.info), run.info, key=_pace)
-        share = f"{100 * run.accuracy:.2f} % of {run.info['test_total']} test images"
+        share = f"{100 * run.accuracy:.2f} % of {run.info.test_total} test images"
         print(f"  {job.folder}: {share}, {why}", flush=True)
-        for warning in run.info["warnings"]:
+        for warning in run.info.warnings:
             print(f"  warning: {warning}", flush=True)
 
 
-def _pace(info: dict[str, Any]) -> float:
+def _pace(info: Info) -> float:
     """Returns the seconds of a multiply-add, by a run's `info`."""
-    return info["train_seconds"] / (info["macs"] * info["train_images"] * info["epochs"])
+    return info.train_seconds / (info.macs * info.train_images * info.epochs)
 
 
 def multiply_adds(job: Job, channels: int) -> int:
@@ -96,12 +93,7 @@ def _count(model: str, channels: int, size: int, options: tuple[tuple[str, Any],
 
 
 def train(job: Job, out: Path, how: dict[str, Any]) -> tuple[Run | None, str]:
-    """Trains a job of a study.
-
-    Args:
-        job: what to train.
-        out: folder of runs.
-        how: keywords of `fit`.
+    """Trains a job of a study into the folder of runs `out`; `how` are keywords of `fit`.
 
     Returns:
         The run and what it took, or None and why there is none.
@@ -115,4 +107,4 @@ def train(job: Job, out: Path, how: dict[str, Any]) -> tuple[Run | None, str]:
         if is_new and (out / job.folder).is_dir():  # another process has finished it meanwhile
             return train(job, out, how)
         return None, str(error)
-    return run, f"{run.info['train_seconds']:.0f} s" if is_new else "finished before"
+    return run, f"{run.info.train_seconds:.0f} s" if is_new else "finished before"

@@ -16,10 +16,7 @@ class CudaGraph:
 
     For each length of the first argument, the first call runs as it is, the second is recorded,
     and that one and all later ones are replayed: the same kernels on the same memory. What a call
-    returns, and the gradients, last until the next call.
-
-    Args:
-        network: on a GPU.
+    returns, and the gradients, last until the next call. The network is on a GPU.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -1,20 +1,15 @@
 """The folder of a run while it is trained: locked by one process, and published when complete."""
 
-import errno
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
+from filelock import Timeout
 
 from .. import disk
 from ..errors import UserError
 from ..runs import partial_folder
-
-# What file systems without locks answer: Lustre by default, NFS without its lock daemon.
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Busy(UserError):
@@ -25,9 +20,7 @@ class Busy(UserError):
 def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
     """Locks the folder in which a run is trained; removes it at the end if it has no checkpoint.
 
-    Args:
-        folder: of the finished run.
-        patience: seconds to wait for a process that holds the lock.
+    The run will be in `folder`. A process that holds the lock is given `patience` seconds.
 
     Raises:
         Busy: another process holds the lock, or has just finished the run.
@@ -38,7 +31,7 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
     finished = f"{folder} was finished by another process just now; repeat the command"
     try:
         work.mkdir(parents=True, exist_ok=True)
-        lock = _lock(work, patience)
+        lock = disk.lock(work / "lock", patience)
     except Timeout as held:
         advice = ""
         if held.lock_file.endswith("soft"):
@@ -59,17 +52,6 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
             if work.exists() and not (work / "checkpoint.pt").exists():
                 shutil.rmtree(work)
                 _remove_empty(made[1:])
-
-
-def _lock(work: Path, patience: float) -> AcquireReturnProxy:
-    """Takes the lock; on a file system without locks it is a file that names its holder."""
-    with warnings.catch_warnings(action="ignore"):  # that the file system has no locks
-        try:
-            return FileLock(work / "lock").acquire(patience)
-        except (OSError, NotImplementedError) as error:
-            if isinstance(error, Timeout) or getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
-                raise
-            return SoftFileLock(work / "lock.soft").acquire(patience)
 
 
 def complete(work: Path, folder: Path) -> None:

@@ -1,14 +1,13 @@
 """The machine: which device and precision to train in, and what a run records of both."""
 
 import ctypes
-import math
 import os
 import platform
 import re
 import subprocess
-import time
+import timeit
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from ..errors import UserError
 WORTH_IT = 1.2  # a CPU trains in bf16 if it multiplies it this many times as fast as fp32
 
 
-def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.device, str]:
+def device_and_precision(device: str = "auto", precision: str = "auto") -> tuple[torch.device, str]:
     """Chooses the device to train on, and `fp32` or `bf16`.
 
     `auto` is bf16 where the hardware multiplies it faster: a GPU says so, a CPU is measured.
@@ -32,14 +31,12 @@ def hardware(device: str = "auto", precision: str = "auto") -> tuple[torch.devic
     if precision not in ("auto", "fp32", "bf16"):
         raise UserError(f"no precision is called {precision!r}; choose from auto, fp32, bf16")
     if precision == "auto":
-        precision = "bf16" if _multiplies_bf16_faster(target) else "fp32"
+        precision = "fp32"
+        if target.type == "cpu" and bf16_speedup() >= WORTH_IT:
+            precision = "bf16"
+        if target.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+            precision = "bf16"
     return target, precision
-
-
-def _multiplies_bf16_faster(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bf16_speedup() >= WORTH_IT
 
 
 def named_device(device: str) -> torch.device:
@@ -75,30 +72,16 @@ def bf16_speedup() -> float:
     CPU flags do not say: of two CPUs with `avx512_bf16` and no AMX, one multiplies bf16 four times
     as fast as fp32, the other half as fast.
     """
-    fp32, bf16 = product_seconds()
-    return round(fp32 / bf16, 2)
-
-
-def product_seconds(budget: float = 0.05) -> tuple[float, float]:
-    """Returns the seconds of a matrix product in fp32 and in bf16, on one thread.
-
-    Its shape is that of a convolution: 256 pixels, windows of 3x3 with 128 channels, 128 outputs.
-    The best of many turns counts, because other processes may be busy. No turn begins after
-    `budget` seconds.
-    """
+    # As in a convolution: 256 pixels, windows of 3x3 with 128 channels, 128 outputs
     windows, weights = torch.ones(256, 1152), torch.ones(1152, 128)
-    pairs = {kind: (windows.to(kind), weights.to(kind)) for kind in (torch.float32, torch.bfloat16)}
-    best = dict.fromkeys(pairs, math.inf)
-    threads = torch.get_num_threads()
+    threads, seconds = torch.get_num_threads(), []
     torch.set_num_threads(1)
-    end = time.perf_counter() + budget
-    while math.inf in best.values() or time.perf_counter() < end:
-        for kind, pair in pairs.items():
-            start = time.perf_counter()
-            torch.mm(*pair)
-            best[kind] = min(best[kind], time.perf_counter() - start)
+    for kind in (torch.float32, torch.bfloat16):
+        product = partial(torch.mm, windows.to(kind), weights.to(kind))
+        # The best of 20 turns: in the others another process may have been busy
+        seconds.append(min(timeit.repeat(product, number=1, repeat=20)))
     torch.set_num_threads(threads)
-    return best[torch.float32], best[torch.bfloat16]
+    return round(seconds[0] / seconds[1], 2)
 
 
 def keep_memory(keep: bool) -> None:

@@ -1,4 +1,4 @@
-"""Signals and deadlines, which take effect between two steps."""
+"""Signals and other wishes to stop, which take effect between two steps."""
 
 import signal
 import threading
@@ -8,22 +8,19 @@ from typing import Any
 
 
 class OutOfTime(Exception):
-    """Says that the deadline passed, or the caller stopped the training; a checkpoint is there."""
+    """Says that the caller stopped the training; a checkpoint is there."""
 
 
 @contextmanager
-def interruptions(over: Callable[[], bool]) -> Iterator[Callable[[], BaseException | None]]:
+def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseException | None]]:
     """Holds back SIGINT, SIGTERM and SIGHUP, so that none interrupts a step.
 
     A second signal of a kind acts as usual. Off the main thread all do, since Python allows no
     handlers there.
 
-    Args:
-        over: returns whether the time is up.
-
     Yields:
         A function to call between two steps. It returns what to raise there: KeyboardInterrupt,
-        SystemExit(128 + signal), OutOfTime, or None.
+        SystemExit(128 + signal), OutOfTime if the caller wishes to stop, or None.
     """
     caught: list[BaseException] = []
     previous: dict[int, Any] = {}
@@ -40,7 +37,7 @@ def interruptions(over: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
         for number in numbers:
             previous[number] = signal.signal(number, note)
     try:
-        yield lambda: caught[0] if caught else OutOfTime() if over() else None
+        yield lambda: caught[0] if caught else OutOfTime() if stop() else None
     finally:
         for changed, handler in previous.items():
             signal.signal(changed, handler)

@@ -27,8 +27,6 @@ class Job:
     """Number of training images; None for all."""
     input_size: int = 64
     """Side of the images that the network sees, in pixels."""
-    tier: str = ""
-    """Part of the earlier study."""
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -52,7 +50,7 @@ class Job:
         name = self.dataset
         dataset = f"folder-{data.folder_title(name)}" if data.is_folder(name) else name
         network = runs.labelled(self.model, self.options)
-        return Path(self.tier, dataset, network, self.recipe.name, f"seed{self.seed}")
+        return Path(dataset, network, self.recipe.name, f"seed{self.seed}")
 
     def settings(self) -> dict[str, Any]:
         """Returns all that determines the outcome, as plain values of JSON."""

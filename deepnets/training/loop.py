@@ -23,6 +23,7 @@ from tqdm import tqdm
 from .. import data, evaluation, models
 from ..errors import UserError
 from ..recipes import Recipe
+from ..runs import HISTORY
 from ..transforms import Transform, send
 from . import checkpoint, hardware
 from .cuda_graph import CudaGraph
@@ -36,17 +37,11 @@ class Diverged(UserError):
 
 
 class Trainer:
-    """Trains one network. What changes during a training is in `state`.
+    """Trains one network. What changes during a training is in `tensors` and `values`.
 
     By default it neither prints, nor stops, nor saves within an epoch; `verbose`, `interruption`
-    and `checkpoint_seconds` change that.
-
-    Args:
-        job: what to train.
-        dataset: what `data.load` returned for it.
-        device: to train on.
-        precision: `fp32` or `bf16`.
-        work: folder of the checkpoint, which need not exist yet.
+    and `checkpoint_seconds` change that. The precision is `fp32` or `bf16`; the checkpoint is in
+    the folder `work`, which need not exist yet.
 
     Raises:
         UserError: the images cannot be split, have a constant channel, or are too small for the
@@ -60,7 +55,7 @@ class Trainer:
         self.device, self.precision, self.checkpoint = device, precision, work / "checkpoint.pt"
         self.interruption: Callable[[], BaseException | None] = lambda: None
         self.checkpoint_seconds, self.verbose = math.inf, False
-        self.bf16_speedup: float | None = None  # measured, if the precision was chosen by it
+        self.bf16_speedup = 0.0  # measured, if the precision was chosen by it
 
         train, validation, self.split_sha256 = dataset.split(job.seed, job.limit)
         channels = train.images.shape[1]
@@ -157,7 +152,7 @@ class Trainer:
         self.optimizer.found_inf = (~finite).to(torch.float32)  # type: ignore[attr-defined]
         self.good_steps += finite
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.progress)
+            group["lr"] = self.rate(self.step)
         self.optimizer.step()
         if self.recipe.average:
             self.average()
@@ -197,10 +192,10 @@ class Trainer:
             self.step = good_steps  # the place that the message names
             raise self.diverged("loss or its gradient")
 
-    @property
-    def progress(self) -> float:
-        """Share of the training that is done in the middle of this step."""
-        return (self.epoch * self.batches + self.step + 0.5) / (self.recipe.epochs * self.batches)
+    def rate(self, step: int) -> float:
+        """Returns the learning rate of a step of this epoch, which is that in its middle."""
+        done = self.epoch * self.batches + step + 0.5
+        return self.recipe.rate(done / (self.recipe.epochs * self.batches))
 
     @torch.no_grad()
     def average(self) -> None:
@@ -218,9 +213,12 @@ class Trainer:
 
     def logits(self, images: Tensor) -> Tensor:
         """Returns the logits (N, classes) of images (N, C, H, W), uint8."""
-        network = self.evaluated.eval()
-        how = self.transform, self.precision, False, self.pause_point
-        return evaluation.outputs(network, images, *how)[1]
+        return self.predictor()(images)[1]
+
+    def predictor(self, flip: bool = False) -> evaluation.Predictor:
+        """Returns what applies the network as it is now; with `flip` to mirrored images, too."""
+        network, how = self.evaluated.eval(), (self.precision, flip, self.pause_point)
+        return evaluation.Predictor(network, self.transform, *how)
 
     def epoch_row(self) -> dict[str, float]:
         """Returns this epoch's row of the history, with figures of the validation images."""
@@ -232,7 +230,7 @@ class Trainer:
             "train_accuracy": float(self.sums["correct"]) / len(self.train_set),
             "val_loss": F.cross_entropy(logits, labels).item(),
             "val_accuracy": (logits.argmax(1) == labels).float().mean().item(),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.rate(self.batches - 1),
             "seconds": self.sums["seconds"],
         }
 
@@ -261,8 +259,8 @@ class Trainer:
 
     def diverged(self, what: str) -> Diverged:
         """Returns the error, which says where it happened."""
-        step = min(self.step + 1, self.batches)
-        where = f"epoch {self.epoch + 1}, step {step}, rate {self.recipe.rate(self.progress):.3g}"
+        step = min(self.step, self.batches - 1)
+        where = f"epoch {self.epoch + 1}, step {step + 1}, rate {self.rate(step):.3g}"
         problem = f"{self.job.folder}: the {what} is not finite at {where}"
         return Diverged(f"{problem}; lower the learning rate")
 
@@ -279,20 +277,30 @@ class Trainer:
         return self.job.settings() | {
             "data_sha256": self.dataset.sha256,
             "split_sha256": self.split_sha256,
-            "device": self.device.type,
+            "device_type": self.device.type,
             "precision": self.precision,
         }
 
-    def state(self) -> dict[str, Any]:
-        """Returns all that changes during a training, and what it was trained by."""
-        sums = {name: float(value) for name, value in self.sums.items()}
-        kept = ("epoch", "step", "history", "bf16_speedup")
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns, by name, the tensors that change during a training."""
+        parts = {"network": self.network.state_dict()}
+        if self.recipe.average:
+            parts["average"] = self.evaluated.state_dict()
+        parts["momentum"] = {
+            name: self.optimizer.state[parameter]["momentum_buffer"]
+            for name, parameter in self.network.named_parameters()
+        }
+        return {f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()}
+
+    def values(self) -> dict[str, Any]:
+        """Returns what else changes, and what was trained by what, as plain values of JSON."""
         return {
             "identity": self.identity(),
-            "network": self.network.state_dict(),
-            "evaluated": self.evaluated.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "progress": {"sums": sums} | {name: getattr(self, name) for name in kept},
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": {name: float(value) for name, value in self.sums.items()},
+            "history": self.history,
+            "bf16_speedup": self.bf16_speedup,
             "made_by": self.made_by,
             "threads": torch.get_num_threads(),
         }
@@ -301,7 +309,7 @@ class Trainer:
         """Writes the checkpoint; raises Diverged instead if a step was not finite."""
         self.check_finite()
         start = time.monotonic()
-        checkpoint.save(self.checkpoint, self.state())
+        checkpoint.save(self.checkpoint, self.tensors(), self.values())
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - start
 
@@ -314,31 +322,36 @@ class Trainer:
         if not self.checkpoint.exists():
             return
         # Weights, their average and momentum take 12 bytes a parameter.
-        state = checkpoint.load(self.checkpoint, most=16 * self.parameters + 2**26)
-        strange = UserError(
-            f"{self.checkpoint} does not hold the state of a training; delete it to start again"
-        )
-        identity = state.get("identity") if isinstance(state, dict) else None
-        if not isinstance(identity, dict) or not checkpoint.plain(identity):
-            raise strange
-        if any_precision and identity.get("precision") in ("fp32", "bf16"):
-            self.precision = identity["precision"]
-        check_same(self.checkpoint, identity, self.identity())
-        parameters = [p.detach() for group in self.optimizer.param_groups for p in group["params"]]
-        if not checkpoint.fits(state, self.state(), parameters, self.batches):
-            raise strange
-        self.network.load_state_dict(state["network"])
-        self.evaluated.load_state_dict(state["evaluated"])
-        saved, groups = state["optimizer"], self.optimizer.state_dict()["param_groups"]
-        for group, other in zip(groups, saved["param_groups"], strict=True):
-            group["lr"] = other["lr"]  # the recipe sets the rest
-        self.optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
-        torch.set_num_threads(state["threads"])  # another number of threads rounds otherwise
-        self.made_by = [by for by in state["made_by"] if by not in self.made_by] + self.made_by
-        for key, value in state["progress"].items():
-            setattr(self, key, value)
+        tensors, values = checkpoint.load(self.checkpoint, most=16 * self.parameters + 2**26)
+        identity = values.get("identity") if isinstance(values, dict) else None
+        if isinstance(identity, dict):
+            if any_precision and identity.get("precision") in ("fp32", "bf16"):
+                self.precision = identity["precision"]
+            check_same(self.checkpoint, identity, self.identity())
+        if not self.fits(tensors, values):
+            what = "does not hold the state of a training"
+            raise UserError(f"{self.checkpoint} {what}; delete it to start again")
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+        torch.set_num_threads(values["threads"])  # another number of threads rounds otherwise
+        self.made_by = [by for by in values["made_by"] if by not in self.made_by] + self.made_by
+        for name in ("epoch", "step", "sums", "history", "bf16_speedup"):
+            setattr(self, name, values[name])
         if self.verbose:
             print(f"  continuing from epoch {self.epoch + 1}, step {self.step + 1}", flush=True)
+
+    def fits(self, tensors: dict[str, Tensor], values: Any) -> bool:
+        """Returns whether a checkpoint's content has the form of this training's own."""
+        own = self.values() | {"history": [dict.fromkeys(HISTORY, 0.0)], "bf16_speedup": 0.0}
+        if not checkpoint.alike(tensors, self.tensors()) or not checkpoint.alike(values, own):
+            return False
+        rows = values["history"] + [values["sums"]] * (values["step"] > 0)
+        return (
+            values["epoch"] == len(values["history"]) <= self.recipe.epochs
+            and 0 <= values["step"] <= self.batches
+            and 1 <= values["threads"] <= 4096
+            and all(row["seconds"] > 0 for row in rows)
+        )
 
 
 def _seed(*numbers: int) -> int:
@@ -363,6 +376,9 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": weights, "weight_decay": decay},
         {"params": others, "weight_decay": decay if recipe.decay_all else 0.0},
     ]
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         groups, recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov, fused=True
     )
+    for parameter in network.parameters():
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer

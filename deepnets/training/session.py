@@ -2,7 +2,6 @@
 
 import io
 import math
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch.random import fork_rng
 
 from .. import data, disk, evaluation, metrics, models, runs
 from ..errors import UserError
+from ..info import Info
 from ..runs import Run
 from . import hardware
 from .folder import complete, tidy, working_folder
@@ -32,7 +32,6 @@ def fit(
     download: bool = False,
     device: str = "auto",
     precision: str = "auto",
-    deadline: float = math.inf,
     stop: Callable[[], bool] = lambda: False,
     patience: float = 0,
     checkpoint_seconds: float = 180.0,
@@ -47,7 +46,6 @@ def fit(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` (autocast), or `auto`: the checkpoint's, or bf16 where the
             hardware multiplies it faster.
-        deadline: time to stop at a checkpoint, on the clock of `time.monotonic`.
         stop: asked between any two steps whether to stop at a checkpoint.
         patience: seconds to wait for another process that trains the same run.
         checkpoint_seconds: longest time between two checkpoints within an epoch. There is one
@@ -57,11 +55,11 @@ def fit(
     Raises:
         UserError: the job, the data or the folder will not do, or the loss is no longer finite.
         Busy: another process trains this run.
-        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by `deadline` or `stop`, Ctrl-C,
-            SIGTERM; the same call continues.
+        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by `stop`, Ctrl-C, SIGTERM; the
+            same call continues.
     """
     folder = Path(out) / job.folder
-    target, kind = hardware.hardware(device, precision)
+    target, kind = hardware.device_and_precision(device, precision)
     if folder.is_dir():
         return _finished(job, folder, None if precision == "auto" else kind)
     if folder.exists() or folder.is_symlink():  # a link that leads nowhere, say
@@ -74,7 +72,7 @@ def fit(
     hardware.set_up(target)
     with (
         working_folder(folder, patience) as work,
-        interruptions(lambda: time.monotonic() > deadline or stop()) as interruption,
+        interruptions(stop) as interruption,
         fork_rng([target] if target.type == "cuda" else []),
         ExitStack() as end,
     ):
@@ -109,34 +107,39 @@ def _finished(job: Job, folder: Path, precision: str | None) -> Run:
     ours = job.settings() | ({"precision": precision} if precision else {})
     if data.is_folder(job.dataset):  # one's own images may have changed since
         ours["data_sha256"] = data.load(job.dataset, size=job.input_size).sha256
-    check_same(folder, run.info, ours)
+    check_same(folder, run.info.values(), ours)
     tidy(folder)
     return run
 
 
 def finish(trainer: Trainer, folder: Path) -> None:
     """Evaluates the trained network on the test set, once, and writes the run."""
-    network, test = trainer.evaluated.eval(), trainer.dataset.test
-    flip = trainer.recipe.flip_test and data.facts(trainer.dataset.name).standard.flip
-    how = trainer.transform, trainer.precision, flip, trainer.pause_point
-    found = evaluation.evaluate(network, test, trainer.validation_set, *how)
+    dataset, name = trainer.dataset, trainer.job.dataset
+    flip = trainer.recipe.flip_test and data.facts(name).standard.flip
+    found = evaluation.evaluate(trainer.predictor(flip), dataset.test, trainer.validation_set)
     logits = io.BytesIO()
     np.save(logits, found.logits)
     disk.write(folder / "logits.npy", logits.getbuffer())
-    weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    disk.write(folder / "model.safetensors", packed_weights(weights))
-    info = describe(trainer) | found.figures | {"weights_sha256": runs.weights_sha256(folder)}
-    labels = test.labels.numpy()
-    info["warnings"] += metrics.guesses(info["test_correct"], labels, trainer.dataset.classes)
-    if data.is_folder(trainer.job.dataset):
-        info["dataset_folder"] = data.folder_from(trainer.job.dataset, folder)
+    weights = trainer.evaluated.state_dict()
+    kept = packed_weights({key: value.cpu().contiguous() for key, value in weights.items()})
+    disk.write(folder / "model.safetensors", kept)
+    labels = dataset.test.labels.numpy()
+    guesses = metrics.guesses(found.figures["test_correct"], labels, dataset.classes)
+    info = Info(
+        **describe(trainer),
+        **found.figures,
+        weights_sha256=runs.weights_sha256(folder),
+        warnings=_warnings(trainer) + guesses,
+        dataset_folder=data.folder_from(name, folder) if data.is_folder(name) else "",
+    )
     runs.write(folder, info, trainer.history, labels, found.levels, found.corrupted, found.views)
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:
-    """Returns the contents of `run.json`, without the figures of the test images."""
+    """Returns what was trained, how and by what: fields of `Info`."""
     seconds = sum(row["seconds"] for row in trainer.history)
     return trainer.identity() | {
+        "recipe": trainer.recipe,
         "dataset_title": trainer.dataset.title,
         "classes": list(trainer.dataset.classes),
         "train_images": len(trainer.train_set),
@@ -149,13 +152,11 @@ def describe(trainer: Trainer) -> dict[str, Any]:
         "macs": trainer.macs,
         "train_seconds": seconds,
         "images_per_second": len(trainer.train_set) * trainer.recipe.epochs / seconds,
-        "device": hardware.device_name(trainer.device),  # in place of the identity's
-        "device_type": trainer.device.type,
-        "bf16_speedup": trainer.bf16_speedup,
+        "device": hardware.device_name(trainer.device),
+        "bf16_speedup": trainer.bf16_speedup or None,
         "threads": torch.get_num_threads(),
         **trainer.made_by[-1],
         "made_by": trainer.made_by,
-        "warnings": _warnings(trainer),
     }
 
 

@@ -15,7 +15,7 @@ from matplotlib.path import Path
 from matplotlib.transforms import Bbox
 from torch import nn
 
-from ..models.layers import AdaptivePool, LocalResponseNorm
+from deepnets.models.layers import AdaptivePool, LocalResponseNorm
 
 # what is drawn, with Okabe and Ito's colours, which colour-blind readers can tell apart
 KINDS: dict[type[nn.Module], tuple[str, str]] = {

@@ -1,11 +1,11 @@
 """Diagrams of whole networks and of their building blocks, drawn from the networks themselves.
 
 Every number is read from a network without storage: what a layer is from its module, what it gives
-from a pass over one image. `python -m deepnets.compare.diagrams assets` writes
-the pictures of `assets/`.
+from a pass over one image.
+
+python -m assets.make    (writes network-*.png and blocks.png)
 """
 
-import sys
 from functools import partial
 from itertools import groupby
 from math import log2
@@ -16,12 +16,13 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import nn
 
-from .. import models
-from ..models.googlenet import Inception
-from ..models.resnet import BasicBlock, PaddedShortcut
-from ..models.shapes import module_shapes
-from . import style
-from .details import ALT, blocks, by, inception_module, parts, residual_block, stems
+from deepnets import models
+from deepnets.compare import style
+from deepnets.models.googlenet import Inception
+from deepnets.models.resnet import BasicBlock, PaddedShortcut
+from deepnets.models.shapes import module_shapes
+
+from .blocks import ALT, blocks, by, inception_module, parts, residual_block, stems
 from .pen import ATTACHED, DARK, DASHES, Pen, window, words
 
 __all__ = ["alt", "blocks", "inception_module", "network", "residual_block", "stems"]
@@ -168,11 +169,16 @@ def _branched(pen: Pen, x: float, module: Inception, height: float) -> float:
 
 
 def main(folder: Path) -> None:
-    """Write a PNG of each network of the study, and of the blocks, into a `folder`."""
-    pictures = {f"network-{name}": network(name) for name in style.COLOURS} | {"blocks": blocks()}
+    """Write a PNG of each network of the study, and of what it is built from, into a `folder`."""
+    pictures = {f"network-{name}": network(name) for name in style.COLOURS} | {
+        "blocks": blocks(),
+        "residual-block": residual_block(),
+        "inception-module": inception_module(),
+        "stems": stems(),
+    }
     for name, figure in pictures.items():
         style.save(figure, folder / f"{name}.png", dpi=200)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(__file__).parent)

@@ -7,12 +7,13 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from torch import nn
 
-from .. import models
-from ..models.googlenet import Inception
-from ..models.resnet import BasicBlock
-from ..models.shapes import module_shapes
+from deepnets import models
+from deepnets.compare.style import STYLE
+from deepnets.models.googlenet import Inception
+from deepnets.models.resnet import BasicBlock
+from deepnets.models.shapes import module_shapes
+
 from .pen import ATTACHED, LAYERS, Pen, window, words
-from .style import STYLE
 
 WIDE = 0.61  # of a layer, in inches
 ALT = {

@@ -1,0 +1,159 @@
+"""What `run.json` says, and which values can be true."""
+
+import json
+import reprlib
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Annotated, Any, get_args, get_type_hints
+
+from .recipes import Recipe
+
+CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
+
+Rule = tuple[str, Callable[[Any], bool]]  # what a value must be, in words and as a test
+
+
+def _whole(low: int, high: int) -> Rule:
+    return f"a whole number from {low:,} to {high:,}", lambda v: type(v) is int and low <= v <= high
+
+
+def _number(low: float, high: float) -> Rule:
+    what = f"a number from {low:g} to {high:g}"
+    return what, lambda v: type(v) in (int, float) and low <= v <= high
+
+
+def _list(what: str, rule: Rule, low: int = 0, high: int = 65_536) -> Rule:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and low <= len(value) <= high and all(map(rule[1], value))
+
+    return f"a list of {what}", fits
+
+
+def _table(what: str, rules: dict[str, Rule], others: Rule | None = None) -> Rule:
+    """Requires the keys of `rules`; other keys are as `others` says, or anything."""
+
+    def fits(value: Any) -> bool:
+        if not isinstance(value, dict) or rules.keys() - value.keys():
+            return False
+        tests = {key: rules.get(key, others) for key in value}
+        return all(rule is None or rule[1](value[key]) for key, rule in tests.items())
+
+    return f"a table of {what}", fits
+
+
+TEXT: Rule = "a text", lambda value: isinstance(value, str)
+PLAIN: Rule = "plain", lambda value: isinstance(value, str | bool) or _number(-1e6, 1e6)[1](value)
+MANY = 10_000_000  # images
+IMAGES = _whole(1, MANY)
+SECONDS = _number(0, 1e12)
+NATS = _number(0, 1e6)
+SHARE = _number(0, 1)
+COUNT = _whole(0, 10**15)
+RECIPE: dict[str, Rule] = {
+    "name": TEXT, "learning_rate": _number(0, 1e6), "batch_size": IMAGES, "flip_test": PLAIN,
+}  # fmt: skip
+FIELD: Rule = "a field", lambda value: PLAIN[1](value) or _list("shares", SHARE)[1](value)
+LIMIT: Rule = "a whole number or null", lambda value: value is None or IMAGES[1](value)
+SPEEDUP: Rule = "a number or null", lambda value: value is None or SECONDS[1](value)
+PROGRAMS = _list("tables", _table("a program", {}))
+ROBUSTNESS = {name: _whole(0, MANY) for name in ("images", "clean", *CORRUPTIONS)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Holds what `run.json` says: settings, figures, and how they came about.
+
+    A field's annotation has its rule. Those with a default are missing in some runs.
+    """
+
+    model: str
+    options: Annotated[dict[str, Any], _table("options", {}, PLAIN)]
+    """Options of the network."""
+    dataset: str
+    """Name, as for `data.load`."""
+    dataset_title: str
+    dataset_folder: str = ""
+    """Of one's own images, as seen from the run."""
+    data_sha256: str
+    split_sha256: str
+    classes: Annotated[list[str], _list("two classes or more", TEXT, 2)]
+    recipe: Annotated[Recipe, _table("a recipe's fields", RECIPE, FIELD)]
+    seed: Annotated[int, _whole(0, 2**32 - 1)]
+    epochs: Annotated[int, _whole(1, 1_000_000)]
+    train_images: Annotated[int, IMAGES]
+    validation_images: Annotated[int, IMAGES]
+    limit: Annotated[int | None, LIMIT]
+    """Number of training images that was asked for."""
+    input_size: Annotated[int, _whole(8, 1024)]
+    """Side of the images that the network sees, in pixels."""
+    in_channels: Annotated[int, _whole(1, 4)]
+    image_side: Annotated[int, _whole(1, 16_384)]
+    """Side of the images as stored, in pixels."""
+    mean: Annotated[list[float], _list("shares, one a channel", SHARE, 1, 4)]
+    std: Annotated[list[float], _list("shares, one a channel", _number(1e-9, 1), 1, 4)]
+    parameters: Annotated[int, COUNT]
+    macs: Annotated[int, COUNT]
+    """Multiply-adds of one image."""
+    test_correct: Annotated[int, _whole(0, MANY)]
+    test_total: Annotated[int, IMAGES]
+    test_nll: Annotated[float, NATS]
+    test_brier: Annotated[float, _number(0, 2)]
+    test_ece: Annotated[float, SHARE]
+    temperature: Annotated[float, _number(0.01, 100)]
+    """Of temperature scaling, fitted on validation images."""
+    test_nll_calibrated: Annotated[float, NATS]
+    test_ece_calibrated: Annotated[float, SHARE]
+    robustness: Annotated[dict[str, int], _table("counts of images", ROBUSTNESS)]
+    """Numbers of images that are right, `clean` and under each corruption, of all `images`."""
+    train_seconds: Annotated[float, SECONDS]
+    images_per_second: Annotated[float, SECONDS]
+    device: str
+    device_type: str = ""
+    precision: str
+    bf16_speedup: Annotated[float | None, SPEEDUP] = None
+    """How much faster than fp32 products the processor's bf16 products were, where it was asked."""
+    threads: Annotated[int, _whole(1, 65_536)]
+    versions: Annotated[dict[str, str], _table("versions", {}, TEXT)]
+    commit: str
+    made_by: Annotated[list[dict[str, Any]], PROGRAMS] = field(default_factory=list)
+    """Commit and versions of each program that trained a part."""
+    weights_sha256: str = ""
+    warnings: Annotated[list[str], _list("texts", TEXT)]
+    tier: str = ""
+    """Part of the earlier study."""
+
+    @classmethod
+    def read(cls, values: Any) -> "Info":
+        """Returns what the contents of a `run.json` say; what it does not know is left out.
+
+        Raises:
+            ValueError: this cannot be what a run says; the text is why.
+        """
+        if not isinstance(values, dict):
+            raise ValueError("it holds no table")
+        known = {item.name: item for item in fields(cls)}
+        for name, hint in get_type_hints(cls, include_extras=True).items():
+            item, (what, fits) = known[name], TEXT if hint is str else get_args(hint)[1]
+            if name not in values and item.default is item.default_factory is MISSING:
+                raise ValueError(f"{name!r} is missing")
+            if name in values and not fits(values[name]):
+                raise ValueError(f"{name} is {reprlib.repr(values[name])}, not {what}")
+        shares = values["recipe"].get("milestones", Recipe.milestones)
+        if not isinstance(shares, list | tuple):
+            raise ValueError("the milestones of its recipe are no list")
+        kept = {item.name for item in fields(Recipe)} & values["recipe"].keys()
+        recipe = Recipe(
+            **{name: values["recipe"][name] for name in kept} | {"milestones": (*shares,)}
+        )
+        info = cls(**{name: values[name] for name in known.keys() & values} | {"recipe": recipe})
+        counts, total = info.robustness, info.test_total
+        right = max(counts[name] for name in ("clean", *CORRUPTIONS))
+        if not max(1, right) <= counts["images"] <= total or info.test_correct > total:
+            raise ValueError("more images are right than there are")
+        if not len(info.mean) == len(info.std) == info.in_channels:
+            raise ValueError(f"mean and std are not of {info.in_channels} channels")
+        return info
+
+    def values(self) -> dict[str, Any]:
+        """Returns it as plain values of JSON."""
+        return json.loads(json.dumps(asdict(self)))
