@@ -20,7 +20,7 @@ from ..errors import UserError
 MAGIC = b"deepnets checkpoint 2\n"
 DIGEST = hashlib.sha256().digest_size
 VALUES = "values"  # the tensor that holds the plain values: the bytes of their JSON
-TYPES = {torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}
+TYPES = {torch.float64: "F64", torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}
 
 
 def save(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
