@@ -53,7 +53,8 @@ def execute(
 
         cluster.run(progress, parallel, scheduler, how)
     else:
-        how = how | {"stop": lambda: time.monotonic() > progress.deadline}
+        asked = how.get("stop", lambda: False)
+        how = how | {"stop": lambda: time.monotonic() > progress.deadline or asked()}
         for job in progress.startable():
             progress.note(job, *train(job, progress.out, how))
     return progress.finished, progress.missing
