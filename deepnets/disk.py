@@ -20,7 +20,7 @@ from .errors import UserError
 
 CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without it answer
 # What file systems without locks answer: Lustre by default, NFS without its lock daemon
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 CHUNK = 4096  # bytes of an archive read at a time: unpacked they are 30 MB at most
 
 

@@ -77,7 +77,7 @@ class Info:
     data_sha256: str
     split_sha256: str
     classes: Annotated[list[str], _list("two classes or more", TEXT, 2)]
-    recipe: Annotated[Recipe, _table("a recipe's fields", RECIPE, FIELD)]
+    recipe: Annotated[Recipe, _table("a recipe's fields", RECIPE)]
     seed: Annotated[int, _whole(0, 2**32 - 1)]
     epochs: Annotated[int, _whole(1, 1_000_000)]
     train_images: Annotated[int, IMAGES]
@@ -141,6 +141,8 @@ class Info:
         if not isinstance(shares, list | tuple):
             raise ValueError("the milestones of its recipe are no list")
         kept = {item.name for item in fields(Recipe)} & values["recipe"].keys()
+        if odd := [name for name in kept if not FIELD[1](values["recipe"][name])]:
+            raise ValueError(f"the {odd[0]} of its recipe is none")
         recipe = Recipe(
             **{name: values["recipe"][name] for name in kept} | {"milestones": (*shares,)}
         )

@@ -54,7 +54,7 @@ ROOM = 4 << 30  # bytes that it may ask for, so that a mistake does not take the
 
 # By the process that forks, once: what commands import, and torch and scikit-learn when first used.
 IMPORTED = [
-    *(f"deepnets.{name}" for name in ("analysis", "assets", "predict", "report", "study")),
+    *(f"deepnets.{name}" for name in ("compare.report", "compare.text", "predict", "study")),
     *("hypothesis.strategies", "torch._dynamo", "torchvision.datasets", "sklearn.datasets"),
 ]
 

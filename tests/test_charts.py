@@ -130,6 +130,13 @@ def test_cost_has_a_named_point_a_network(accuracies):
         assert not any(box.contains(*place) for place in places), name.get_text()
 
 
+def test_cost_has_three_labels_however_close_the_networks(accuracies):
+    for rows in ([0, 6], [2, 3], [6, 7], [0, 1], range(9)):
+        (ax,) = charts.cost(accuracies.iloc[list(rows)]).axes
+        low, high = ax.get_xlim()
+        assert sum(low <= place <= high for place in ax.get_xticks()) >= 3
+
+
 def test_corrupted_images_have_a_panel_each(accuracies):
     figure = charts.robustness(accuracies)
     table = accuracies.sort_values("accuracy")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deepnets import data, predict
+from deepnets import data, disk, predict
 from deepnets.data import cache, folders, images, pictures
 from deepnets.errors import UserError
 from deepnets.training import fit
@@ -142,6 +142,7 @@ def test_an_interrupted_decoding_goes_on_where_it_was(folder, tmp_path, monkeypa
         return read(file, side)
 
     monkeypatch.setattr(cache, "CHUNK", 8 * 3 * 12 * 12)
+    monkeypatch.setattr(cache, "NOTED", 0)
     monkeypatch.setattr(pictures, "read_image", interrupted)
     with pytest.raises(KeyboardInterrupt):
         data.load(f"folder:{folder}", root)
@@ -225,6 +226,28 @@ def test_a_full_disk_or_one_that_may_not_be_written_costs_time_and_nothing_else(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=0))
     with pytest.raises(UserError, match="no place for the decoded pictures"):
         data.load(f"folder:{folder}", tmp_path / "full")
+
+
+def test_a_disk_that_fills_at_the_index_costs_time_and_nothing_else(folder, tmp_path, monkeypatch):
+    whole = data.load(f"folder:{folder}", tmp_path / "root")
+    write = disk.write
+
+    def full(path, *parts):
+        if path.is_relative_to(tmp_path / "full"):
+            raise UserError(f"{path} cannot be written: No space left on device")
+        write(path, *parts)
+
+    monkeypatch.setattr(disk, "write", full)
+    assert data.load(f"folder:{folder}", tmp_path / "full").sha256 == whole.sha256
+    left = (tmp_path / "full" / "cache").iterdir()
+    assert not [file for file in left if file.suffix != ".lock"]
+
+
+def test_an_index_of_another_program_is_made_anew(folder, tmp_path):
+    whole = data.load(f"folder:{folder}", tmp_path / "root")
+    (index,) = (tmp_path / "root" / "cache").glob("*.npz")
+    np.savez(index, something=np.arange(3))
+    assert data.load(f"folder:{folder}", tmp_path / "root").sha256 == whole.sha256
 
 
 def test_pictures_that_stay_on_disk_train_as_those_in_memory_do(folder, job, tmp_path, monkeypatch):

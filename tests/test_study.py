@@ -237,6 +237,10 @@ def test_expected_time_grows_with_the_work(file, tmp_path):
             GRID.replace("seeds = [0, 1]", "seeds = [0]\nvariants = [{ hue = 1 }]"),
             "no option 'hue'",
         ),
+        (GRID.replace("epochs = 1", f"epochs = 0x{'f' * 5000}"), "more than 64 bits"),
+        (GRID.replace("seeds = [0]", f"seeds = [0x{'f' * 5000}]"), "more than 64 bits"),
+        (GRID.replace("epochs = 1", f"options.{'a.' * 50}a = 1"), "nested more than"),
+        (GRID.replace("epochs = 1", f"options.{'a.' * 20000}a = 1"), "too many parts"),
     ],
 )
 def test_a_malformed_study_is_one_line(tmp_path, text, says):

@@ -408,7 +408,8 @@ def test_products_are_timed_once_a_process_on_one_thread(monkeypatch):
         torch.set_num_threads(2)
         hardware.bf16_speedup.cache_clear()
         assert hardware.bf16_speedup() == hardware.bf16_speedup() > 0
-        assert timed == [(torch.float32, 1)] * 20 + [(torch.bfloat16, 1)] * 20
+        assert 6 <= len(timed) <= 40
+        assert timed == [(torch.float32, 1), (torch.bfloat16, 1)] * (len(timed) // 2)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -127,11 +127,13 @@ def cost(table: pd.DataFrame) -> Figure:
             x = row.macs / 1e6
             _interval(ax, x, row.accuracy, row.low, row.high, row.seeds > 1, colour, upright=True)
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_locator(NullLocator())
         ax.set(xlabel="million multiply-adds an image", ylabel="test accuracy (%)")
         ax.margins(0.15, 0.12)
+        low, high = ax.get_xlim()
+        few = MaxNLocator(6, steps=(1, 2, 5, 10))  # 1, 2, 5 would label a point or two
+        ax.xaxis.set_major_locator(few if high < 10 * low else LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
         _name_points(figure, ax, table)
     return figure
 

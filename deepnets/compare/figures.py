@@ -12,6 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from .. import metrics
 from ..runs import Run
@@ -86,8 +87,8 @@ def heatmap(ax: Axes, counts: np.ndarray, classes: Sequence[str]) -> None:
 def representation(run: Run) -> Figure:
     """Draws the test set in the first two principal components of the network's features.
 
-    A colour a class, whose name stands at the median of its images. Of many images every second,
-    third, ... is drawn, 2,500 at most.
+    A colour a class, whose name stands at the median of its images, or above or below it where
+    another name does. Of many images every second, third, ... is drawn, 2,500 at most.
     """
     points, labels = run.view("pca"), run.test["labels"]
     palette = np.array(sns.color_palette("colorblind", len(run.info.classes)))
@@ -112,7 +113,24 @@ def representation(run: Run) -> Figure:
         ax.set(xlabel=f"first component, {first:.0f} % of the variance", title=name_of(run))
         ax.set(ylabel=f"second component, {second:.0f} %")
         ax.locator_params(nbins=5)  # small components have long numbers
+        figure.draw_without_rendering()  # only then is it known where the names are
+        _move_apart(ax)
     return figure
+
+
+def _move_apart(ax: Axes) -> None:
+    """Moves each text up or down off those before it, by as little as that takes.
+
+    Where ten lines are not enough, it stays.
+    """
+    taken: list[Bbox] = []
+    for text in ax.texts:
+        box = text.get_window_extent()
+        shifts = (n * box.height / 2 for k in range(21) for n in (-k, k))
+        found = (box.translated(0, shift) for shift in shifts)
+        taken.append(next((moved for moved in found if not moved.count_overlaps(taken)), box))
+        x, y = ax.transData.transform(text.get_position())
+        text.set_y(ax.transData.inverted().transform((x, y + taken[-1].y0 - box.y0))[1])
 
 
 def filters(run: Run) -> Figure:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,8 @@ from ..errors import UserError
 from . import pictures
 from .images import Rows
 
-CHUNK = 2**26  # bytes decoded between two notes of how far it is
+CHUNK = 2**26  # bytes decoded at a time
+NOTED = 5  # seconds between two notes of how far it is
 
 
 def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
@@ -83,7 +85,7 @@ class Copy:
         self.pixels, self.index = place.with_suffix(".pixels"), place.with_suffix(".npz")
         self.side = 0
         self.known: dict[int, tuple[int, bool]] = {}
-        with suppress(UserError, OSError):  # missing or damaged
+        with suppress(UserError, OSError, KeyError, ValueError, TypeError):  # missing or damaged
             stored = {name: a.tolist() for name, a in disk.read_arrays(self.index, 1 << 32).items()}
             marks, each = stored["marks"], zip(stored["squares"], stored["gray"], strict=True)
             if self.pixels.stat().st_size >= len(marks) * 3 * stored["side"] ** 2:
@@ -139,7 +141,7 @@ class Copy:
                 bad[files[mark]] = error
                 return None
 
-        step = min(4096, max(1, CHUNK // (3 * side**2)))
+        step, noted = min(4096, max(1, CHUNK // (3 * side**2))), time.monotonic()
         with tqdm(None, "decoding", len(new), unit=" images", leave=False, disable=None) as bar:
             for marks in (new[i : i + step] for i in range(0, len(new), step)):
                 found = {}
@@ -148,6 +150,11 @@ class Copy:
                     if picture is not None:
                         found[mark] = squares[mark] or 0, picture
                 self.append(found)
+                if time.monotonic() - noted > NOTED:
+                    self.note()
+                    noted = time.monotonic()
+        if new:
+            self.note()
         if bad:
             first, *others = sorted(bad)
             names = ", ".join(others[:3]) + f" and {len(others) - 3} more" * (len(others) > 3)
@@ -161,14 +168,20 @@ class Copy:
             file.seek(len(self.known) * 3 * self.side**2)
             for _, picture in found.values():
                 file.write(picture.transpose(2, 0, 1).tobytes())
-            file.flush()
-            os.fsync(file.fileno())  # the pixels before the index that vouches for them
         for mark, (own, picture) in found.items():
             self.known[mark] = own, bool((picture == picture[..., :1]).all())
+
+    def note(self) -> None:
+        """Writes the index; raises OSError if there is no room."""
+        with self.pixels.open("r+b") as file:
+            os.fsync(file.fileno())  # the pixels before the index that vouches for them
         index = {
             "side": np.array(self.side),
             "marks": np.array([*self.known], int),
             "squares": np.array([own for own, _ in self.known.values()], int),
             "gray": np.array([gray for _, gray in self.known.values()], bool),
         }
-        disk.write(self.index, disk.packed(index, zipfile.ZIP_STORED))
+        try:
+            disk.write(self.index, disk.packed(index, zipfile.ZIP_STORED))
+        except UserError as error:
+            raise OSError(errno.ENOSPC, str(error)) from None

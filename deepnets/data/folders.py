@@ -100,7 +100,8 @@ def _classes(folder: str, ours: set[Path]) -> dict[str, list[str]]:
         classes.setdefault(readable(entry.name), []).extend(images)
     if len(classes) < 2:
         few = f"{folder} needs a folder of images for each class, at least two"
-        others = _left_out(Path(folder), set(), ours)
+        used = {file for images in classes.values() for file in images}
+        others = _left_out(Path(folder), used, ours)
         raise UserError(f"{few}; it has {len(classes)}" + f"; {others}" * bool(others))
     return {name: classes[name] for name in sorted(classes)}
 
@@ -123,7 +124,12 @@ def _left_out(path: Path, used: set[str], ours: set[Path]) -> str:
     classes = {os.path.dirname(file) for file in used}
     around = {str(path), *map(os.path.dirname, classes)}
     counts: Counter[str] = Counter()
-    for folder, folders, names in os.walk(path):
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link to a folder above, say
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = [f for f in folders if f[0] != "." and Path(folder, f).resolve() not in ours]
         for name in names:
             if name.startswith(".") or os.path.join(folder, name) in used:

@@ -23,10 +23,15 @@ class Rows:
 
     def __init__(self, images: Tensor, rows: Tensor, device: torch.device | str = "cpu") -> None:
         self.images, self.rows, self.device = images, rows, device
-        self.shape = torch.Size((len(rows), *images.shape[1:]))
+        self.shape, self.dtype = torch.Size((len(rows), *images.shape[1:])), images.dtype
 
-    def __getitem__(self, index: Tensor | np.ndarray | slice) -> Tensor:
-        """Returns the images at an index."""
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | Tensor | np.ndarray | slice) -> Tensor:
+        """Returns the images at an index; of a number, one (C, H, W)."""
+        if isinstance(index, int):
+            return self[[index]][0]  # type: ignore[index]
         rows = self.rows[index.cpu() if isinstance(index, Tensor) else index]
         return self.images.index_select(0, rows).to(self.device)  # twice as fast as brackets
 

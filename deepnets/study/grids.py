@@ -1,5 +1,6 @@
 """Study files: grids of runs."""
 
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,12 @@ from .dispatch import multiply_adds
 AXES = {"seeds": int, "datasets": str, "recipes": str, "networks": str, "variants": dict}
 WORDS = {int: "number", str: "name", dict: "table"}
 SETTINGS = ("input_size", "limit", "options")  # of a job; other keys are fields of the recipe
-LARGEST_FILE, MOST_JOBS = 1 << 16, 20_000  # bytes, runs
+LARGEST_FILE, LONGEST_NAME, DEEPEST, MOST_JOBS = (
+    1 << 16,
+    99,
+    10,
+    20_000,
+)  # bytes, dots, tables, runs
 
 
 def plan(path: str | Path) -> list[Job]:
@@ -52,10 +58,15 @@ def plan(path: str | Path) -> list[Job]:
 
 def _parts(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Returns the defaults and the grids of a file."""
+    # The parser's time grows with the square of the dots in a name
+    names = re.split(rb"[=,\[\]{}\n]", re.sub(rb"[ \t]", b"", content))
+    if max(name.count(b".") for name in names) > LONGEST_NAME:
+        raise UserError("a name has too many parts")
     try:
         parts = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # also not UTF-8, or nested too deep
         raise UserError(f"this is not TOML: {error}") from None
+    _check(parts)
     defaults, grids = parts.pop("defaults", {}), parts.pop("grid", [])
     if parts:
         known = "it has [defaults] and [[grid]]"
@@ -65,6 +76,17 @@ def _parts(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if not isinstance(defaults, dict):
         raise UserError("a study has defaults only as [defaults]")
     return defaults, grids
+
+
+def _check(value: Any, depth: int = 0) -> None:
+    """Raises UserError for what no study needs, and what cannot even be printed in a message."""
+    if depth > DEEPEST:
+        raise UserError(f"tables are nested more than {DEEPEST} deep")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise UserError("this is not TOML: an integer has more than 64 bits")
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check(part, depth + 1)
 
 
 def _cross(grid: dict[str, Any]) -> Iterator[Job]:

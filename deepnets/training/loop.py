@@ -343,6 +343,10 @@ class Trainer:
     def fits(self, tensors: dict[str, Tensor], values: Any) -> bool:
         """Returns whether a checkpoint's content has the form of this training's own."""
         own = self.values() | {"history": [dict.fromkeys(HISTORY, 0.0)], "bf16_speedup": 0.0}
+        # Another program may have told other versions
+        own["made_by"] = made_by = values.get("made_by") if isinstance(values, dict) else None
+        if not isinstance(made_by, list) or not all(map(_is_program, made_by)):
+            return False
         if not checkpoint.alike(tensors, self.tensors()) or not checkpoint.alike(values, own):
             return False
         rows = values["history"] + [values["sums"]] * (values["step"] > 0)
@@ -352,6 +356,14 @@ class Trainer:
             and 1 <= values["threads"] <= 4096
             and all(row["seconds"] > 0 for row in rows)
         )
+
+
+def _is_program(by: Any) -> bool:
+    """Returns whether this names what trained a part: its commit, and versions with PyTorch's."""
+    versions = by.get("versions") if isinstance(by, dict) else None
+    if not isinstance(versions, dict) or not isinstance(by.get("commit"), str):
+        return False
+    return "torch" in versions and all(isinstance(text, str) for text in versions.values())
 
 
 def _seed(*numbers: int) -> int:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,6 +33,7 @@ def fit(
     download: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    deadline: float = math.inf,
     stop: Callable[[], bool] = lambda: False,
     patience: float = 0,
     checkpoint_seconds: float = 180.0,
@@ -46,6 +48,7 @@ def fit(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` (autocast), or `auto`: the checkpoint's, or bf16 where the
             hardware multiplies it faster.
+        deadline: time to stop at a checkpoint, on the clock of `time.monotonic`.
         stop: asked between any two steps whether to stop at a checkpoint.
         patience: seconds to wait for another process that trains the same run.
         checkpoint_seconds: longest time between two checkpoints within an epoch. There is one
@@ -55,8 +58,8 @@ def fit(
     Raises:
         UserError: the job, the data or the folder will not do, or the loss is no longer finite.
         Busy: another process trains this run.
-        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by `stop`, Ctrl-C, SIGTERM; the
-            same call continues.
+        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by `deadline` or `stop`, Ctrl-C,
+            SIGTERM; the same call continues.
     """
     folder = Path(out) / job.folder
     target, kind = hardware.device_and_precision(device, precision)
@@ -72,7 +75,7 @@ def fit(
     hardware.set_up(target)
     with (
         working_folder(folder, patience) as work,
-        interruptions(stop) as interruption,
+        interruptions(lambda: time.monotonic() > deadline or stop()) as interruption,
         fork_rng([target] if target.type == "cuda" else []),
         ExitStack() as end,
     ):
