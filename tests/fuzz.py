@@ -243,7 +243,7 @@ def mutated(draw, tree, odd=PLAIN):
                 del node[key]
             else:
                 value = draw(values)
-                node[key] = value(node[key]) if callable(value) else value
+                node[key] = value(node[key]) if callable(value) else copy.deepcopy(value)
             break
     return tree
 
