@@ -41,10 +41,11 @@ def printed(figure: Figure, width: float, height: float) -> bytes:
     return style.encoded(figure, kind="pdf")
 
 
-def best(found: Sequence[Run]) -> Run:
+def best(found: Sequence[Run]) -> Run | None:
     """Returns the first seed of the network of `tuned` that is most accurate on CIFAR-10."""
     rows = [run for run in found if run.info.dataset == "cifar10" and run.info.seed == 0]
-    return max((run for run in rows if run.recipe == "tuned"), key=lambda run: run.accuracy)
+    rows = [run for run in rows if run.recipe == "tuned" and not run.info.options]
+    return max(rows, key=lambda run: run.accuracy, default=None)
 
 
 def confusion(run: Run) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Writes the study's tables, results/*.csv, from its runs, and from these README's table and
-pictures.
+"""Writes the study's tables, results/*.csv, from its runs, and from these what README and
+results/README show.
 
 `--check` names the files that differ.
 
-python results/make.py [--check]
+python -m results.make [--check]
 """
 
 import re
@@ -15,14 +15,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from deepnets import disk, models, runs
-from deepnets.compare import charts, effects, style
-from deepnets.compare.text import markdown
+from deepnets.compare import charts, effects, groups, style
+from deepnets.compare.text import markdown, percent
 from deepnets.errors import UserError
+from deepnets.info import CORRUPTIONS
 from deepnets.runs import Run
+from paper import figures
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 STUDIES = ("main", "replication", "changes", "control")
+DATASETS = ("CIFAR-10", "MNIST")
+RECIPES = ["tuned", "best", "classic", "vanilla", "altered"]
 
 
 def find(root: Path = HERE) -> list[Run]:
@@ -61,6 +65,12 @@ def pictures(made: dict[str, pd.DataFrame]) -> dict[str, bytes]:
     }
 
 
+def mistakes(found: Sequence[Run]) -> dict[str, bytes]:
+    """Returns README's picture of the most accurate network's mistakes by its name, if there is one."""
+    best = figures.best(groups.opened(found))
+    return {"mistakes.png": style.encoded(figures.mistakes(best), dpi=200)} if best else {}
+
+
 def networks(accuracies: pd.DataFrame) -> pd.DataFrame:
     """Returns README's table: a row a network, with its accuracies under `tuned` in percent.
 
@@ -72,21 +82,111 @@ def networks(accuracies: pd.DataFrame) -> pd.DataFrame:
     table["parameters"] = [f"{models.count_parameters(network):,}" for network in blueprints]
     costs = [models.multiply_adds(network, 64) for network in blueprints]
     table["multiply-adds, M"] = [f"{cost / 1e6:,.0f}" for cost in costs]
-    for title in ("CIFAR-10", "MNIST"):
+    for title in DATASETS:
         found = rows[rows["dataset"] == title].dropna(subset="accuracy").set_index("network")
         half = (50 * (found["high"] - found["low"])).map(" ± {:.2f}".format)
-        shown = (100 * found["accuracy"]).map("{:.2f}".format) + half.where(found["seeds"] > 1, "")
+        shown = percent(found["accuracy"]) + half.where(found["seeds"] > 1, "")
         table[title] = shown.astype(object).reindex(table.index, fill_value="")
-        if title == "CIFAR-10":
-            order = found["accuracy"].reindex(table.index).sort_values(ascending=False)
-    table = table.loc[order.index]
     return table.rename(index=style.NAMES).reset_index()
 
 
-def readme(old: str, accuracies: pd.DataFrame) -> str:
-    """Returns README with its table, between two comments, made anew."""
-    table = f"<!-- networks -->\n{markdown(networks(accuracies))}\n<!-- /networks -->"
-    return re.sub(r"(?s)<!-- networks -->.*<!-- /networks -->", lambda _: table, old)
+def measured(accuracies: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """Returns what was measured of each network on a dataset, by recipe, the most accurate first.
+
+    Shares are in percent. Networks whose test accuracies may not be looked at yet are left out.
+    """
+    rows = accuracies[(accuracies["dataset"] == dataset) & (accuracies["options"] == "")]
+    rows = rows.dropna(subset="accuracy").sort_values("accuracy", ascending=False)
+    rows = rows.sort_values("recipe", key=lambda names: names.map(RECIPES.index), kind="stable")
+    seconds = rows["seconds"].map("{:,.0f}".format).where(rows["seconds"].notna(), "differs")
+    return pd.DataFrame(
+        {"network": rows["network"].map(style.NAMES), "recipe": rows["recipe"]}
+        | {"epochs": rows["epochs"], "seeds": rows["seeds"], "accuracy": percent(rows["accuracy"])}
+        | {"95 % interval": percent(rows["low"]) + " to " + percent(rows["high"])}
+        | {kind: percent(rows[kind]).str[:-1] for kind in CORRUPTIONS}
+        | {"ECE": percent(rows["ece"]).str[:-1], "temperature": rows["temperature"].round(2)}
+        | {"seconds": seconds, "trained on": rows["devices"]}
+    )
+
+
+def points(rows: pd.DataFrame, part: str, ends: str = "") -> pd.Series:
+    """Returns effects as text, in points with their 95 % intervals, empty where they are missing.
+
+    Args:
+        part: the effects' column.
+        ends: what the columns of the intervals' ends begin with.
+    """
+    value, low, high = (
+        (100 * rows[name]).map("{:+.2f}".format) for name in (part, f"{ends}low", f"{ends}high")
+    )
+    return (value + " (" + low + " to " + high + ")").where(rows[part].notna(), "")
+
+
+def contrasts(effects: pd.DataFrame) -> pd.DataFrame:
+    """Returns the effects of the improved forms, as a table to read."""
+    p = effects["p_holm"].map("{:.3f}".format).where(effects["p_holm"].notna(), "")
+    return pd.DataFrame(
+        {"improved minus original": effects["network"].map(style.NAMES)}
+        | {"dataset": effects["dataset"], "recipe": effects["recipe"]}
+        | {"seeds": effects["seeds"].astype(str) + ", " + effects["original_seeds"].astype(str)}
+        | {"effect in points": points(effects, "effect"), "adjusted p": p}
+        | {"verdict": effects["verdict"]}
+    )
+
+
+def taken_apart(corners: pd.DataFrame) -> pd.DataFrame:
+    """Returns the published gains and what they are made of, as a table to read."""
+    found = {"improved": corners["network"].map(style.NAMES), "dataset": corners["dataset"]}
+    for column in effects.CORNERS:
+        share = percent(corners[column]).where(corners[column].notna(), "")
+        found[column.replace("_", ", ")] = share
+    ends = ("published_original", "published_improved")
+    found["published"] = percent(corners[ends[0]]) + ", " + percent(corners[ends[1]])
+    found |= {part: points(corners, part, f"{part}_") for part in effects.PARTS}
+    return pd.DataFrame(found)
+
+
+def single_changes(changes: pd.DataFrame) -> pd.DataFrame:
+    """Returns the effects of single changes, as a table to read."""
+    names = changes["network"].map(style.NAMES)
+    return pd.DataFrame(
+        {"change": changes["change"].replace(charts.CHANGES) + ", " + names.astype(str)}
+        | {"effect in points": points(changes, "effect"), "verdict": changes["verdict"]}
+    )
+
+
+def others(control: pd.DataFrame) -> pd.DataFrame:
+    """Returns what others report beside ours, as a table to read."""
+    reported = percent(control["reported"]).where(control["reported"].notna(), "")
+    return pd.DataFrame(
+        {"network": control["network"].map(style.NAMES), "recipe": control["recipe"]}
+        | {"side in pixels": control["input_size"], "epochs": control["epochs"]}
+        | {"accuracy": percent(control["accuracy"])}
+        | {"95 % interval": percent(control["low"]) + " to " + percent(control["high"])}
+        | {"reported": reported}
+    )
+
+
+def filled(text: str, shown: dict[str, pd.DataFrame]) -> str:
+    """Returns a page whose tables, each between two comments with its name, are made anew."""
+    for name, table in shown.items():
+        body = markdown(table) if len(table) else "*Not trained yet.*"
+        block = f"<!-- {name} -->\n{body}\n<!-- /{name} -->"
+        text = re.sub(rf"(?s)<!-- {name} -->.*<!-- /{name} -->", lambda _, b=block: b, text)
+    return text
+
+
+def readme(made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Returns README's tables by their names."""
+    return {"networks": networks(made["accuracies"])}
+
+
+def page(made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Returns the tables of results/README by their names."""
+    return {title: measured(made["accuracies"], title) for title in DATASETS} | {
+        "effects": contrasts(made["effects"]), "corners": taken_apart(made["corners"]),
+        "changes": single_changes(made["changes"]), "control": others(made["control"]),
+    }  # fmt: skip
 
 
 def main(arguments: Sequence[str], root: Path = HERE, readme_file: Path = README) -> int:
@@ -99,19 +199,20 @@ def main(arguments: Sequence[str], root: Path = HERE, readme_file: Path = README
         print(f"results/make.py: {unknown[0]!r} is not known; it has --check", file=sys.stderr)
         return 2
     try:
-        found = tables(find(root))
+        found = find(root)
+        table = tables(found)
     except UserError as error:
         print(f"results/make.py: {error}", file=sys.stderr)
         return 2
-    made = {root / f"{name}.csv": text(table).encode() for name, table in found.items()}
-    assets = readme_file.parent / "assets"
-    made |= {assets / name: content for name, content in pictures(found).items()}
-    text_of_readme = readme_file.read_text()
-    made[readme_file] = readme(text_of_readme, found["accuracies"]).encode()
+    made = {root / f"{name}.csv": text(rows).encode() for name, rows in table.items()}
+    drawn = pictures(table) | mistakes(found)
+    made |= {readme_file.parent / "assets" / name: content for name, content in drawn.items()}
+    for path, shown in ((readme_file, readme(table)), (root / "README.md", page(table))):
+        made[path] = filled(path.read_text(), shown).encode()
     old = [path for path in made if not path.is_file() or path.read_bytes() != made[path]]
     if "--check" in arguments:
         for path in old:
-            print(f"{path.name} is not what the runs say; python results/make.py writes it")
+            print(f"{path.name} is not what the runs say; python -m results.make writes it")
         return 1 if old else 0
     print(*disk.write_all({path: made[path] for path in old}), sep="\n")
     return 0
