@@ -139,6 +139,7 @@ def test_ci_runs_the_readmes_test_command():
     "page",
     [
         "README.md",
+        "CONTRIBUTING.md",
         "results/README.md",
         "studies/README.md",
         "benchmarks/README.md",
