@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     argument("--recipe", default="tuned", help=f"{recipes} {default}")
     argument("--seed", type=int, default=0, help=f"fixes all randomness {default}")
     argument("--epochs", type=int, help="instead of the recipe's")
+    choices = "none, shift (no mirror images), standard or published"
+    argument("--augment", metavar="NAME", help=f"instead of the recipe's: {choices}")
     argument("--limit", type=int, metavar="N", help="train on N images only")
     argument("--size", type=int, default=64, help=f"side of what the network sees {default}")
 
@@ -113,10 +115,15 @@ def _models(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     """Trains a network, continues an interrupted training, or reports a finished one."""
+    from dataclasses import replace
+
     from . import recipes, training
+    from .runs import labelled
 
     overrides = {} if args.epochs is None else {"epochs": args.epochs}
-    recipe = recipes.get(args.recipe, args.model, **overrides)
+    changed = {} if args.augment is None else {"augment": args.augment}
+    recipe = recipes.get(args.recipe, args.model, **overrides, **changed)
+    recipe = replace(recipe, name=labelled(recipe.name, changed))
     settings = {"limit": args.limit, "input_size": args.size}
     job = training.Job(args.model, args.dataset, recipe, args.seed, **settings)
     how = {"device": args.device, "precision": args.precision, "download": args.download}

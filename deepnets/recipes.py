@@ -8,7 +8,7 @@ from .errors import UserError
 
 CHOICES = {
     "schedule": ("constant", "steps", "cosine"),
-    "augment": ("none", "standard", "published"),
+    "augment": ("none", "shift", "standard", "published"),
 }
 
 
@@ -30,7 +30,8 @@ class Recipe:
         milestones: of `steps`, as shares of the training.
         warmup: share of the training in which the rate grows from zero (Goyal et al. 2017, 2.2).
         clip: largest norm of the gradient, 0 for none (Pascanu et al. 2013, algorithm 1).
-        augment: random changes of training images: `none`, `standard` or `published` (`Facts`).
+        augment: random changes of training images: `none`, `standard` or `published` (`Facts`), or
+            `shift`, which is `standard` without mirror images.
         cutout: side of the square cut out of training images, as a share, 0 for none (DeVries and
             Taylor 2017).
         average: decay of the running average of the weights that is evaluated, 0 for none (Polyak

@@ -113,6 +113,7 @@ def points(rows: pd.DataFrame, part: str, ends: str = "") -> pd.Series:
     """Returns effects as text, in points with their 95 % intervals, empty where they are missing.
 
     Args:
+        rows: of a table.
         part: the effects' column.
         ends: what the columns of the intervals' ends begin with.
     """

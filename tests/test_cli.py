@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from deepnets import __version__, cli, data, models, training
+from deepnets.runs import Run
 
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 
@@ -61,6 +62,14 @@ def test_train_compare_report_and_again(run, tmp_path):
     assert "resnet8" in (tmp_path / page).read_text()
     assert len(pictures) == 3
     assert all((tmp_path / line).read_bytes().startswith(b"\x89PNG") for line in pictures)
+
+
+def test_mirror_images_can_be_switched_off(run, tmp_path):
+    """The run names the change, so it never meets one with mirror images."""
+    code, out, _ = run(*TRAIN, "--augment", "shift", "--out", str(tmp_path))
+    assert code == 0, out
+    found = Run.load(tmp_path / "digits" / "resnet8" / "tuned-augment=shift" / "seed0")
+    assert found.info.recipe.augment == "shift"
 
 
 def test_help_and_version(run):

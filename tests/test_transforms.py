@@ -115,6 +115,10 @@ def test_mnist_is_never_mirrored_and_cifar_moves_by_up_to_four_pixels():
     assert STANDARD["cifar10"] == Policy(shift=4 / 32, flip=True)
 
 
+def test_shift_is_the_standard_policy_without_mirror_images():
+    assert DATASETS["cifar10"].policy("shift") == Policy(shift=4 / 32)
+
+
 def test_equal_generators_give_equal_batches_and_others_do_not():
     images = torch.randint(0, 256, (16, 3, SIDE, SIDE), dtype=torch.uint8)
     transform = Transform(64, (0.5,) * 3, (0.25,) * 3, STANDARD["cifar10"], 0.5)

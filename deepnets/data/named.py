@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +56,10 @@ class Facts:
     """Share of the image's side that a digit fills; None where the images are not digits."""
 
     def policy(self, augment: str) -> Policy | None:
-        """Returns how a recipe's `augment` (`none`, `standard`, `published`) changes images."""
-        return {"none": None, "standard": self.standard, "published": self.published}[augment]
+        """Returns how a recipe's `augment` changes images."""
+        shift = replace(self.standard, flip=False)
+        ours = {"none": None, "shift": shift, "standard": self.standard}
+        return (ours | {"published": self.published})[augment]
 
 
 def _digits(root: Path, download: bool) -> Parts:

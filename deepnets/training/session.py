@@ -118,7 +118,8 @@ def _finished(job: Job, folder: Path, precision: str | None) -> Run:
 def finish(trainer: Trainer, folder: Path) -> None:
     """Evaluates the trained network on the test set, once, and writes the run."""
     dataset, name = trainer.dataset, trainer.job.dataset
-    flip = trainer.recipe.flip_test and data.facts(name).standard.flip
+    policy = data.facts(name).policy(trainer.recipe.augment)
+    flip = trainer.recipe.flip_test and policy is not None and policy.flip
     found = evaluation.evaluate(trainer.predictor(flip), dataset.test, trainer.validation_set)
     logits = io.BytesIO()
     np.save(logits, found.logits)
