@@ -16,7 +16,7 @@ study: .venv/ready  ## train what runs/$(STUDY) lacks of studies/$(STUDY).toml; 
 	$(DEEPNETS) study studies/$(STUDY).toml --out runs/$(STUDY)
 
 report: .venv/ready  ## make the tables of results and the pictures of README anew from the committed runs
-	.venv/bin/python results/make.py
+	.venv/bin/python -m results.make
 	.venv/bin/python -m assets.make
 
 notebooks: .venv/ready  ## execute every notebook from the committed runs, in place

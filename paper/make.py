@@ -180,7 +180,8 @@ def complaints(made: Mapping[str, bytes], tables: Tables) -> list[str]:
 def main(arguments: Sequence[str]) -> int:
     """Writes paper/generated, or checks it; returns the exit code."""
     tables = {name: pd.read_csv(RESULTS / f"{name}.csv") for name in PLACES}
-    made = contents(tables, figures.best(opened(runs.find(RESULTS / "main"))))
+    [best] = figures.best(opened(runs.find(RESULTS / "main")))
+    made = contents(tables, best)
     paths = {HERE / "generated" / name: content for name, content in made.items()}
     found = complaints(made, tables)
     if "--check" in arguments:

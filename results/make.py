@@ -6,7 +6,6 @@ results/README show.
 python -m results.make [--check]
 """
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,9 +65,10 @@ def pictures(made: dict[str, pd.DataFrame]) -> dict[str, bytes]:
 
 
 def mistakes(found: Sequence[Run]) -> dict[str, bytes]:
-    """Returns README's picture of the most accurate network's mistakes by its name, if there is one."""
+    """Returns README's picture of the most accurate network's mistakes by its name, if there is any."""
     best = figures.best(groups.opened(found))
-    return {"mistakes.png": style.encoded(figures.mistakes(best), dpi=200)} if best else {}
+    drawn = [style.encoded(figures.mistakes(run), dpi=200) for run in best]
+    return dict(zip(["mistakes.png"], drawn, strict=False))
 
 
 def networks(accuracies: pd.DataFrame) -> pd.DataFrame:
@@ -172,8 +172,8 @@ def filled(text: str, shown: dict[str, pd.DataFrame]) -> str:
     """Returns a page whose tables, each between two comments with its name, are made anew."""
     for name, table in shown.items():
         body = markdown(table) if len(table) else "*Not trained yet.*"
-        block = f"<!-- {name} -->\n{body}\n<!-- /{name} -->"
-        text = re.sub(rf"(?s)<!-- {name} -->.*<!-- /{name} -->", lambda _, b=block: b, text)
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        text = f"{text[: text.index(start)]}{start}\n{body}\n{text[text.index(end) :]}"
     return text
 
 

@@ -49,7 +49,7 @@ def test_no_result_is_typed():
 
 
 def test_numbers_and_tables_are_those_of_the_results(tables):
-    found = figures.best(make.opened(make.runs.find(make.RESULTS / "main")))
+    [found] = figures.best(make.opened(make.runs.find(make.RESULTS / "main")))
     generated = ROOT / "paper" / "generated"
     lines = make.definitions(tables, figures.facts(found))
     assert (generated / "numbers.tex").read_text() == lines
