@@ -25,6 +25,7 @@ def drawn(tables: Mapping[str, pd.DataFrame], run: Run) -> dict[str, bytes]:
     missing = Figure()
     missing.text(0.5, 0.5, "?? runs are missing", ha="center", fontsize=charts.POINTS)
     changed = ours["changes"].dropna(subset="effect")
+    changed = changed[changed["network"] == "resnet18_improved"]
     made = {
         "corners": printed(charts.corners(ours["corners"]), 4.3, 3.1),
         "changes": printed(charts.changes(changed) if len(changed) else missing, 3.35, 2.1),

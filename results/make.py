@@ -23,7 +23,7 @@ from paper import figures
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
-STUDIES = ("main", "replication", "changes", "control")
+STUDIES = ("main", "replication", "changes", "equal_rates", "control")
 DATASETS = ("CIFAR-10", "MNIST")
 RECIPES = ["tuned", "best", "classic", "vanilla", "altered"]
 
@@ -96,15 +96,16 @@ def measured(accuracies: pd.DataFrame, dataset: str) -> pd.DataFrame:
     Shares are in percent. Networks whose test accuracies may not be looked at yet are left out.
     """
     rows = accuracies[(accuracies["dataset"] == dataset) & (accuracies["options"] == "")]
-    rows = rows.dropna(subset="accuracy").sort_values("accuracy", ascending=False)
+    rows = rows[rows["recipe"].isin(RECIPES)].dropna(subset="accuracy")
+    rows = rows.sort_values("accuracy", ascending=False)
     rows = rows.sort_values("recipe", key=lambda names: names.map(RECIPES.index), kind="stable")
     seconds = rows["seconds"].map("{:,.0f}".format).where(rows["seconds"].notna(), "differs")
     return pd.DataFrame(
         {"network": rows["network"].map(style.NAMES), "recipe": rows["recipe"]}
         | {"epochs": rows["epochs"], "seeds": rows["seeds"], "accuracy": percent(rows["accuracy"])}
         | {"95 % interval": percent(rows["low"]) + " to " + percent(rows["high"])}
-        | {kind: percent(rows[kind]).str[:-1] for kind in CORRUPTIONS}
-        | {"ECE": percent(rows["ece"]).str[:-1], "temperature": rows["temperature"].round(2)}
+        | {name: (100 * rows[name]).map("{:.1f}".format) for name in (*CORRUPTIONS, "ece")}
+        | {"temperature": rows["temperature"].map("{:.2f}".format)}
         | {"seconds": seconds, "trained on": rows["devices"]}
     )
 
@@ -129,7 +130,7 @@ def contrasts(effects: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {"improved minus original": effects["network"].map(style.NAMES)}
         | {"dataset": effects["dataset"], "recipe": effects["recipe"]}
-        | {"seeds": effects["seeds"].astype(str) + ", " + effects["original_seeds"].astype(str)}
+        | {"trainings": effects["seeds"].astype(str) + ", " + effects["original_seeds"].astype(str)}
         | {"effect in points": points(effects, "effect"), "adjusted p": p}
         | {"verdict": effects["verdict"]}
     )
