@@ -35,12 +35,12 @@ def cifar10(table: pd.DataFrame, needed: str, network: str, **place: str) -> pd.
 
 
 def training_gives_most_to_resnet18(corners: pd.DataFrame) -> None:
-    """For ResNet18 nine tenths of the gain come from the training."""
-    assert cifar10(corners, "gain", "resnet18_improved")["training_share"] > 0.9
+    """For ResNet18 about nine tenths of the gain come from the training."""
+    assert 0.85 < cifar10(corners, "gain", "resnet18_improved")["training_share"] < 0.95
 
 
 def factors_add_up(corners: pd.DataFrame) -> None:
-    """For ResNet18 the two factors add up: the interval of their interaction includes zero."""
+    """For ResNet18 the interval of the interaction includes zero."""
     found = cifar10(corners, "gain", "resnet18_improved")
     assert found["interaction_low"] < 0 < found["interaction_high"]
 
@@ -48,7 +48,8 @@ def factors_add_up(corners: pd.DataFrame) -> None:
 def improved_form_helps_twice(effects: pd.DataFrame) -> None:
     """ResNet18+ is ahead of ResNet18 under both published trainings."""
     for recipe in PUBLISHED:
-        assert cifar10(effects, "effect", "resnet18_improved", recipe=recipe)["low"] > 0
+        found = cifar10(effects, "effect", "resnet18_improved", recipe=recipe)
+        assert 0.005 < found["effect"] < 0.025, recipe
 
 
 def figures_come_out_again(corners: pd.DataFrame) -> None:
@@ -93,6 +94,25 @@ def small_is_not_cheap(accuracies: pd.DataFrame) -> None:
     )
     assert small["parameters"] == accuracies["parameters"].min()
     assert small["macs"] > other["macs"]
+
+
+def vanilla_learns_by_heart(seeds: pd.DataFrame) -> None:
+    """On CIFAR-10 each network has over 99 % of its training images right after vanilla training."""
+    table = seeds[(seeds["dataset"] == "CIFAR-10") & (seeds["recipe"] == "vanilla")]
+    assert len(table)
+    assert (table["training_accuracy"] > 0.99).all()
+
+
+def stem_is_not_all(accuracies: pd.DataFrame) -> None:
+    """On MNIST under tuned GoogLeNet+ keeps its accuracy under noise, and ResNet18+ guesses under
+    low contrast.
+    """
+    noisy, pale = (
+        row(accuracies, kind, dataset="MNIST", network=network, recipe="tuned")[kind]
+        for network, kind in (("googlenet_improved", "noise"), ("resnet18_improved", "contrast"))
+    )
+    assert noisy > 0.99
+    assert pale < 0.12
 
 
 def smoothing_turns_confidence(accuracies: pd.DataFrame) -> None:

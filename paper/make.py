@@ -18,7 +18,7 @@ import pandas as pd
 
 from deepnets import disk, models, recipes, runs
 from deepnets.compare import style
-from deepnets.compare.effects import MISSING
+from deepnets.compare.effects import MISSING, ONE_TRAINING
 from deepnets.compare.groups import opened
 from deepnets.models import shapes
 from deepnets.runs import Run
@@ -33,6 +33,7 @@ DATASETS = ("CIFAR-10", "MNIST")
 PLACES = {
     "accuracies": ("dataset", "network", "recipe"), "effects": ("dataset", "network", "recipe"),
     "corners": ("dataset", "network"), "changes": ("change",), "control": ("network", "recipe"),
+    "seeds": ("dataset", "network", "recipe", "seed"),
 }  # fmt: skip
 VERDICTS = {"better": "better than", "worse": "worse than"}  # others: not significantly different
 UNITS = {"parameters": (1e-6, 1), "macs": (1e-6, 0), "temperature": (1, 2), "reported": (100, 2)}
@@ -99,12 +100,13 @@ def networks(tables: Tables) -> str:
         size = {"dataset": "", "parameters": shapes.count_parameters(built)}
         size["macs"] = shapes.multiply_adds(built, 64)
         cells = [title, written(size, "parameters"), written(size, "macs")]
+        cells.append(f"{recipes.get(recipes.TUNED.name, name).learning_rate:g}")
         for dataset in DATASETS:
             row = find(tables, "accuracies", dataset, name, "tuned")
             cells.append(written(row, "accuracy:reach") + "*" * (row.get("seeds") == 1))
         rows.append(cells)
-    head = ["network", "param.", "mult.-adds", "CIFAR-10", "MNIST"]
-    return tabular("@{}lrrll@{}", head, rows)
+    head = ["network", "param.", "mult.-adds", "rate", "CIFAR-10", "MNIST"]
+    return tabular("@{}lrrlll@{}", head, rows)
 
 
 def effects(tables: Tables) -> str:
@@ -116,8 +118,9 @@ def effects(tables: Tables) -> str:
         )
         primary = bool(color.get("primary"))
         p = written(color, "p_holm") if primary else "--"
-        cells = [written(color, "effect"), written(color, "effect:interval"), p]
-        rows.append([title, *cells, written(gray, "effect:interval")])
+        star = ["*" * (row.get("verdict") == ONE_TRAINING) for row in (color, gray)]
+        cells = [written(color, "effect"), written(color, "effect:interval") + star[0], p]
+        rows.append([title, *cells, written(gray, "effect:interval") + star[1]])
     head = ["family", "effect", "95\\,\\% interval", "$p$", "MNIST, interval"]
     return tabular("@{}lrlll@{}", head, rows)
 
@@ -137,7 +140,9 @@ def trainings(_: Tables) -> str:
     falls = [", ".join(f"{100 * m:.3g}" for m in r.milestones) + "\\,\\%" for r in three]
     rows = [
         ["learning rate", *(str(r.learning_rate) for r in three[:2]), "the network's"],
-        ["a tenth of it after", "never", *falls[1:]],
+        ["falls tenfold after", "never", *falls[1:]],
+        ["warm-up", *(f"{100 * r.warmup:g}\\,\\%" if r.warmup else "none" for r in three)],
+        ["largest gradient", *(f"{r.clip:g}" if r.clip else "any" for r in three)],
         ["epochs", *(str(r.epochs) for r in three)],
         ["weight decay", *(f"{r.weight_decay:.5f}".rstrip("0.") or "0" for r in three)],
         ["label smoothing", *(f"{r.label_smoothing:g}" for r in three)],

@@ -61,7 +61,7 @@ _QUALITY = " ".join([*QUALITY, *CORRUPTIONS])
 COLUMNS = {
     "accuracies": f"{_TRAINED} seeds accuracy deviation low high interval parameters macs "
     f"{_QUALITY} seconds devices precision",
-    "seeds": f"{_TRAINED} seed accuracy validation_accuracy {_QUALITY} seconds devices precision "
+    "seeds": f"{_TRAINED} seed accuracy training_accuracy validation_accuracy {_QUALITY} seconds devices precision "
     "torch commit",
     "effects": "dataset network original recipe epochs primary seeds original_seeds effect low high "
     "p p_holm p_equal welch same_machine verdict",
@@ -96,13 +96,18 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def seeds(runs: Sequence[Run]) -> pd.DataFrame:
-    """Returns a row a run; the accuracy on validation images is that after the last epoch."""
+    """Returns a row a run.
+
+    Accuracies on training and validation images are those of the last epoch; training images are
+    seen as augmented, while the network learns.
+    """
     found = groups(runs)
     hidden = closed(found)
     rows = []
     for group in found:
         for seed, run in group.runs.items():
             row = group.columns() | _machine([run]) | {"seed": seed, "commit": run.info.commit}
+            row["training_accuracy"] = run.history["train_accuracy"].iloc[-1]
             row["validation_accuracy"] = run.history["val_accuracy"].iloc[-1]
             row["torch"] = run.info.versions["torch"]
             if group not in hidden:
