@@ -185,7 +185,7 @@ def mistakes(run: Run, count: int = 5) -> Figure:
     chosen = surest_mistakes(run, count)
     classes, test = run.info.classes, run.test
     answers = [(classes[test["predicted"][i]], classes[test["labels"][i]]) for i in chosen]
-    titles = [f"{answer}?\nis {label}" for answer, label in answers]
+    titles = [f"{answer}?\nlabel {label}" for answer, label in answers]
     return tiles(images_of(run)[chosen], titles, wrong=True)
 
 

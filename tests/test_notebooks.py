@@ -192,7 +192,7 @@ def test_galleries_show_the_mistakes_and_what_grad_cam_lights():
     axes = notebook.mistakes(run, 3).axes[:3]
     for ax, index in zip(axes, notebook.surest_mistakes(run, 3), strict=True):
         answer, label = (run.info.classes[run.test[of][index]] for of in ("predicted", "labels"))
-        assert ax.get_title() == f"{answer}?\nis {label}"
+        assert ax.get_title() == f"{answer}?\nlabel {label}"
         shown = np.asarray(ax.images[0].get_array()).transpose(2, 0, 1)
         np.testing.assert_array_equal(shown, notebook.images_of(run)[index])
     images, names = notebook.samples("cifar10")

@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.path import Path
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from ..info import CORRUPTIONS
@@ -207,7 +207,7 @@ def calibration(table: pd.DataFrame) -> Figure:
         _pairs(temperature, table, table["temperature"], pd.Series(1.0, table.index), hollow=False)
         temperature.axvline(1, color=GREY, linewidth=1)
         temperature.set(xlabel="temperature", xscale="log")
-        temperature.xaxis.set_major_locator(LogLocator(subs=(0.5, 1, 2, 3)))
+        temperature.xaxis.set_major_locator(FixedLocator([0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5]))
         temperature.xaxis.set_minor_locator(NullLocator())
         temperature.xaxis.set_major_formatter("{x:g}")
         _legend(figure, "as trained", "temperature scaled")
