@@ -13,10 +13,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import cloudpickle
-import numpy as np
 import pytest
 import torch
 from distributed import Client, Status
+from test_training import same
 
 from deepnets import study
 from deepnets.errors import UserError
@@ -43,15 +43,14 @@ batch_size = 16
 limit = 60
 input_size = 16
 """
+HOW = {"checkpoint_seconds": 0, "precision": "fp32"}
 
 
 @contextmanager
-def process(*command, **options):
+def process(*command):
     """A process in a group of its own, of which nothing stays."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | {"text": True}
-    with subprocess.Popen(
-        [sys.executable, *command], start_new_session=True, **pipes, **options
-    ) as started:
+    with subprocess.Popen([sys.executable, *command], start_new_session=True, **pipes) as started:
         end = threading.Timer(600, os.killpg, (started.pid, signal.SIGKILL))  # whatever hangs
         end.start()
         try:
@@ -79,6 +78,15 @@ def jobs(tmp_path):
     return study.plan(tmp_path / "short.toml")[:3]
 
 
+@pytest.fixture
+def alone(jobs, tmp_path):
+    """The runs of one process, with as many threads as each of two has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores() // 2))
+    yield study.execute(jobs, tmp_path / "alone", verbose=False, precision="fp32")[0]
+    torch.set_num_threads(threads)
+
+
 def kill_at_the_first_checkpoint(parent):
     """In a worker: have it, or its `parent`, die as by SIGKILL when it has saved a training for the
     first time.
@@ -92,31 +100,6 @@ def kill_at_the_first_checkpoint(parent):
     Trainer.save = save_and_die
 
 
-def same(run, other):
-    for name in ("model.safetensors", "logits.npy"):
-        assert (run.path / name).read_bytes() == (other.path / name).read_bytes()
-    assert run.history.drop(columns="seconds").equals(other.history.drop(columns="seconds"))
-    for name in ("test.npz", "views.npz"):
-        with np.load(run.path / name) as ours, np.load(other.path / name) as theirs:
-            assert {key: ours[key].tobytes() for key in ours} == {
-                key: theirs[key].tobytes() for key in theirs
-            }
-    measured = {"train_seconds", "images_per_second"}
-    first, second = (one.info.values().items() for one in (run, other))
-    assert {k: v for k, v in first if k not in measured} == {
-        k: v for k, v in second if k not in measured
-    }
-
-
-@pytest.fixture
-def alone(jobs, tmp_path):
-    """The runs of one process, with as many threads as each of two has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, cores() // 2))
-    yield study.execute(jobs, tmp_path / "alone", verbose=False, precision="fp32")[0]
-    torch.set_num_threads(before)
-
-
 @pytest.mark.xdist_group("cluster")
 def test_workers_at_an_address_of_which_one_dies_train_what_one_process_trains(
     jobs, alone, address, tmp_path, capsys
@@ -124,8 +107,7 @@ def test_workers_at_an_address_of_which_one_dies_train_what_one_process_trains(
     with Client(address, set_as_default=False) as client:
         before = client.run(os.getpid)
         client.run(kill_at_the_first_checkpoint, parent=False, workers=[min(before)])
-    how = {"scheduler": address, "checkpoint_seconds": 0, "precision": "fp32"}
-    finished, missing = study.execute(jobs, tmp_path / "out", **how)
+    finished, missing = study.execute(jobs, tmp_path / "out", scheduler=address, **HOW)
     assert missing == []
     with Client(address, set_as_default=False) as client:
         assert len(set(client.run(os.getpid).values()) & set(before.values())) == 1
@@ -140,20 +122,20 @@ def test_workers_at_an_address_of_which_one_dies_train_what_one_process_trains(
     endless = replace(jobs[1], recipe=replace(jobs[1].recipe, epochs=10_000))
     with pytest.raises(UserError, match="cannot be written"):  # and the other one is stopped
         study.execute([jobs[0], endless], tmp_path / "blocked", scheduler=address)
+    _, missing = study.execute([endless] * 3, tmp_path / "late", scheduler=address, budget=2)
+    assert len(missing) == 3, "a line each"
 
 
 @pytest.mark.xdist_group("cluster")
 def test_a_study_whose_scheduler_died_goes_on_with_the_next_call(jobs, alone, address, tmp_path):
     with Client(address, set_as_default=False) as client:
         client.run(kill_at_the_first_checkpoint, parent=True)
-    how = {"checkpoint_seconds": 0, "precision": "fp32"}
     with pytest.raises(UserError, match="scheduler is gone"):
-        study.execute(jobs, tmp_path / "out", scheduler=address, **how)
+        study.execute(jobs, tmp_path / "out", scheduler=address, **HOW)
     assert list((tmp_path / "out").rglob("checkpoint.pt"))
     torch.set_num_threads(max(1, cores() // 2))
-    for run, other in zip(
-        alone, study.execute(jobs, tmp_path / "out", verbose=False, **how)[0], strict=True
-    ):
+    finished, _ = study.execute(jobs, tmp_path / "out", verbose=False, **HOW)
+    for run, other in zip(alone, finished, strict=True):
         same(run, other)
 
 
@@ -161,22 +143,13 @@ def test_a_study_whose_scheduler_died_goes_on_with_the_next_call(jobs, alone, ad
 def started(tmp_path):
     """`deepnets study --jobs 2` of two trainings that do not end."""
     (tmp_path / "study.toml").write_text(STUDY)
-    command = [
-        "study",
-        tmp_path / "study.toml",
-        "--jobs",
-        "2",
-        "--out",
-        tmp_path / "out",
-        "--precision",
-        "fp32",
-    ]
-    with process("-m", "deepnets", *command) as running:
+    command = ["study", tmp_path / "study.toml", "--jobs", "2", "--out", tmp_path / "out"]
+    with process("-m", "deepnets", *command, "--precision", "fp32") as running:
         yield running
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_all_trainings_stop_at_a_checkpoint(started, tmp_path, number):
+def test_all_trainings_end_with_the_study_and_a_checkpoint_each_stays(started, tmp_path, number):
     """A terminal and a batch system signal all processes of a group; SIGKILL is for the parent
     alone.
     """
@@ -191,46 +164,41 @@ def test_all_trainings_stop_at_a_checkpoint(started, tmp_path, number):
     assert started.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert "Traceback" not in error
     for path in found:
-        assert path.stat().st_mtime >= before
+        assert number == signal.SIGKILL or path.stat().st_mtime >= before, (
+            "saved when asked to stop"
+        )
         with working_folder(path.parent.with_suffix("")):  # nobody holds it any more
             assert 0 < checkpoint.load(path)[1]["epoch"] < 10_000
 
 
-def test_ctrl_c_while_processes_start_is_quiet(started, tmp_path):
-    while not (
-        children := subprocess.run(
-            ["pgrep", "-P", str(started.pid)], stdout=subprocess.PIPE
-        ).stdout.split()
-    ):
+def test_ctrl_c_while_processes_start_is_quiet(started):
+    children = b""
+    while not children:
         time.sleep(0.02)
+        command = ["pgrep", "-P", str(started.pid)]
+        children = subprocess.run(command, stdout=subprocess.PIPE).stdout
     os.killpg(started.pid, signal.SIGINT)
     _, error = started.communicate()
-    assert children
     assert (started.returncode, error) == (130, "\ninterrupted; the same command continues\n")
 
 
 def test_a_worker_that_cannot_train_says_why(jobs, tmp_path, monkeypatch):
-    worker = SimpleNamespace(address="tcp://there:1", state=SimpleNamespace(nthreads=4))
+    state = SimpleNamespace(nthreads=4, tasks={"task": None})
+    worker = SimpleNamespace(address="tcp://there:1", state=state, status=Status.running)
+    worker.get_current_task = lambda: "task"
     monkeypatch.setattr(cluster, "get_worker", lambda: worker)
     with pytest.raises(UserError, match="4 threads: start workers with --nthreads 1"):
-        cluster._work(jobs[0], tmp_path, {}, tmp_path, 1, "stop")
-    worker.state.nthreads = 1
+        cluster._work(jobs[0], tmp_path, {}, tmp_path, 1)
+    state.nthreads = 1
     with pytest.raises(UserError, match="does not see"):
-        cluster._work(jobs[0], tmp_path, {}, tmp_path / "marker", 1, "stop")
+        cluster._work(jobs[0], tmp_path, {}, tmp_path / "marker", 1)
 
     def fail(*_):
         raise MemoryError
 
-    worker.status, worker.get_current_task, worker.state.tasks = (
-        Status.running,
-        lambda: "task",
-        {"task": None},
-    )
-    for name in ("get_client", "Event"):
-        monkeypatch.setattr(cluster, name, lambda *_: SimpleNamespace(wait=lambda: None))
     monkeypatch.setattr(cluster, "train", fail)
     with pytest.raises(UserError, match=r"digits/resnet8/tuned/seed0: out of memory; take"):
-        cluster._work(jobs[0], tmp_path, {}, tmp_path, 10_000, "stop")
+        cluster._work(jobs[0], tmp_path, {}, tmp_path, 10_000)
 
 
 def test_where_nobody_answers_is_one_line(jobs, tmp_path):

@@ -1,16 +1,14 @@
 """Trains a study in several processes, which Dask starts here or finds at a scheduler.
 
-Each worker trains one network at a time and is stopped by a Dask event. If a worker dies, Dask
-gives its training to another one, which continues from the checkpoint.
+Each worker trains one network at a time. A file in the folder of runs, which all workers see, says
+that the study goes on; when it vanishes, they stop at checkpoints. If a worker dies, Dask gives its
+training to another one, which continues from the checkpoint.
 """
 
 import logging
-import os
 import tempfile
-import threading
 import time
-import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -20,44 +18,16 @@ from typing import Any
 
 import distributed
 import torch
-from distributed import Client, Event, Future, KilledWorker, LocalCluster, get_client, get_worker
+from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
 from distributed.comm import CommClosedError
-from distributed.process import AsyncProcess
 
 from .. import data
 from ..errors import UserError, explain_out_of_memory
 from ..runs import Run
-from ..training import Job
+from ..training import Job, OutOfTime
 from ..training.hardware import cores
 from ..training.interrupts import interruptions, signals_blocked
-from .dispatch import Progress, train
-
-# Of a worker that Dask starts on this machine.
-_orphaned = threading.Event()  # set when the parent process is gone
-_training = threading.Lock()  # held during a training
-
-
-class _Process(AsyncProcess):
-    """Runs a worker that ignores signals, and stops at a checkpoint when its parent dies.
-
-    A terminal sends Ctrl-C, and a batch system SIGTERM, to all processes of a group; the parent
-    receives it and stops the workers by the event.
-    """
-
-    def _start_threads(self) -> None:
-        with signals_blocked():  # one of these threads starts the process, which inherits this
-            super()._start_threads()
-
-    @classmethod
-    def _immediate_exit_when_closed(cls, parent_alive_pipe: Any) -> None:
-        def outlive() -> None:
-            with suppress(EOFError, OSError):
-                parent_alive_pipe.recv()
-            _orphaned.set()
-            with _training:
-                os._exit(1)
-
-        threading.Thread(target=outlive, daemon=True).start()
+from . import Progress, train
 
 
 @contextmanager
@@ -74,15 +44,14 @@ def connect(parallel: int, scheduler: str | None) -> Iterator[Client]:
         with client:
             yield client
         return
-    distributed.nanny.AsyncProcess = _Process  # type: ignore[misc]
-    # Python 3.11 unblocks SIGINT and SIGTERM when it starts this one, and the first worker, which
-    # would be next, would hear them.
+    # A terminal sends Ctrl-C, and a batch system SIGTERM, to all processes of a group; only this
+    # one shall hear it, and stop the workers. Python 3.11 unblocks signals when it starts the
+    # resource tracker, so that goes first.
     resource_tracker.ensure_running()
     settings = {"threads_per_worker": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
-    with (
-        LocalCluster(parallel, dashboard_address="127.0.0.1:0", **settings) as local,
-        Client(local) as client,
-    ):
+    with signals_blocked():  # in the threads that start the workers, too
+        local = LocalCluster(parallel, dashboard_address="127.0.0.1:0", **settings)
+    with local, Client(local) as client:
         yield client
 
 
@@ -98,15 +67,18 @@ def run(progress: Progress, parallel: int, scheduler: str | None, how: dict[str,
     if how.pop("download", False):  # here, once for all workers
         for name, size in {(job.dataset, job.input_size) for job in progress.jobs}:
             data.load(name, download=True, size=size)
-    with interruptions(lambda: False) as interruption, connect(parallel, scheduler) as client:
+    with (
+        interruptions(lambda: time.monotonic() >= progress.deadline) as interruption,
+        connect(parallel, scheduler) as client,
+    ):
         print(f"scheduler {client.scheduler_info()['address']}", end=", ")
         print(f"dashboard {client.dashboard_link}", flush=True)
         try:
-            _train_all(progress, parallel, how, client, interruption)
+            early = _train_all(progress, parallel, how, client, interruption)
         except CommClosedError:
             raise UserError("the Dask scheduler is gone; start it and repeat the command") from None
-        if early := interruption():
-            raise early
+    if early and not isinstance(early, OutOfTime):
+        raise early
 
 
 def _train_all(
@@ -115,84 +87,69 @@ def _train_all(
     how: dict[str, Any],
     client: Client,
     interruption: Callable[[], BaseException | None],
-) -> None:
-    """Keeps all workers busy until nothing is left, the time is up, or a signal asks to stop."""
-    out = progress.out.absolute()
+) -> BaseException | None:
+    """Keeps all workers busy until nothing is left; returns what ended it early, if anything did."""
+    out, startable = progress.out.absolute(), progress.startable()
     out.mkdir(parents=True, exist_ok=True)
-    stop, running = Event(f"deepnets-{uuid.uuid4().hex}", client), dict[Future, Job]()
-
-    def settle() -> None:
-        """Waits up to a second for trainings to end, and records how they ended."""
-        with suppress(TimeoutError, CancelledError):
-            distributed.wait(list(running), timeout=1, return_when="FIRST_COMPLETED")
-        if client.status != "running" or any(future.cancelled() for future in running):
-            raise CommClosedError
-        for future in [future for future in running if future.done()]:
-            job = running.pop(future)
-            try:
-                why = future.result()
-            except KilledWorker:
-                why = f"{job.folder}: its process died several times; repeat the command"
-            folder = progress.out / job.folder
-            progress.note(job, Run.load(folder) if folder.is_dir() else None, why)
-
+    running: dict[Future, Job] = {}
+    early: BaseException | None = None
     with tempfile.NamedTemporaryFile(dir=out, prefix=".study-") as marker:
-        startable = progress.startable()
-        try:
-            while not interruption() and time.monotonic() < progress.deadline:
+        while True:
+            if early := early or interruption():
+                marker.close()  # deletes it
+            else:
                 hosts = Counter(address.rpartition(":")[0] for address in client.nthreads())
-                share = max([parallel, *hosts.values()])
-                progress.parallel = max(1, hosts.total())
-                while len(running) < progress.parallel and (job := next(startable, None)):
-                    task = job, out, how, Path(marker.name), share, stop.name
-                    running[client.submit(_work, *task, pure=False)] = job
-                if not running:
-                    break
-                settle()
-        finally:
-            if client.status == "running":
-                stop.set()
-            while running and client.status == "running":
-                begun = {key for keys in client.processing().values() for key in keys}
-                settle()
-                if not begun & {future.key for future in running}:
-                    break
+                task = out, how, Path(marker.name), max([parallel, *hosts.values()])
+                while len(running) < max(1, hosts.total()) and (job := next(startable, None)):
+                    running[client.submit(_work, job, *task, pure=False)] = job
+            if not running:
+                break
+            begun = {key for keys in client.processing().values() for key in keys}
+            with suppress(TimeoutError, CancelledError):
+                distributed.wait(list(running), timeout=1, return_when="FIRST_COMPLETED")
+            if client.status != "running" or any(future.cancelled() for future in running):
+                raise CommClosedError
+            for future in [future for future in running if future.done()]:
+                job = running.pop(future)
+                try:
+                    why = future.result()
+                except KilledWorker:
+                    why = f"{job.folder}: its process died several times; repeat the command"
+                except UserError as error:
+                    early, why = early or error, str(error)
+                folder = progress.out / job.folder
+                progress.note(job, Run.load(folder) if folder.is_dir() else None, why)
+            if early and not begun & {future.key for future in running}:
+                break
     for job in running.values():
         progress.note(job, None, f"{job.folder}: no worker was free to train it")
-    if not interruption():
-        deque(startable, maxlen=0)  # records as missing what the deadline left
+    if isinstance(early, OutOfTime):
+        list(startable)  # records the rest as missing
+    return early
 
 
-def _work(
-    job: Job, out: Path, how: dict[str, Any], marker: Path, processes: int, event: str
-) -> str:
-    """Trains in a worker; returns what it took, or why there is no run.
+def _work(job: Job, out: Path, how: dict[str, Any], marker: Path, processes: int) -> str:
+    """Trains in a worker as long as there is the file `marker`.
 
-    A worker that shares the folder `out` sees the file `marker` there. It has its share of the
-    cores, which so many `processes` use. The Dask event called `event` asks to stop.
+    It has its share of the cores, which so many `processes` use. Returns what the training took,
+    or why there is no run.
     """
-    worker, asked = get_worker(), threading.Event()
+    worker = get_worker()
     if (threads := worker.state.nthreads) > 1:
         raise UserError(f"{worker.address} has {threads} threads: start workers with --nthreads 1")
     if not marker.exists():
         advice = "take an --out that all workers share"
         raise UserError(f"{worker.address} does not see {out}; {advice}")
-    task, client = worker.state.tasks[worker.get_current_task()], get_client()
-
-    def listen() -> None:
-        with suppress(Exception):  # the scheduler is gone
-            Event(event, client).wait()
-        asked.set()
+    task = worker.state.tasks[worker.get_current_task()]
 
     def lost() -> bool:
         closing = worker.status.name not in ("running", "paused")
-        return closing or task.state == "cancelled" or _orphaned.is_set()
+        return closing or task.state == "cancelled"
 
-    threading.Thread(target=listen, daemon=True).start()
     torch.set_num_threads(max(1, cores() // processes))
-    how = how | {"stop": lambda: asked.is_set() or lost(), "verbose": False}
-    with _training, explain_out_of_memory(f"{job.folder}: "):
+    how = how | {"stop": lambda: lost() or not marker.exists(), "verbose": False}
+    with explain_out_of_memory(f"{job.folder}: "):
         why = train(job, out, how)[1]
-    if lost() and not asked.is_set():
+    if lost() and marker.exists():
         raise distributed.Reschedule
     return why

@@ -1,29 +1,27 @@
 """Study files: grids of runs."""
 
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from .. import data, disk, recipes
+from .. import data, disk, models, recipes
 from ..errors import UserError
 from ..runs import labelled
 from ..training import Job
-from .dispatch import multiply_adds
 
-AXES = {"seeds": int, "datasets": str, "recipes": str, "networks": str, "variants": dict}
-WORDS = {int: "number", str: "name", dict: "table"}
+# What a grid crosses, and what each list holds
+AXES = {
+    "seeds": (int, "number"), "datasets": (str, "name"), "recipes": (str, "name"),
+    "networks": (str, "name"), "variants": (dict, "table"),
+}  # fmt: skip
 SETTINGS = ("input_size", "limit", "options")  # of a job; other keys are fields of the recipe
-LARGEST_FILE, LONGEST_NAME, DEEPEST, MOST_JOBS = (
-    1 << 16,
-    99,
-    10,
-    20_000,
-)  # bytes, dots, tables, runs
+LARGEST_FILE = 1 << 14  # bytes: the parser's time grows with the square of the dots in a name
+MOST_JOBS = 20_000
 
 
 def plan(path: str | Path) -> list[Job]:
@@ -39,12 +37,9 @@ def plan(path: str | Path) -> list[Job]:
         UserError: it cannot be read, is malformed, names what does not exist, or asks for one run
             twice.
     """
-    path = Path(path)
-    content = disk.read(path, LARGEST_FILE)
+    content = disk.read(Path(path), LARGEST_FILE)
     try:
-        defaults, grids = _parts(content)
-        every = (job for grid in grids for job in _cross(defaults | grid))
-        jobs = list(islice(every, MOST_JOBS + 1))
+        jobs = list(islice(_jobs(**tomllib.loads(content.decode())), MOST_JOBS + 1))
         if len(jobs) > MOST_JOBS:
             raise UserError(f"it asks for more than {MOST_JOBS} runs; divide it")
         for folder, times in Counter(str(job.folder) for job in jobs).items():
@@ -52,59 +47,41 @@ def plan(path: str | Path) -> list[Job]:
                 raise UserError(f"{folder} is asked for twice")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        # Not UTF-8, nested too deep, or an integer of more digits than Python prints, too
+        raise UserError(f"{path} is not TOML: {error}") from None
     order = {name: place for place, name in enumerate(dict.fromkeys(job.dataset for job in jobs))}
     return sorted(jobs, key=lambda job: (job.seed, order[job.dataset]))
 
 
-def _parts(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Returns the defaults and the grids of a file."""
-    # The parser's time grows with the square of the dots in a name
-    names = re.split(rb"[=,\[\]{}\n]", re.sub(rb"[ \t]", b"", content))
-    if max(name.count(b".") for name in names) > LONGEST_NAME:
-        raise UserError("a name has too many parts")
-    try:
-        parts = tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:  # also not UTF-8, or nested too deep
-        raise UserError(f"this is not TOML: {error}") from None
-    _check(parts)
-    defaults, grids = parts.pop("defaults", {}), parts.pop("grid", [])
-    if parts:
+def _jobs(defaults: Any = None, grid: Any = None, **others: Any) -> Iterator[Job]:
+    """Yields the jobs of the parts of a study file."""
+    if others:
         known = "it has [defaults] and [[grid]]"
-        raise UserError(f"{next(iter(parts))!r} is not a part of a study; {known}")
-    if not isinstance(grids, list) or not grids or not all(isinstance(g, dict) for g in grids):
+        raise UserError(f"{next(iter(others))!r} is not a part of a study; {known}")
+    if not isinstance(grid, list) or not grid or not all(isinstance(one, dict) for one in grid):
         raise UserError("a study has at least one [[grid]]")
-    if not isinstance(defaults, dict):
+    if not isinstance(defaults, dict | None):
         raise UserError("a study has defaults only as [defaults]")
-    return defaults, grids
-
-
-def _check(value: Any, depth: int = 0) -> None:
-    """Raises UserError for what no study needs, and what cannot even be printed in a message."""
-    if depth > DEEPEST:
-        raise UserError(f"tables are nested more than {DEEPEST} deep")
-    if isinstance(value, int) and abs(value) >= 2**63:
-        raise UserError("this is not TOML: an integer has more than 64 bits")
-    if isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            _check(part, depth + 1)
+    for one in grid:
+        yield from _cross({"variants": [{}]} | (defaults or {}) | one)
 
 
 def _cross(grid: dict[str, Any]) -> Iterator[Job]:
     """Yields the jobs of one grid; seeds vary slowest."""
-    grid = {"variants": [{}]} | grid
-    for axis, kind in AXES.items():
-        values = grid.get(axis)
+    axes = {axis: grid.pop(axis, None) for axis in AXES}
+    for axis, (kind, word) in AXES.items():
+        values = axes[axis]
         if not isinstance(values, list) or not values or any(type(v) is not kind for v in values):
-            raise UserError(f"a grid needs {axis} = [...] with at least one {WORDS[kind]}")
-    for name in grid["datasets"]:
+            raise UserError(f"a grid needs {axis} = [...] with at least one {word}")
+    for name in axes["datasets"]:
         data.check_name(name)
-    others = {key: value for key, value in grid.items() if key not in AXES}
-    tables = {k: v for k, v in others.items() if isinstance(v, dict) and k != "options"}
+    tables = {k: v for k, v in grid.items() if isinstance(v, dict) and k != "options"}
     for name in tables:
-        if name not in grid["networks"]:
+        if name not in axes["networks"]:
             raise UserError(f"[grid.{name}]: {name!r} is not one of the grid's networks")
-    common = {key: value for key, value in others.items() if key not in tables}
-    for seed, dataset, name, network, variant in product(*(grid[axis] for axis in AXES)):
+    common = {key: value for key, value in grid.items() if key not in tables}
+    for seed, dataset, name, network, variant in product(*axes.values()):
         values = common | tables.get(network, {})
         settings = {key: values.pop(key) for key in SETTINGS if key in values}
         fields = {key: value for key, value in variant.items() if key in recipes.FIELDS}
@@ -114,5 +91,11 @@ def _cross(grid: dict[str, Any]) -> Iterator[Job]:
         recipe = replace(recipe, name=labelled(name, changed))
         job = Job(network, dataset, recipe, seed, **settings)
         job = replace(job, options=job.options | options)
-        multiply_adds(job, 3)  # raises if it cannot be built, or the images are too small for it
+        _check(network, job.input_size, tuple(job.options.items()))
         yield job
+
+
+@cache
+def _check(network: str, input_size: int, options: tuple[tuple[str, Any], ...]) -> None:
+    """Raises UserError if a network cannot be built, or the images are too small for it."""
+    models.multiply_adds(models.blueprint(network, **dict(options)), input_size)
