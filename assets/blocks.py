@@ -1,4 +1,8 @@
-"""Diagrams of what networks are built from: a residual block, an Inception module, the stems."""
+"""Diagrams of what networks are built from: a residual block, an Inception module, the stems.
+
+Every number is read from a network without storage: what a layer is from its module, what it gives
+from a pass over one image.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,39 +20,15 @@ from deepnets.models.shapes import module_shapes
 from .pen import ATTACHED, LAYERS, Pen, window, words
 
 WIDE = 0.61  # of a layer, in inches
-ALT = {
-    "residual_block": "A residual block adds what its two 3x3 convolutions give to what it was "
-    "given; where the shape changes, a 1x1 convolution on the shortcut brings it to the new one.",
-    "inception_module": "An Inception module runs four branches on one map, a 1x1 convolution, a "
-    "1x1 and a 3x3, a 1x1 and another 3x3, a pool and a 1x1, and concatenates what they give.",
-    "stems": "The original stem is one 7x7 convolution and a pool; the improved one has three 3x3 "
-    "convolutions before the pool.",
-}
-ALT["blocks"] = " ".join(ALT.values())
-
-
-def residual_block() -> Figure:
-    """Draw the two forms of a residual block, as ResNet18 has them."""
-    return _figure(_residual)
-
-
-def inception_module() -> Figure:
-    """Draw the first Inception module of GoogLeNet."""
-    return _figure(_inception)
-
-
-def stems() -> Figure:
-    """Draw the first layers of ResNet18 and, beside them, those of its improved form."""
-    return _figure(_stems)
 
 
 def blocks() -> Figure:
     """Draw a residual block, an Inception module and the stems side by side, 7 inches wide."""
-    return _figure(_residual, _inception, _stems)
+    return figure(residual, inception, stems)
 
 
-def _figure(*draws: Callable[[Pen, float], float]) -> Figure:
-    """The drawings side by side, with letters if there are several."""
+def figure(*draws: Callable[[Pen, float], float]) -> Figure:
+    """Returns the drawings side by side, with letters if there are several."""
     several = len(draws) > 1
     with rc_context(STYLE):
         pen, x = Pen(8), 0.0
@@ -59,7 +39,7 @@ def _figure(*draws: Callable[[Pen, float], float]) -> Figure:
         return pen.finish(7 if several else 0)
 
 
-def _residual(pen: Pen, x: float) -> float:
+def residual(pen: Pen, x: float) -> float:
     """Draw both forms of a block to the right of x, from y = 0 down; return where they end."""
     built = models.blueprint("resnet18")
     shapes = module_shapes(built, 64)
@@ -93,7 +73,7 @@ def _residual(pen: Pen, x: float) -> float:
     return x
 
 
-def _inception(pen: Pen, x: float) -> float:
+def inception(pen: Pen, x: float) -> float:
     """Draw a module to the right of x, from y = 0 down; return where it ends."""
     built = models.blueprint("googlenet")
     shapes = module_shapes(built, 64)
@@ -126,7 +106,7 @@ def _inception(pen: Pen, x: float) -> float:
     return right
 
 
-def _stems(pen: Pen, x: float) -> float:
+def stems(pen: Pen, x: float) -> float:
     """Draw both stems to the right of x, from y = 0 down; return where they end."""
     for name in ("resnet18", "resnet18_improved"):
         built = models.blueprint(name)
@@ -146,12 +126,8 @@ def _stems(pen: Pen, x: float) -> float:
 
 
 def parts(module: nn.Module) -> Iterator[nn.Module]:
-    """Returns the layers, residual blocks and Inception modules of a `module`, in order."""
-    if isinstance(module, (*LAYERS, BasicBlock, Inception)):
-        yield module
-    else:
-        for child in module.children():
-            yield from parts(child)
+    """Returns the layers of a `module`, in order."""
+    return (layer for layer in module.modules() if isinstance(layer, LAYERS))
 
 
 def by(shape: tuple[int, ...]) -> str:

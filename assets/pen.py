@@ -1,4 +1,4 @@
-"""The pen of the diagrams: layers as boxes, in rows or columns, with arrows and a legend.
+"""The pen of the diagrams: layers as boxes in columns, with arrows and a legend.
 
 A unit is an inch, so that letters keep their size whatever is drawn.
 """
@@ -9,33 +9,22 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch, Patch, Rectangle
 from matplotlib.path import Path
 from matplotlib.transforms import Bbox
 from torch import nn
 
-from deepnets.models.layers import AdaptivePool, LocalResponseNorm
-
-# what is drawn, with Okabe and Ito's colours, which colour-blind readers can tell apart
+# Names and colours of layers, Okabe and Ito's, which colour-blind readers can tell apart
 KINDS: dict[type[nn.Module], tuple[str, str]] = {
     nn.Conv2d: ("convolution", "#56b4e9"),
     nn.BatchNorm2d: ("batch norm", "#009e73"),
-    LocalResponseNorm: ("local response norm", "#009e73"),
     nn.ReLU: ("ReLU", "#f0e442"),
     nn.MaxPool2d: ("pool", "#e69f00"),
-    AdaptivePool: ("pool", "#e69f00"),
-    nn.Linear: ("linear layer", "#cc79a7"),
 }
 LAYERS = tuple(KINDS)
-ATTACHED = (nn.BatchNorm2d, LocalResponseNorm, nn.ReLU)  # drawn touching the layer before
-DARK, DASHES = "0.25", (0, (3, 1.5))
-ARROW, PADDING, LINE = 0.16, 0.09, 0.13  # of arrows, of boxes, of text
-
-
-def kind(layer: nn.Module) -> tuple[str, str]:
-    """Returns what a layer is called and its colour."""
-    return next(found for parent, found in KINDS.items() if isinstance(layer, parent))
+ATTACHED = (nn.BatchNorm2d, nn.ReLU)  # drawn touching the layer before
+DARK = "0.25"
+ARROW, LINE = 0.16, 0.13  # of arrows, of a line of text
 
 
 def window(layer: Any) -> int:
@@ -43,18 +32,10 @@ def window(layer: Any) -> int:
     return _one(layer.kernel_size)
 
 
-def words(layer: Any, *, channels: bool = True, padding: bool = False) -> str:
-    """Returns what a layer does, in one to three lines, with its `channels` and its `padding`."""
-    if isinstance(layer, nn.Linear):
-        return "linear"
-    if isinstance(layer, AdaptivePool):
-        what = "mean" if layer.kind == "avg" else layer.kind
-        return what if layer.size == 1 else f"{what} to {layer.size}x{layer.size}"
+def words(layer: Any, padding: bool = False) -> str:
+    """Returns what a convolution or a pool does, in one to three lines, with its `padding`."""
     text = f"{window(layer)}x{window(layer)}"
-    if isinstance(layer, nn.MaxPool2d):
-        text = f"max {text}"
-    elif channels:
-        text += f", {layer.out_channels}"
+    text = f"max {text}" if isinstance(layer, nn.MaxPool2d) else f"{text}, {layer.out_channels}"
     text += f"\nstride {_one(layer.stride)}" if _one(layer.stride) > 1 else ""
     return text + (f"\npadding {_one(layer.padding)}" if padding else "")
 
@@ -86,21 +67,10 @@ class Pen:
             self.ax.text(x, y + LINE * ((len(lines) - 1) / 2 - number), line, **centred | style)
 
     def area(self, left: float, bottom: float, right: float, top: float, **style: Any) -> None:
-        """Fill a rectangle; a `label` in its `style` goes to the legend."""
+        """Fill a rectangle; its `label` goes to the legend."""
+        style = {"edgecolor": DARK, "linewidth": 0.6, "zorder": 2} | style
         self.ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, **style))
-        if "label" in style:
-            self.legend[style["label"]] = Patch(**style)
-
-    def box(
-        self, left: float, bottom: float, right: float, top: float, layer: nn.Module, text: str,
-        rotation: float = 0,
-    ) -> None:  # fmt: skip
-        """Draw a `layer` as a rectangle with a `text` in it."""
-        name, colour = kind(layer)
-        style = {"label": name, "facecolor": colour, "edgecolor": DARK, "linewidth": 0.6}
-        self.area(left, bottom, right, top, zorder=2, **style)
-        va = "center" if rotation else "center_baseline"
-        self.text((left + right) / 2, (bottom + top) / 2, text, rotation=rotation, va=va)
+        self.legend[style["label"]] = Patch(**style)
 
     def line(
         self,
@@ -122,7 +92,7 @@ class Pen:
         style: dict[str, Any] = {"color": DARK, "zorder": zorder, "mutation_scale": 9}
         arrow = "-|>,head_width=0.25,head_length=0.5" if head else "-"
         if dashed:
-            dashes = FancyArrowPatch(path=path, arrowstyle="-", linestyle=DASHES, **style)
+            dashes = FancyArrowPatch(path=path, arrowstyle="-", linestyle=(0, (3, 1.5)), **style)
             self.ax.add_patch(dashes)
             step = np.subtract(points[-1], points[-2])
             path = Path([points[-1] - step * 0.09 / np.hypot(*step), points[-1]])
@@ -138,45 +108,7 @@ class Pen:
 
     def join(self, left: float, bottom: float, right: float, top: float) -> None:
         """Draw a concatenation."""
-        style = {"facecolor": DARK, "edgecolor": DARK, "label": "concatenation"}
-        self.area(left, bottom, right, top, zorder=2, **style)
-
-    def grid(self, x: float, y: float, side: int) -> None:
-        """Draw a window with its middle at (x, y), a square a pixel."""
-        cells = np.linspace(-0.5, 0.5, side + 1) * side * 0.032
-        self.ax.vlines(x + cells, y + cells[0], y + cells[-1], colors=DARK, linewidth=0.4)
-        self.ax.hlines(y + cells, x + cells[0], x + cells[-1], colors=DARK, linewidth=0.4)
-        white: dict[str, Any] = {"facecolor": "white", "edgecolor": DARK, "linewidth": 0.4}
-        self.legend["window"] = Patch(label="its window", hatch="++++", **white)
-
-    def explain(self, text: str, **style: Any) -> None:
-        """Add a text to the legend, with a line if a `style` is given."""
-        self.legend[text] = Line2D([], [], label=text, **style or {"linestyle": "none"})
-
-    def row(
-        self, x: float, y: float, width: float, height: float, layers: Iterable[nn.Module],
-        label: Callable[[Any], str], rotation: float = 0,
-    ) -> float:  # fmt: skip
-        """Draw layers to the right of x, a norm as a stripe and no ReLU; return where they end.
-
-        Args:
-            x: where they begin.
-            y: their middle.
-            width: of a layer.
-            height: of a layer.
-            layers: what to draw.
-            label: gives the text of a layer.
-            rotation: of the text, in degrees.
-        """
-        for number, layer in enumerate(layers):
-            if isinstance(layer, nn.ReLU):
-                continue
-            attached = isinstance(layer, ATTACHED)
-            start = x if attached or not number else x + width / 3
-            x = start + (width / 4 if attached else width)
-            text = "" if attached else label(layer).replace("\nstride ", " /")
-            self.box(start, y - height / 2, x, y + height / 2, layer, text, rotation)
-        return x
+        self.area(left, bottom, right, top, facecolor=DARK, linewidth=1, label="concatenation")
 
     def column(
         self, x: float, y: float, width: float, layers: Iterable[nn.Module],
@@ -194,8 +126,9 @@ class Pen:
             arrow: how far from the middle arrows stand; None for no arrows.
         """
         for layer in layers:
+            name, colour = next(k for kind, k in KINDS.items() if isinstance(layer, kind))
             if isinstance(layer, ATTACHED):
-                text = kind(layer)[0].removeprefix("batch ") if named else ""
+                text = name.removeprefix("batch ") if named else ""
                 height = LINE + 0.03 if named else 0.07
             else:
                 text = label(layer)
@@ -203,8 +136,9 @@ class Pen:
                 if arrow is not None:
                     self.line((x + arrow, y), (x + arrow, y - ARROW))
                     y -= ARROW
-            self.box(x - width / 2, y - height, x + width / 2, y, layer, text)
-            y -= height
+            top, y = y, y - height
+            self.area(x - width / 2, y, x + width / 2, top, facecolor=colour, label=name)
+            self.text(x, (y + top) / 2, text)
         return y
 
     def finish(self, width: float = 0.0) -> Figure:

@@ -22,12 +22,10 @@ def digest(notebook: nbformat.NotebookNode) -> str:
     """
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     found = hashlib.sha256("\0".join(code).encode())
-    kinds = ("json", "csv", "npz")
-    files = [file for kind in kinds for file in (ROOT / "results").rglob(f"*.{kind}")]
-    for file in sorted(files):
-        if any(part.endswith(".partial") for part in file.parts):
-            continue  # a training's that goes on
-        found.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
+    for file in sorted((ROOT / "results").rglob("*.*")):
+        unfinished = any(part.endswith(".partial") for part in file.parts)
+        if file.suffix in (".json", ".csv", ".npz") and not unfinished:
+            found.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
     return found.hexdigest()
 
 
@@ -38,15 +36,10 @@ def execute(path: Path) -> None:
         CellExecutionError: a cell fails; the file stays as it was.
     """
     notebook = nbformat.read(path, as_version=4)
-    where = {"metadata": {"path": str(HERE)}}
-    quiet = ["--log-level=ERROR"]
     NotebookClient(
-        notebook,
-        resources=where,
-        record_timing=False,
-        extra_arguments=quiet,
-        coalesce_streams=True,
-    ).execute()
+        notebook, resources={"metadata": {"path": str(HERE)}}, record_timing=False,
+        extra_arguments=["--log-level=ERROR"], coalesce_streams=True,
+    ).execute()  # fmt: skip
     # As JupyterLab writes it, so that to open a notebook changes no file
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook.metadata = {
