@@ -215,11 +215,11 @@ def main(arguments: list[str] | None = None) -> int:
     that nobody reads on; 2 for a mistake; 130 for Ctrl-C. SIGTERM stops a training with 143.
     """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever called
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever called
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, open till the end
-    # A name that the terminal cannot show must not end a training.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        elif isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal cannot show must not end a training
             stream.reconfigure(errors="backslashreplace")
     try:
         parser = _parser()

@@ -13,7 +13,9 @@ import os
 import tempfile
 import textwrap
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ SMOKE = os.environ.get("DEEPNETS_PROFILE", "full") == "smoke"
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "notebooks").is_dir():
     raise UserError("the notebooks and their runs are in the repository: install it with pip -e")
+PASSING = tempfile.TemporaryDirectory()  # goes away with the process
+SETTINGS = ("seed", "limit", "input_size")  # of a job
 # A notebook runs in its own folder
 os.environ["DEEPNETS_DATA"] = os.environ.get("DEEPNETS_DATA") or str(ROOT / "data")
 
@@ -46,13 +50,7 @@ def stored(
     """Returns the runs of seed 0 that this repository keeps, in the order of `networks`.
 
     Of each that is not there, or that nobody may look at yet (`compare.groups.closed`), a line
-    says so.
-
-    Args:
-        networks: names as for `models.create`.
-        dataset: name as for `data.load`.
-        recipe: name of one of `recipes.RECIPES`.
-        study: name of one of studies/*.toml.
+    says so. `study` is the name of one of studies/*.toml.
     """
     place = ROOT / "results" / study
     folders = [place / dataset / name / recipe / "seed0" for name in networks]
@@ -69,34 +67,19 @@ def stored(
 def train(network: str, dataset: str, recipe: str = "tuned", **changes: Any) -> Run:
     """Trains a network, into runs/notebooks; the same call continues, and then loads the run.
 
-    Args:
-        network: name as for `models.create`.
-        dataset: name as for `data.load`.
-        recipe: name of one of `recipes.RECIPES`.
-        changes: fields of the recipe, fields of `Job`, and options of the network.
-
-    Raises:
-        UserError: what is asked for makes no sense, or the dataset is not there.
+    `changes` are fields of the recipe, fields of `Job`, and options of the network.
     """
     if SMOKE:
         dataset, changes = "digits", changes | {"epochs": 1, "limit": 100, "input_size": 32}
     fields = {key: changes.pop(key) for key in [*changes] if key in recipes.FIELDS}
-    settings = {
-        key: changes.pop(key) for key in [*changes] if key in ("seed", "limit", "input_size")
-    }
+    settings = {key: changes.pop(key) for key in SETTINGS if key in changes}
     job = Job(network, dataset, recipes.get(recipe, network, **fields), options=changes, **settings)
     # Other settings, another run
     version = hashlib.sha256(repr(sorted(job.settings().items())).encode()).hexdigest()[:8]
-    out = Path(_smoke_folder().name) if SMOKE else ROOT / "runs" / "notebooks"
+    out = Path(PASSING.name) if SMOKE else ROOT / "runs" / "notebooks"
     what = f"{style.NAMES.get(network, network)} on {data.facts(dataset).title or dataset}"
     print(f"{what}, {recipe}. Interrupt it when you like: run the cell again to continue.")
     return fit(job, out / version)
-
-
-@cache
-def _smoke_folder() -> tempfile.TemporaryDirectory[str]:
-    """Returns a folder that goes away with the process."""
-    return tempfile.TemporaryDirectory()
 
 
 def datasets(names: Sequence[str]) -> dict[str, data.Dataset]:
@@ -150,12 +133,10 @@ def images_of(run: Run) -> np.ndarray:
     all others are gray.
     """
     info = run.info
-    try:
-        sha256, images = _test_images(info.dataset, info.input_size)
-        if sha256 == info.data_sha256:
-            return images
-    except UserError:
-        pass
+    with suppress(UserError):
+        dataset = _loaded(info.dataset, info.input_size)
+        if dataset.sha256 == info.data_sha256:
+            return dataset.test.images.numpy()
     side = info.image_side
     images = np.full((info.test_total, info.in_channels, side, side), 128, np.uint8)
     found = kept(info.dataset)
@@ -168,9 +149,8 @@ def images_of(run: Run) -> np.ndarray:
 
 
 @cache
-def _test_images(name: str, size: int) -> tuple[str, np.ndarray]:
-    found = data.load(name, size=size)
-    return found.sha256, found.test.images.numpy()
+def _loaded(name: str, size: int) -> data.Dataset:
+    return data.load(name, size=size)
 
 
 def surest_mistakes(run: Run, count: int = 10) -> list[int]:
@@ -182,10 +162,9 @@ def surest_mistakes(run: Run, count: int = 10) -> list[int]:
 
 def mistakes(run: Run, count: int = 5) -> Figure:
     """Draws the `surest_mistakes` of a run, each under its answer and its label."""
-    chosen = surest_mistakes(run, count)
-    classes, test = run.info.classes, run.test
-    answers = [(classes[test["predicted"][i]], classes[test["labels"][i]]) for i in chosen]
-    titles = [f"{answer}?\nlabel {label}" for answer, label in answers]
+    chosen, classes, test = surest_mistakes(run, count), run.info.classes, run.test
+    answers, labels = test["predicted"][chosen], test["labels"][chosen]
+    titles = [f"{classes[a]}?\nlabel {classes[k]}" for a, k in zip(answers, labels, strict=True)]
     return tiles(images_of(run)[chosen], titles, wrong=True)
 
 
@@ -200,19 +179,11 @@ def lit(run: Run) -> Figure:
 
 
 def shapes(model: str, input_size: int = 64, **options: Any) -> pd.DataFrame:
-    """Returns a row a stage: its output for one colour image, and its parameters.
-
-    Args:
-        model: name as for `models.create`.
-        input_size: side of the image in pixels.
-        options: of the network.
-    """
-    steps = models.trace(models.blueprint(model, **options), input_size)
-    rows = [
-        (step["name"], " x ".join(map(str, step["shape"])), f"{step['parameters']:,}")
-        for step in steps
-    ]
-    return pd.DataFrame(rows, columns=["stage", "output", "parameters"]).set_index("stage")
+    """Returns a row a stage: its output for one colour image, and its parameters."""
+    table = pd.DataFrame(models.trace(models.blueprint(model, **options), input_size))
+    table["output"] = [" x ".join(map(str, shape)) for shape in table["shape"]]
+    table["parameters"] = table["parameters"].map("{:,}".format)
+    return table.rename(columns={"name": "stage"}).set_index("stage")[["output", "parameters"]]
 
 
 def accuracies(found: Iterable[Run]) -> pd.DataFrame:
@@ -273,14 +244,12 @@ def tiles(
         size = 1.15 * columns, (1.15 + 0.17 * lines) * rows
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax in axes:
+        for ax, image, title in zip_longest(axes, every, titles):
             ax.set_axis_off()
-        for ax, image in zip(axes, every, strict=False):
-            shown = image.transpose(1, 2, 0)
-            limits = (0, 255) if image.dtype == np.uint8 else (image.min(), image.max())
-            ax.imshow(shown, cmap="gray", vmin=limits[0], vmax=limits[1])
-        for ax, title in zip(axes, titles, strict=False):
-            ax.set_title(title, fontsize=9, color=style.RED if wrong else "black")
+            if image is not None:
+                low, high = (0, 255) if image.dtype == np.uint8 else (image.min(), image.max())
+                ax.imshow(image.transpose(1, 2, 0), cmap="gray", vmin=low, vmax=high)
+            ax.set_title(title or "", fontsize=9, color=style.RED if wrong else "black")
     return figure
 
 

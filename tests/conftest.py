@@ -7,6 +7,10 @@ import time
 import pytest
 import torch
 
+from deepnets import recipes
+from deepnets.recipes import FIELDS
+from deepnets.training import Job
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
@@ -35,28 +39,12 @@ def clock(monkeypatch):
 @pytest.fixture
 def job():
     """A small training of the smallest network, changed by keywords."""
-    from deepnets import recipes
-    from deepnets.training import Job
 
-    def make(
-        model="resnet8",
-        recipe="tuned",
-        seed=0,
-        options=None,
-        limit=60,
-        input_size=16,
-        dataset="digits",
-        **fields,
-    ):
-        values = {"epochs": 2, "batch_size": 16} | fields
-        return Job(
-            model,
-            dataset,
-            recipes.get(recipe, model, **values),
-            seed,
-            options or {},
-            limit,
-            input_size,
-        )
+    def make(model="resnet8", recipe="tuned", **changes):
+        fields = {"epochs": 2, "batch_size": 16} | {
+            k: changes.pop(k) for k in FIELDS if k in changes
+        }
+        settings = {"dataset": "digits", "limit": 60, "input_size": 16} | changes
+        return Job(model, recipe=recipes.get(recipe, model, **fields), **settings)
 
     return make

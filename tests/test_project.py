@@ -4,8 +4,6 @@ they do.
 
 import ast
 import re
-import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 
@@ -41,9 +39,8 @@ def module(path: Path) -> str:
 def imported(path: Path) -> set[str]:
     """Returns which modules and packages below `deepnets` a file imports, other than its own."""
     text, depth = path.read_text(), len(path.relative_to(ROOT / "deepnets").parts)
-    assert not re.search(r"^\s*(?:import|from) deepnets\b", text, re.M), (
-        "imports of ours are relative"
-    )
+    absolute = re.search(r"^\s*(?:import|from) deepnets\b", text, re.M)
+    assert not absolute, "imports of ours are relative"
     found: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.level == depth:
@@ -63,15 +60,12 @@ def test_imports_go_down(path):
 
 def test_a_file_can_be_read_in_a_sitting():
     lengths = {path.name: len(path.read_text().splitlines()) for path in SOURCES}
-    assert max(lengths.values()) <= 600, lengths
+    assert max(lengths.values()) <= 400, lengths
 
 
 def test_the_network_of_contributing_can_be_added():
-    code = re.search(
-        r"```python\n(# deepnets/models/lenet.py\n.*?)```",
-        (ROOT / "CONTRIBUTING.md").read_text(),
-        re.DOTALL,
-    )[1]
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    code = re.search(r"(?s)```python\n(# deepnets/models/lenet.py\n.*?)```", page)[1]
     names = {"__package__": "deepnets.models"}
     exec(code, names)
     assert names["lenet"]()(torch.randn(2, 3, 64, 64)).shape == (2, 10)
@@ -100,14 +94,10 @@ def test_the_three_lists_of_packages_agree():
 
     text = (ROOT / "environment.yaml").read_text()
     conda = re.findall(r"^  - ([\w-]+ ?>=[\d.]+)(?:,<[\d.]+)?$", text, re.M)
-    conda = {
-        {"pytorch": "torch"}.get(name, name): bound for name, bound in requirements(conda).items()
-    }
+    conda = requirements(line.replace("pytorch", "torch") for line in conda)
     assert conda.pop("python") == project["project"]["requires-python"].removeprefix(">=")
     assert conda == wanted
-    assert not re.search(r"=\w+_\d|=py\d", text), (
-        "a build string ties the environment to one platform"
-    )
+    assert not re.search(r"=\w+_\d|=py\d", text), "a build string ties it to one platform"
 
 
 def test_conda_has_the_pythons_of_the_makefile():
@@ -118,44 +108,24 @@ def test_conda_has_the_pythons_of_the_makefile():
     assert f"  - {bounds}\n" in (ROOT / "environment.yaml").read_text()
 
 
-def test_git_ignores_an_environment_that_is_a_link(tmp_path):
-    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    shutil.copy(ROOT / ".gitignore", tmp_path)
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / ".venv").symlink_to("elsewhere")
-    command = ["git", "-C", tmp_path, "status", "--porcelain"]
-    assert (
-        subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        == "?? .gitignore\n"
-    )
-
-
 def test_ci_runs_the_readmes_test_command():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
     assert "make test" in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "results/README.md",
-        "studies/README.md",
-        "benchmarks/README.md",
-        "tests/README.md",
-    ],
-)
-def test_what_the_pages_point_to_exists(page):
-    targets = [
-        "".join(found)
-        for found in re.findall(r'\]\(([^)]+)\)|src="([^"]+)"', (ROOT / page).read_text())
-    ]
-    assert targets
-    for target in targets:
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"{name}/README.md" for name in (
+    "results", "studies", "benchmarks", "tests"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_the_pages_point_to_exists(name):
+    page = ROOT / name
+    links = re.findall(r'\]\(([^)]+)\)|src="([^"]+)"', page.read_text())
+    assert links
+    for target in map("".join, links):
         file, _, heading = target.partition("#")
         if not re.match(r"https?://", target):
-            path = (ROOT / page).parent / file if file else ROOT / page
+            path = page.parent / file if file else page
             assert path.exists(), target
             assert not heading or heading in anchors(path.read_text()), target
 

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import ndtr
 
 from deepnets import metrics
-from deepnets.compare.statistics import Effect, contrast, difference, pooled_variance, verdicts
+from deepnets.compare.statistics import Effect, contrast, difference, pooled_variance, verdict
 
 DRAWS = 2000
 IMAGES = 2000
@@ -137,9 +137,6 @@ def test_one_training_gets_an_interval_over_images_and_no_verdict():
     assert math.isnan(variance)
     assert freedom == 0
 
-    tested = difference(several, ~several)
-    assert verdicts([effect, tested]) == ["one training", "better"]
-
 
 def test_a_main_effect_is_the_mean_of_two_differences():
     cells, _ = simulate(np.random.default_rng(2), 5)
@@ -162,19 +159,15 @@ def test_a_cell_with_three_times_the_deviation_of_the_other_is_not_pooled():
     assert effect.seeds == pytest.approx((0.002**2 + 0.007**2) / 3)
 
 
-def test_verdicts_follow_holm_and_bound_what_is_not_significant():
-    def effect(value, error):
-        return Effect(value, error**2, 0.0, math.inf, welch=False, one_training=False)
+def test_a_verdict_follows_p_or_bounds_what_is_not_significant():
+    def effect(value):
+        return Effect(value, 1e-6, 0.0, math.inf, welch=False, one_training=False)
 
-    assert verdicts([effect(0.01, 0.001), effect(-0.01, 0.001)]) == ["better", "worse"]
-    borderline = effect(0.0022, 0.001)  # p 0.028
-    assert verdicts([borderline]) == ["better"]
-    assert verdicts([borderline, effect(0.001, 0.001)]) == [
-        "less than 0.42 points either way",  # 0.22 + 0.196
-        "less than 0.30 points either way",
-    ]
-    assert verdicts([effect(-0.00145, 0.001)]) == ["less than 0.35 points either way"]
-    assert verdicts([]) == []
+    assert verdict(effect(0.0022), 0.028) == "better"
+    assert verdict(effect(-0.01), 0.028) == "worse"
+    # 0.22 + 0.196, rounded up
+    assert verdict(effect(0.0022), 0.056) == "less than 0.42 points either way"
+    assert verdict(effect(-0.00145), 0.2) == "less than 0.35 points either way"
 
 
 def test_cells_without_any_variance_have_no_error():

@@ -5,24 +5,20 @@ They are 5.2 inches wide. Their letters have 8 points or more down to 390 pixels
 
 import math
 from collections.abc import Sequence
-from colorsys import hls_to_rgb, rgb_to_hls
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from ..info import CORRUPTIONS
 from .effects import ALTERED, CORNERS, VANILLA
-from .style import BLUE, GREY, GRID, NAMES, colours
+from .style import BLUE, GREY, GRID, NAMES, colours, move_apart
 
 WIDTH, POINTS = 5.2, 10.5
 CHART = GRID | dict.fromkeys(("font.size", "axes.titlesize", "legend.fontsize"), POINTS)
@@ -92,26 +88,26 @@ def changes(table: pd.DataFrame) -> Figure:
     Hollow points are one training each.
     """
     table = table.dropna(subset="effect").sort_values("effect", kind="stable")
-    several = table["network"].nunique() > 1
+    names = [CHANGES.get(change, change) for change in table["change"]]
+    if table["network"].nunique() > 1:
+        networks = (NAMES.get(network, network) for network in table["network"])
+        names = [f"{name}, {network}" for name, network in zip(names, networks, strict=True)]
     with rc_context(CHART):
         figure = Figure(figsize=(WIDTH, 0.8 + 0.3 * len(table)), layout="constrained")
         ax = figure.subplots()
-        names = []
-        for place, row in enumerate(table.itertuples()):
-            name = CHANGES.get(row.change, row.change)
-            names.append(f"{name}, {NAMES.get(row.network, row.network)}" if several else name)
-            _interval(ax, place, row.effect, row.low, row.high, row.seeds > 1, BLUE)
+        intervals(ax, table, "effect", names)
         ax.axvline(0, color=GREY, linewidth=1)
-        ax.set_yticks(range(len(table)), names)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set(xlabel="change of accuracy (points)", ylim=(len(table) - 0.5, -0.5))
         ax.grid(False, axis="y")
     return figure
 
 
-# Where a name may stand beside its point, in points, the best first
-DISTANCES = (8, 18, 28, 38)
-DIRECTIONS = ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1))
+def intervals(ax: Axes, table: pd.DataFrame, column: str, names: Sequence[str]) -> None:
+    """Draws shares with their 95 % intervals, in per cent, a row each under its name."""
+    for place, row in enumerate(table.to_dict("records")):
+        _interval(ax, place, row[column], row, BLUE)
+    ax.set_yticks(range(len(table)), names)
 
 
 def cost(table: pd.DataFrame) -> Figure:
@@ -123,9 +119,9 @@ def cost(table: pd.DataFrame) -> Figure:
     with rc_context(CHART):
         figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         ax = figure.subplots()
-        for row, colour in zip(table.itertuples(), colours([*table["network"]]), strict=True):
-            x = row.macs / 1e6
-            _interval(ax, x, row.accuracy, row.low, row.high, row.seeds > 1, colour, upright=True)
+        shades = colours([*table["network"]])
+        for row, colour in zip(table.to_dict("records"), shades, strict=True):
+            _interval(ax, row["macs"] / 1e6, row["accuracy"], row, colour, upright=True)
         ax.set_xscale("log")
         ax.set(xlabel="million multiply-adds an image", ylabel="test accuracy (%)")
         ax.margins(0.15, 0.12)
@@ -134,47 +130,21 @@ def cost(table: pd.DataFrame) -> Figure:
         ax.xaxis.set_major_locator(few if high < 10 * low else LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_locator(NullLocator())
-        _name_points(figure, ax, table)
+        _name_points(ax, table)
     return figure
 
 
-def _name_points(figure: Figure, ax: Axes, table: pd.DataFrame) -> None:
-    """Writes each network's name near its point, where it covers as little as possible."""
-    figure.draw_without_rendering()  # fixes the layout
-    unit = figure.dpi / 72  # pixels a point
-    columns = [np.c_[table["macs"] / 1e6, 100 * table[end]] for end in ("accuracy", "low", "high")]
-    places, lows, highs = (ax.transData.transform(column) for column in columns)
-    taken = [Bbox([place, place]).padded(4 * unit) for place in places]
-    bars = [Bbox([low, high]).padded(unit) for low, high in zip(lows, highs, strict=True)]
-    line: dict[str, Any] = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkB": 4}
-    named = zip(_names(table), colours([*table["network"]]), columns[0], places, strict=True)
-    for name, colour, where, place in named:
-        text = ax.text(0, 0, name)
-        size = np.array(text.get_window_extent().size)
-        text.remove()
-        rated: list[tuple[Any, ...]] = []
-        for distance, (across, up) in product(DISTANCES, DIRECTIONS):
-            step = distance / math.hypot(across, up) * np.array([across, up])
-            corner = place + unit * step - size * np.array([1 - across, 1 - up]) / 2
-            box = Bbox([corner, corner + size]).padded(unit)
-            outside = sum(not ax.bbox.contains(*corner) for corner in box.corners())
-            leader = Path([place, place + unit * step])
-            crossed = sum(leader.intersects_bbox(other, False) for other in taken)
-            bad = outside, box.count_overlaps(taken), crossed + box.count_overlaps(bars), len(rated)
-            rated.append((bad, distance, (across, up), step, box))
-        _, distance, (across, up), step, box = min(rated, key=lambda one: one[0])
-        taken.append(box)
-        ax.annotate(
-            name, where, xytext=tuple(step), textcoords="offset points", color=_dark(colour),
-            ha=("center", "left", "right")[across], va=("center", "bottom", "top")[up],
-            arrowprops=line if distance > DISTANCES[0] else None,
-        )  # fmt: skip
-
-
-def _dark(colour: Any) -> tuple[float, float, float]:
-    """Returns a colour dark enough for letters on white, of the same hue."""
-    hue, light, saturation = rgb_to_hls(*to_rgb(colour))
-    return hls_to_rgb(hue, min(light, 0.33), saturation)
+def _name_points(ax: Axes, table: pd.DataFrame) -> None:
+    """Writes each network's name beside its point, towards the middle, with a line to it."""
+    places = np.c_[table["macs"] / 1e6, 100 * table["accuracy"]]
+    look: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
+    look["arrowprops"] = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkB": 3}
+    middle = math.sqrt(math.prod(ax.get_xlim()))
+    for name, place in zip(_names(table), places, strict=True):
+        aside = {"xytext": (9, 0)} if place[0] < middle else {"xytext": (-9, 0), "ha": "right"}
+        ax.annotate(name, place, **look, **aside)
+    ax.figure.draw_without_rendering()  # only then is it known where the points are
+    move_apart(ax, [Bbox([p, p]).padded(7) for p in ax.transData.transform(places)])
 
 
 def robustness(table: pd.DataFrame) -> Figure:
@@ -245,16 +215,16 @@ def _legend(figure: Figure, filled: str, hollow: str) -> None:
 
 
 def _interval(
-    ax: Axes, place: float, value: float, low: float, high: float, several: bool, colour: Any,
-    upright: bool = False,
-) -> None:  # fmt: skip
+    ax: Axes, place: float, value: float, row: dict[str, Any], colour: Any, upright: bool = False
+) -> None:
     """Draws a share and its interval in per cent; the point is hollow unless of several seeds."""
-    look = {"color": colour, "markerfacecolor": colour if several else "white", "markersize": 6}
-    reach = 100 * np.array([[value - low], [high - value]])
+    inside = colour if row["seeds"] > 1 else "white"
+    look = {"fmt": "o", "color": colour, "markerfacecolor": inside, "markersize": 6}
+    reach = 100 * np.array([[value - row["low"]], [row["high"] - value]])
     if upright:
-        ax.errorbar(place, 100 * value, yerr=reach, fmt="o", **look)
+        ax.errorbar(place, 100 * value, yerr=reach, **look)
     else:
-        ax.errorbar(100 * value, place, xerr=reach, fmt="o", **look)
+        ax.errorbar(100 * value, place, xerr=reach, **look)
 
 
 def _names(table: pd.DataFrame) -> list[str]:

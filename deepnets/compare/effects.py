@@ -17,7 +17,7 @@ from ..info import CORRUPTIONS
 from ..models import ORIGINALS
 from ..runs import Run
 from . import statistics
-from .groups import PRIMARY, SEEDS, Group, changed, closed, complete, groups
+from .groups import NETWORKS, PRIMARY, SEEDS, Group, changed, closed, complete, groups
 
 # The published comparison (Skoularikis 2021): accuracy of the original network and training, and of
 # the improved network and training.
@@ -125,24 +125,27 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
     `same_machine`: both trainings of each seed had one device, precision and version of PyTorch.
     """
     found = groups(runs)
-    hidden, opened = closed(found), complete(found)
+    hidden = closed(found)
     rows = _missing(found) if hidden else []
     pairs = [pair for pair in _pairs(found) if pair[0] not in hidden]
-    tested = [(a, b) for a, b in pairs if opened and a.primary]
+    tested = [pair for pair in pairs if pair[0].primary and complete(found)]
     pooled = statistics.pooled_variance([group.right(SEEDS) for pair in tested for group in pair])
-    primary = [statistics.difference(a.right(SEEDS), b.right(SEEDS), pooled) for a, b in tested]
-    adjusted = iter(metrics.holm([effect.p for effect in primary]))
-    verdicts = iter(statistics.verdicts(primary))
+    primary = {
+        (a, b): statistics.difference(a.right(SEEDS), b.right(SEEDS), pooled) for a, b in tested
+    }
+    adjusted = metrics.holm([effect.p for effect in primary.values()])
+    p_holm = dict(zip(primary, adjusted, strict=True))
     for improved, original in pairs:
-        said: dict[str, Any] = {"primary": (improved, original) in tested}
-        if said["primary"]:
-            effect = primary[tested.index((improved, original))]
-            said |= {"p": effect.p, "p_holm": next(adjusted), "verdict": next(verdicts)}
+        pair, said = (improved, original), dict[str, Any]()
+        if pair in primary:
+            effect, p = primary[pair], p_holm[pair]
+            said = {"p": effect.p, "p_holm": p, "verdict": statistics.verdict(effect, p)}
         else:
             effect = statistics.difference(improved.right(), original.right())
             if improved.info.dataset == "mnist" and not effect.one_training:
                 said["p_equal"] = effect.equivalence(EQUAL_WITHIN)
                 said |= {"verdict": EQUAL} if said["p_equal"] < 0.05 else {}
+        said["primary"] = pair in primary
         row = improved.columns() | _effect(effect) | said | _same_machine(improved, original)
         row |= {"original": original.info.model, "original_seeds": len(original.runs)}
         rows.append(row | {"welch": effect.welch})
@@ -252,9 +255,8 @@ def _machine(runs: Sequence[Run]) -> dict[str, Any]:
     """Returns what the runs were trained on, and how long one took, as columns."""
 
     def device(run: Run) -> str:
-        threads = run.info.threads
-        name = f"{run.info.device}, {threads} thread{'s' * (threads > 1)}"
-        return run.info.device if run.on_gpu else name
+        threads = f", {run.info.threads} thread{'s' * (run.info.threads > 1)}"
+        return run.info.device + ("" if run.on_gpu else threads)
 
     devices, precisions = {device(run) for run in runs}, {run.info.precision for run in runs}
     row = {"devices": "; ".join(sorted(devices)), "precision": "; ".join(sorted(precisions))}
@@ -282,14 +284,12 @@ def _effect(effect: statistics.Effect) -> dict[str, Any]:
 def _missing(found: Sequence[Group]) -> list[dict[str, Any]]:
     """Returns the rows of the primary comparisons while these are closed: without figures."""
     there = {group.info.model: group for group in found if group.primary}
-    seeds = {name: len(group.runs) for name, group in there.items()}
+    seeds = {name: len(there[name].runs) if name in there else 0 for name in NETWORKS}
     row = next(iter(there.values())).columns() | {"primary": True, "verdict": MISSING}
     pairs = [(name, ORIGINALS[name]) for name in PRIMARY]
     return [
-        row
-        | {"network": improved, "seeds": seeds.get(improved, 0)}
-        | {"original": original, "original_seeds": seeds.get(original, 0)}
-        for improved, original in pairs
+        row | {"network": a, "seeds": seeds[a], "original": b, "original_seeds": seeds[b]}
+        for a, b in pairs
     ]
 
 

@@ -1,7 +1,6 @@
 """Pictures of runs: learning curves, confusion matrices, representations, filters."""
 
 import math
-from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -11,12 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from .. import metrics
 from ..runs import Run
-from .style import BLUE, GRID, NAMES, ORANGE, STYLE, log_scale
+from .style import BLUE, GRID, NAMES, ORANGE, STYLE, move_apart
 
 
 def network(run: Run) -> str:
@@ -46,7 +44,10 @@ def curves(runs: list[Run]) -> Figure:
                 for split, colour in (("train", BLUE), ("val", ORANGE)):
                     ax.plot(run.history["epoch"], run.history[f"{split}_{what}"], color=colour)
                 if what == "loss" and both.max() > 5 * both.min():
-                    log_scale(ax)
+                    ax.set_yscale("log")
+                    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))
+                    ax.yaxis.set_major_formatter("{x:g}")
+                    ax.yaxis.set_minor_formatter(NullFormatter())
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         handles = [Line2D([], [], color=colour) for colour in (BLUE, ORANGE)]
         names = ["training images", "validation images"]
@@ -55,33 +56,28 @@ def curves(runs: list[Run]) -> Figure:
 
 
 def confusions(runs: list[Run]) -> Figure:
-    """Draws a confusion matrix a run, in counts of test images; titles have the test accuracy."""
+    """Draws a confusion matrix a run; titles have the test accuracy.
+
+    The shades are shares of the true class. The counts of test images are written if there are at
+    most twelve classes.
+    """
     columns, rows = min(2, len(runs)), math.ceil(len(runs) / 2)
     with rc_context(STYLE):
         figure = Figure(figsize=(4.4 * columns, 4.3 * rows), layout="constrained")
         for run, ax in zip(runs, _panels(figure, runs, 2, sharey=False), strict=True):
-            found = metrics.confusion(
-                run.test["labels"], run.test["predicted"], len(run.info.classes)
-            )
-            heatmap(ax, found, run.info.classes)
+            classes, test = run.info.classes, run.test
+            counts = metrics.confusion(test["labels"], test["predicted"], len(classes))
+            shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+            text = np.where(counts > 0, counts.astype(str), "")
+            sns.heatmap(
+                shares, vmin=0, vmax=1, cmap="Blues", cbar=False, square=True, ax=ax,
+                annot=text if len(classes) <= 12 else False, fmt="", annot_kws={"fontsize": 8},
+                xticklabels=classes, yticklabels=classes,
+            )  # fmt: skip
+            ax.tick_params(axis="x", rotation=90 if max(map(len, classes)) > 3 else 0)
+            ax.tick_params(axis="y", rotation=0)
+            ax.set(xlabel="predicted", ylabel="true")
     return figure
-
-
-def heatmap(ax: Axes, counts: np.ndarray, classes: Sequence[str]) -> None:
-    """Draws a confusion matrix (true class, predicted class) in shades of the rows' shares.
-
-    Counts are written if there are at most twelve classes.
-    """
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    text = np.where(counts > 0, counts.astype(str), "")
-    sns.heatmap(
-        shares, vmin=0, vmax=1, cmap="Blues", cbar=False, square=True, ax=ax,
-        annot=text if len(classes) <= 12 else False, fmt="", annot_kws={"fontsize": 8},
-        xticklabels=classes, yticklabels=classes,
-    )  # fmt: skip
-    ax.tick_params(axis="x", rotation=90 if max(map(len, classes)) > 3 else 0)
-    ax.tick_params(axis="y", rotation=0)
-    ax.set(xlabel="predicted", ylabel="true")
 
 
 def representation(run: Run) -> Figure:
@@ -100,13 +96,10 @@ def representation(run: Run) -> Figure:
         x, y = points[shown].T
         ax.scatter(x, y, c=palette[labels[shown]], linewidths=0, rasterized=True, **look)
         for k in np.unique(labels):
-            x, y = np.median(points[labels == k], axis=0)
-            place: dict[str, Any] = {
-                "color": tuple(0.7 * palette[k]),
-                "ha": "center",
-                "va": "center",
-            }
-            name = ax.text(x, y, run.info.classes[k], **place)
+            middle, dark = np.median(points[labels == k], axis=0), tuple(0.7 * palette[k])
+            where: dict[str, Any] = {"xytext": (0, 0), "textcoords": "offset points"}
+            where |= {"ha": "center", "va": "center", "annotation_clip": False}
+            name = ax.annotate(run.info.classes[k], middle, color=dark, **where)
             name.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
         # A network that gives all images the same answer has no variance.
         first, second = 100 * np.nan_to_num(run.views["pca_share"])
@@ -114,23 +107,8 @@ def representation(run: Run) -> Figure:
         ax.set(ylabel=f"second component, {second:.0f} %")
         ax.locator_params(nbins=5)  # small components have long numbers
         figure.draw_without_rendering()  # only then is it known where the names are
-        _move_apart(ax)
+        move_apart(ax)
     return figure
-
-
-def _move_apart(ax: Axes) -> None:
-    """Moves each text up or down off those before it, by as little as that takes.
-
-    Where ten lines are not enough, it stays.
-    """
-    taken: list[Bbox] = []
-    for text in ax.texts:
-        box = text.get_window_extent()
-        shifts = (n * box.height / 2 for k in range(21) for n in (-k, k))
-        found = (box.translated(0, shift) for shift in shifts)
-        taken.append(next((moved for moved in found if not moved.count_overlaps(taken)), box))
-        x, y = ax.transData.transform(text.get_position())
-        text.set_y(ax.transData.inverted().transform((x, y + taken[-1].y0 - box.y0))[1])
 
 
 def filters(run: Run) -> Figure:

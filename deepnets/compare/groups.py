@@ -139,4 +139,4 @@ def closed(found: Sequence[Group]) -> list[Group]:
 def opened(runs: Sequence[Run]) -> list[Run]:
     """Returns the runs whose test accuracies may be looked at, see `closed`."""
     hidden = [run for group in closed(groups(runs)) for run in group.runs.values()]
-    return [run for run in runs if not any(run is other for other in hidden)]
+    return [run for run in runs if run not in hidden]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..errors import UserError
 from ..runs import Run
-from . import effects, figures, style, text
+from . import charts, effects, figures, style, text
 from .groups import opened
 
 
@@ -53,12 +53,7 @@ def accuracies(table: pd.DataFrame) -> Figure:
     with rc_context(style.GRID):
         figure = Figure(figsize=(6, 0.7 + 0.22 * len(table)), layout="constrained")
         ax = figure.subplots()
-        for place, row in enumerate(table.itertuples()):
-            low, middle, high = 100 * row.low, 100 * row.accuracy, 100 * row.high
-            inside = style.BLUE if row.seeds > 1 else "white"
-            look = {"color": style.BLUE, "markerfacecolor": inside, "markersize": 4}
-            ax.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt="o", **look)
-        ax.set_yticks(range(len(table)), names)
+        charts.intervals(ax, table, "accuracy", names)
         ax.invert_yaxis()  # the best on top
         ax.set(xlabel="accuracy %, 95 % interval")
     return figure

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ..metrics import holm
-
 Cells = Sequence[np.ndarray]
 Pooled = tuple[float, int]  # variance of accuracy between the seeds of a cell, degrees of freedom
 
@@ -137,20 +135,12 @@ def contrast(cells: Cells, weights: Sequence[float], pooled: Pooled | None = Non
     return Effect(value, float(seeds), images, nu, welch, one_training=False)
 
 
-def verdicts(effects: Sequence[Effect]) -> list[str]:
-    """Returns "better" or "worse" for each effect of a family whose p, after Holm, is below 0.05.
+def verdict(effect: Effect, p: float) -> str:
+    """Returns "better" or "worse" for an effect whose p, adjusted for its family, is below 0.05.
 
-    The others get a bound: the far end of the 95 % interval, which is not adjusted, rounded up.
-    An effect of one training gets no verdict and does not count in the family.
+    Others get a bound: the far end of the 95 % interval, which is not adjusted, rounded up.
     """
-    adjusted = iter(holm([effect.p for effect in effects if not effect.one_training]))
-    words = []
-    for effect in effects:
-        if effect.one_training:
-            words.append("one training")
-        elif next(adjusted) < 0.05:
-            words.append("better" if effect.value > 0 else "worse")
-        else:
-            bound = math.ceil(round(1e4 * max(map(abs, effect.interval)), 6)) / 100
-            words.append(f"less than {bound:.2f} points either way")
-    return words
+    if p < 0.05:
+        return "better" if effect.value > 0 else "worse"
+    bound = math.ceil(round(1e4 * max(map(abs, effect.interval)), 6)) / 100
+    return f"less than {bound:.2f} points either way"

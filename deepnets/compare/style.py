@@ -2,18 +2,16 @@
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import seaborn as sns
 from cycler import cycler
 from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
-
-from .. import disk
 
 # Pictures do not depend on a person's matplotlibrc, and a class called $x$ is no formula.
 DEFAULTS = {key: value for key, value in rcParamsDefault.items() if not key.startswith("backend")}
@@ -38,7 +36,7 @@ NAMES = {
 LINES = {
     "tuned": "-", "classic": "--", "vanilla": ":", "altered": "-.", "best": (0, (8, 2)),
 }  # fmt: skip
-BLUE, ORANGE, GREEN, RED = sns.color_palette("colorblind", 4)
+BLUE, ORANGE, _, RED = sns.color_palette("colorblind", 4)
 GREY = "0.4"
 
 
@@ -49,15 +47,6 @@ def colours(networks: Sequence[str]) -> list[Any]:
     names = [*dict.fromkeys(networks)]
     palette = sns.color_palette("colorblind" if len(names) <= 10 else "husl", len(names))
     return [palette[names.index(name)] for name in networks]
-
-
-def save(figure: Figure, file: Path | BinaryIO, dpi: int = 150) -> None:
-    """Writes a figure to a file as its suffix says, or to a stream as PNG."""
-    content = encoded(figure, dpi, file.suffix[1:] if isinstance(file, Path) else "png")
-    if isinstance(file, Path):
-        disk.write(file, content)
-    else:
-        file.write(content)
 
 
 def encoded(figure: Figure, dpi: int = 150, kind: str = "png") -> bytes:
@@ -76,9 +65,18 @@ def encoded(figure: Figure, dpi: int = 150, kind: str = "png") -> bytes:
     return smaller.getvalue()
 
 
-def log_scale(ax: Axes, subs: Sequence[float] = (1, 2, 5)) -> None:
-    """Makes the y axis logarithmic, with plain numbers at `subs` times each power of ten."""
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
+def move_apart(ax: Axes, taken: Sequence[Bbox] = ()) -> None:
+    """Moves the annotations of a plot up or down, by as little as frees them from each other.
+
+    They leave free what is `taken`, too. Where ten lines are not enough, one stays.
+    """
+    found, figure = [*taken], ax.figure
+    for text in ax.texts:
+        box = Text.get_window_extent(text)
+        shifts = (n * box.height / 2 for k in range(21) for n in (-k, k))
+        moved = ((shift, box.translated(0, shift)) for shift in shifts)
+        free = (one for one in moved if not one[1].count_overlaps(found))
+        shift, box = next(free, (0, box))
+        found.append(box)
+        x, y = text.xyann
+        text.xyann = x, y + shift * 72 / figure.dpi

@@ -11,10 +11,6 @@ from .effects import EQUAL, EXPLORATORY, IMAGES, MISSING, ONE_TRAINING
 # Columns that all rows of a table should share, and their names
 ALIKE = {"train_images": "training images", "epochs": "epochs", "input_size": "image side"}
 TWINS = ("epochs", "input_size", "precision")  # in which rows of one name may differ
-INTERVALS = {
-    1: "One training each: intervals are for new test images, not for new trainings.",
-    2: "Intervals are for new test images and, with several seeds, for new trainings.",
-}
 
 
 def terminal(runs: Sequence[Run]) -> str:
@@ -44,11 +40,9 @@ def sections(runs: Sequence[Run]) -> Iterator[tuple[str, pd.DataFrame, list[str]
         lines = [*_circumstances(part)]
         lines += [f"{row.network} minus {row.original}, {_worth(row)}" for row in _rows(contrasts)]
         lines += [f"{row.change} in {row.network}, {_worth(row)}" for row in _rows(changes)]
+        here = [run for run in runs if run.info.dataset_title == dataset]
         lines += [
-            f"Warning, {run.path}: {warning}"
-            for run in runs
-            if run.info.dataset_title == dataset
-            for warning in run.info.warnings
+            f"Warning, {run.path}: {warning}" for run in here for warning in run.info.warnings
         ]
         yield str(dataset), readable(part), lines
 
@@ -92,7 +86,10 @@ def _circumstances(table: pd.DataFrame) -> Iterator[str]:
     machines = table["devices"].str.split("; ").explode().unique()
     precisions = table["precision"].str.split("; ").explode().unique()
     yield f"Trained on {' and '.join(sorted(machines))} in {' and '.join(sorted(precisions))}."
-    yield INTERVALS[1 if (table["interval"] == IMAGES).all() else 2]
+    if (table["interval"] == IMAGES).all():
+        yield "One training each: intervals are for new test images, not for new trainings."
+    else:
+        yield "Intervals are for new test images and, with several seeds, for new trainings."
     differ = [
         f"{title} {table[name].min():,} to {table[name].max():,}"
         for name, title in ALIKE.items()
