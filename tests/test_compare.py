@@ -410,7 +410,7 @@ def test_a_report_has_a_page_and_pictures_of_each_dataset(train, tmp_path):
     names = {path.name for path in files}
     assert names == {"report.md"} | {
         f"{stem}-{what}.png"
-        for stem in ("cifar-10", "my-photos", "my-photos-2", "my-photos-2-2")
+        for stem in ("cifar-10", "my-photos", "my-photos-2", "my-photos-3")
         for what in ("accuracies", "curves", "confusion")
     }
     page = files[tmp_path / "out" / "report.md"].decode()
