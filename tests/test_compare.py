@@ -1,7 +1,6 @@
 """The tables made from runs, against figures put into the runs and against an oracle."""
 
 import csv
-import importlib.util
 import json
 import math
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from deepnets.compare import effects, groups, report, text
 from deepnets.errors import UserError
 from deepnets.info import CORRUPTIONS
 from deepnets.runs import Run
+from results import make
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -24,14 +24,6 @@ DEMO = RESULTS / "demo/digits/resnet20/tuned/seed0"
 IMAGES = 2000
 NETWORKS = ("resnet18", "resnet18_improved", "googlenet", "googlenet_improved")
 TITLES = {"cifar10": "CIFAR-10", "mnist": "MNIST"}
-
-
-def make():
-    """results/make.py, which is no part of a package."""
-    spec = importlib.util.spec_from_file_location("results_make", RESULTS / "make.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -439,47 +431,50 @@ def test_a_report_keeps_closed_what_is_closed(study, train, tmp_path):
 
 
 def test_a_new_run_changes_the_tables_in_one_place(study, train, tmp_path, capsys):
-    module, page = make(), tmp_path / "README.md"
-    page.write_text("first\n<!-- networks -->\n<!-- /networks -->\nlast\n")
-    assert module.main([], tmp_path, page) == 0
-    assert module.main(["--check"], tmp_path, page) == 0
-    assert "| AlexNet | 57,044,810 | 94 |  |  |" in page.read_text()
+    pages = tmp_path / "front" / "README.md", tmp_path / "README.md"
+    for page, shown in zip(pages, (make.readme, make.page), strict=True):
+        names = shown({name: table([]) for name, table in effects.TABLES.items()})
+        page.parent.mkdir(exist_ok=True)
+        page.write_text("first\n" + "".join(f"<!-- {n} -->\n<!-- /{n} -->\n" for n in names))
+    how = tmp_path, pages[0]
+    assert make.main([], *how) == 0
+    assert make.main(["--check"], *how) == 0
+    assert "| AlexNet | 57,044,810 | 94 |  |  |" in pages[0].read_text()
     before = {path.name: path.read_text().splitlines() for path in tmp_path.glob("*.csv")}
     assert set(before) == {f"{name}.csv" for name in effects.TABLES}
     train("alexnet", 0.75, seed=0)
     capsys.readouterr()
-    assert module.main(["--check"], tmp_path, page) == 1
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        "accuracies.csv", "seeds.csv", "cost.png", "robustness.png", "calibration.png", "README.md"]  # fmt: skip
-    assert module.main([], tmp_path, page) == 0
-    assert "| AlexNet | 57,044,810 | 94 | 75.00 |  |" in page.read_text()
-    assert page.read_text().split("|")[0].startswith("first")
+    assert make.main(["--check"], *how) == 1
+    old = [line for line in capsys.readouterr().out.splitlines() if "is not what" in line]
+    assert [line.split()[0] for line in old] == [
+        "accuracies.csv", "seeds.csv", "cost.png", "robustness.png", "calibration.png", "README.md",
+        "README.md"]  # fmt: skip
+    assert make.main([], *how) == 0
+    assert "| AlexNet | 57,044,810 | 94 | 75.00 |  |" in pages[0].read_text()
+    assert pages[0].read_text().startswith("first")
     for name, lines in before.items():
         after = (tmp_path / name).read_text().splitlines()
-        new = [line for line in after if line not in lines]
-        assert [line for line in lines if line not in after] == []
-        assert len(new) == (name in ("accuracies.csv", "seeds.csv")), name
+        assert not {*lines} - {*after}
+        assert len({*after} - {*lines}) == (name in ("accuracies.csv", "seeds.csv")), name
 
 
 def test_a_wrong_word_and_a_folder_without_runs_are_mistakes_of_one_line(tmp_path, capsys):
-    module = make()
-    assert module.main(["--chekc"], tmp_path) == 2
+    assert make.main(["--chekc"], tmp_path) == 2
     (tmp_path / "main").mkdir()
-    assert module.main([], tmp_path) == 2
+    assert make.main([], tmp_path) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 def test_what_is_closed_is_not_drawn(study, train):
     """Nor is a chart of some of the networks; the corners say themselves what is missing."""
     corner = train("resnet18", 0.7, "vanilla", epochs=50)
-    module = make()
-    assert [*module.pictures(module.tables([*study[:-1], corner]))] == ["corners.png"]
-    drawn = module.pictures(module.tables([*study, corner]))
+    assert [*make.pictures(make.tables([*study[:-1], corner]))] == ["corners.png"]
+    drawn = make.pictures(make.tables([*study, corner]))
     assert [*drawn] == ["corners.png", "cost.png", "robustness.png", "calibration.png"]
 
 
 def test_the_committed_tables_and_pictures_are_those_of_the_runs():
-    assert make().main(["--check"]) == 0
+    assert make.main(["--check"]) == 0
 
 
 KEY = "dataset", "network", "options", "recipe", "input_size", "seed"
@@ -493,7 +488,7 @@ def committed(name):
 def stored():
     """The predictions of the study's runs, by what the tables call `KEY`."""
     found = {}
-    for file in [file for study in make().STUDIES for file in RESULTS.glob(f"{study}/**/run.json")]:
+    for file in [file for study in make.STUDIES for file in RESULTS.glob(f"{study}/**/run.json")]:
         info = json.loads(file.read_text())
         options = "-".join(f"{key}={value}" for key, value in sorted(info["options"].items()))
         name = info["dataset_title"], info["model"], options, info["recipe"]["name"]

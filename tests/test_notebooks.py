@@ -3,7 +3,6 @@ executes them besides.
 """
 
 import ast
-import importlib.util
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +16,9 @@ from deepnets import metrics, notebook
 from deepnets.compare import groups
 from deepnets.errors import UserError
 from deepnets.runs import Run
+from notebooks import make
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-_spec = importlib.util.spec_from_file_location("make", NOTEBOOKS[0].parent / "make.py")
-make = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(make)
 # The lesson that follows each.
 NEXT = {
     "datasets": "alexnet", "alexnet": "vgg", "vgg": "resnet", "resnet": "googlenet",

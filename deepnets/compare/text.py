@@ -74,7 +74,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def percent(shares: pd.Series) -> pd.Series:
     """Returns shares in percent, with two decimals and without the sign."""
-    return (100 * shares).map("{:.2f}".format)
+    return (100 * shares).map("{:.2f}".format).astype(str)  # also if there are none
 
 
 def _rows(table: pd.DataFrame) -> Iterator:
