@@ -68,7 +68,7 @@ class Pen:
 
     def area(self, left: float, bottom: float, right: float, top: float, **style: Any) -> None:
         """Fill a rectangle; its `label` goes to the legend."""
-        style = {"edgecolor": DARK, "linewidth": 0.6, "zorder": 2} | style
+        style = dict[str, Any](edgecolor=DARK, linewidth=0.6, zorder=2) | style
         self.ax.add_patch(Rectangle((left, bottom), right - left, top - bottom, **style))
         self.legend[style["label"]] = Patch(**style)
 

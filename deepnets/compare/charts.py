@@ -130,11 +130,11 @@ def cost(table: pd.DataFrame) -> Figure:
         ax.xaxis.set_major_locator(few if high < 10 * low else LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_locator(NullLocator())
-        _name_points(ax, table)
+        _name_points(figure, ax, table)
     return figure
 
 
-def _name_points(ax: Axes, table: pd.DataFrame) -> None:
+def _name_points(figure: Figure, ax: Axes, table: pd.DataFrame) -> None:
     """Writes each network's name beside its point, towards the middle, with a line to it."""
     places = np.c_[table["macs"] / 1e6, 100 * table["accuracy"]]
     look: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
@@ -143,7 +143,7 @@ def _name_points(ax: Axes, table: pd.DataFrame) -> None:
     for name, place in zip(_names(table), places, strict=True):
         aside = {"xytext": (9, 0)} if place[0] < middle else {"xytext": (-9, 0), "ha": "right"}
         ax.annotate(name, place, **look, **aside)
-    ax.figure.draw_without_rendering()  # only then is it known where the points are
+    figure.draw_without_rendering()  # only then is it known where the points are
     move_apart(ax, [Bbox([p, p]).padded(7) for p in ax.transData.transform(places)])
 
 

@@ -2,14 +2,14 @@
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import seaborn as sns
 from cycler import cycler
 from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
@@ -71,7 +71,7 @@ def move_apart(ax: Axes, taken: Sequence[Bbox] = ()) -> None:
     They leave free what is `taken`, too. Where ten lines are not enough, one stays.
     """
     found, figure = [*taken], ax.figure
-    for text in ax.texts:
+    for text in cast(list[Annotation], ax.texts):
         box = Text.get_window_extent(text)
         shifts = (n * box.height / 2 for k in range(21) for n in (-k, k))
         moved = ((shift, box.translated(0, shift)) for shift in shifts)
