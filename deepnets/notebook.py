@@ -38,7 +38,7 @@ SMOKE = os.environ.get("DEEPNETS_PROFILE", "full") == "smoke"
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "notebooks").is_dir():
     raise UserError("the notebooks and their runs are in the repository: install it with pip -e")
-PASSING = tempfile.TemporaryDirectory()  # goes away with the process
+PASSING = tempfile.TemporaryDirectory()  # of the smoke profile's runs, until the process ends
 SETTINGS = ("seed", "limit", "input_size")  # of a job
 # A notebook runs in its own folder
 os.environ["DEEPNETS_DATA"] = os.environ.get("DEEPNETS_DATA") or str(ROOT / "data")
