@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -115,8 +116,6 @@ def _models(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     """Trains a network, continues an interrupted training, or reports a finished one."""
-    from dataclasses import replace
-
     from . import recipes, training
     from .runs import labelled
 
