@@ -45,8 +45,8 @@ test: .venv/ready  ## lint, types, tests, and every notebook on a few digits
 	.venv/bin/python -m pytest
 	DEEPNETS_PROFILE=smoke OMP_NUM_THREADS=1 .venv/bin/python -m pytest --dist loadfile --nbval-lax --nbval-cell-timeout=1200 notebooks
 
-faults: .venv/ready  ## two thousand odd inputs and two hundred kills (half an hour; tests/README.md)
-	OMP_NUM_THREADS=1 .venv/bin/python tests/faults.py
+faults: .venv/ready  ## two thousand odd inputs and many kills (half an hour; tests/README.md)
+	FAULTS=350 OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/test_fuzz.py
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("deepnets needs Python 3.11 to 3.13" if not (3, 11) <= sys.version_info < (3, 14) else 0)'

@@ -8,10 +8,11 @@ import os
 import stat
 import warnings
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
@@ -84,24 +85,32 @@ def read_arrays(path: Path, most: int) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is missing or damaged") from None
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a new file; the old one stays until all of the new one is on the disk."""
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            _sync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
 def write(path: Path, *parts: Any) -> None:
-    """Writes bytes to a file; the old file stays until all of the new one is on the disk.
+    """Writes bytes to a file, or leaves it as it was.
 
     Raises:
         UserError: the disk is full, say.
     """
-    unfinished = path.with_name(f"{path.name}.part")
     try:
-        with unfinished.open("wb") as file:
+        with replacing(path) as file:
             file.writelines(parts)
-            file.flush()
-            _sync(file.fileno())
-        unfinished.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        if not isinstance(error, OSError):
-            raise
+    except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
 

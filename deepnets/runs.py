@@ -19,7 +19,7 @@ from .info import CORRUPTIONS, Info
 
 LARGEST = 1 << 28  # bytes of a run's predictions
 LOWEST = 25.0  # nats: a log-probability below -25 is stored as -25
-# Type and shape of the arrays in `views.npz`; -1 stands for the test images, 0 for any number.
+# Type and shape of the arrays in `views.npz`; -1 stands for the test images, 0 for any number
 VIEWS: dict[str, tuple[Any, ...]] = {
     "pca_levels": ("u", -1, 2), "pca_range": ("f", 2, 2), "pca_share": ("f", 2),
     "filters_levels": ("u", 0, 0, 0, 0), "filters_range": ("f", 2),
@@ -95,47 +95,47 @@ class Run:
         (N, classes), restored from 256 levels; and under the name of each corruption whether the
         corrupted image is classified correctly (N,), bool.
         """
-        file = self.path / "test.npz"
-        images, classes = self.info.test_total, len(self.info.classes)
-        stored = disk.read_arrays(file, min(images * (classes + 32) + (1 << 16), LARGEST))
-
-        def known(name: str, below: int, *shape: int) -> np.ndarray:
-            """Returns a stored array of whole numbers from 0, all less than `below`."""
-            if name not in stored:
-                raise UserError(f"{file} lacks {name!r}")
-            values = stored[name]
-            if values.shape[:1] != shape[:1]:
-                raise _another_runs(file, f"it has not {images} images")
-            fits = values.shape == shape and values.dtype.kind in "iu"
-            if not fits or values.min() < 0 or values.max() >= below:
+        file, classes = self.path / "test.npz", len(self.info.classes)
+        kinds = {"labels": ("iu", -1), "levels": ("iu", -1, classes)}
+        bits = dict.fromkeys(CORRUPTIONS, ("u", -(-self.info.test_total // 8)))
+        most = min(self.info.test_total * (classes + 32) + (1 << 16), LARGEST)
+        stored = self._arrays(file, most, kinds | bits)
+        for name, below in (("labels", classes), ("levels", 256)):
+            if stored[name].min() < 0 or stored[name].max() >= below:
                 raise _another_runs(file, f"its {name!r} are not of {classes} classes")
-            return values
-
-        found = {"labels": known("labels", classes, images).astype(int)}
-        found["log_probabilities"] = restored(known("levels", 256, images, classes))
+        found = {"labels": stored["labels"].astype(int)}
+        found["log_probabilities"] = restored(stored["levels"])
         found["predicted"] = found["log_probabilities"].argmax(1)
         found["probabilities"] = np.exp(found["log_probabilities"])
         for name in CORRUPTIONS:
-            packed = known(name, 256, -(-images // 8)).astype(np.uint8)
-            found[name] = np.unpackbits(packed, count=images).astype(bool)
+            right = np.unpackbits(stored[name].astype(np.uint8), count=self.info.test_total)
+            found[name] = right.astype(bool)
         return found
 
     @cached_property
     def views(self) -> dict[str, np.ndarray]:
         """What only the weights can show: see `evaluation.views`."""
-        file, images = self.path / "views.npz", self.info.test_total
-        found = disk.read_arrays(file, 2 * images + (1 << 24))
-        for name, (kind, *shape) in VIEWS.items():
-            wanted = [images if side == -1 else side for side in shape]
+        file = self.path / "views.npz"
+        found = self._arrays(file, 2 * self.info.test_total + (1 << 24), VIEWS)
+        if not all(np.isfinite(found[f"{name}_range"]).all() for name in ("pca", "filters", "cam")):
+            raise _another_runs(file, "not all of its numbers are finite")
+        return found
+
+    def _arrays(
+        self, file: Path, most: int, wanted: dict[str, tuple[Any, ...]]
+    ) -> dict[str, np.ndarray]:
+        """Reads a file of at most so many bytes, whose arrays are as `VIEWS` says of its own."""
+        found = disk.read_arrays(file, most)
+        for name, (kinds, *shape) in wanted.items():
             if name not in found:
                 raise UserError(f"{file} lacks {name!r}")
             values = found[name]
-            fits = values.ndim == len(wanted) and values.size and values.dtype.kind == kind
-            sides = zip(wanted, values.shape, strict=False)
-            if not fits or any(side not in (0, real) for side, real in sides):
+            sides = [self.info.test_total if side == -1 else side for side in shape]
+            fits = values.ndim == len(sides) and values.size and values.dtype.kind in kinds
+            if not fits or any(
+                s not in (0, real) for s, real in zip(sides, values.shape, strict=True)
+            ):
                 raise _another_runs(file, f"its {name!r} are of another shape or type")
-        if not all(np.isfinite(found[f"{name}_range"]).all() for name in ("pca", "filters", "cam")):
-            raise UserError(f"{file} is not a run's: not all of its numbers are finite")
         return found
 
     def view(self, name: str) -> np.ndarray:
