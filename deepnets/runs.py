@@ -17,11 +17,10 @@ from . import disk
 from .errors import UserError
 from .info import CORRUPTIONS, Info
 
-LARGEST = 1 << 28  # bytes of a run's predictions
 LOWEST = 25.0  # nats: a log-probability below -25 is stored as -25
-# Type and shape of the arrays in `views.npz`; -1 stands for the test images, 0 for any number
+# Type and shape of the other arrays in `views.npz`; 0 stands for any number
 VIEWS: dict[str, tuple[Any, ...]] = {
-    "pca_levels": ("u", -1, 2), "pca_range": ("f", 2, 2), "pca_share": ("f", 2),
+    "pca_range": ("f", 2, 2), "pca_share": ("f", 2),
     "filters_levels": ("u", 0, 0, 0, 0), "filters_range": ("f", 2),
     "cam_levels": ("u", 0, 0, 0), "cam_range": ("f", 2), "cam_stage": ("U",),
 }  # fmt: skip
@@ -48,10 +47,9 @@ class Run:
         path = Path(path)
         if not (path / "run.json").is_file():
             raise UserError(f"{path} is not a run: it has no run.json")
-        values = disk.read_json(path / "run.json")
         try:
-            return cls(path, Info.read(values))
-        except ValueError as problem:
+            return cls(path, Info.read(json.loads(disk.read(path / "run.json", 1 << 25))))
+        except (ValueError, RecursionError) as problem:  # the latter of nested brackets
             raise UserError(f"{path / 'run.json'} is not a run's: {problem}") from None
 
     @property
@@ -69,17 +67,12 @@ class Run:
         """The recipe's name with the fields that were changed."""
         return self.info.recipe.name
 
-    @property
-    def on_gpu(self) -> bool:
-        """Whether a GPU trained it."""
-        return self.info.device_type == "cuda"
-
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row an epoch with the columns of `HISTORY`; losses in nats, accuracies as shares."""
         file = self.path / "history.csv"
         try:
-            table = pd.read_csv(io.BytesIO(disk.read(file, 1 << 28)))[list(HISTORY)].astype(float)
+            table = pd.read_csv(io.BytesIO(disk.read(file)))[list(HISTORY)].astype(float)
         except (UserError, ValueError, KeyError):
             raise UserError(f"{file} is missing or damaged") from None
         if len(table) != self.info.epochs or not np.isfinite(table).to_numpy().all():
@@ -95,47 +88,43 @@ class Run:
         (N, classes), restored from 256 levels; and under the name of each corruption whether the
         corrupted image is classified correctly (N,), bool.
         """
-        file, classes = self.path / "test.npz", len(self.info.classes)
-        kinds = {"labels": ("iu", -1), "levels": ("iu", -1, classes)}
-        bits = dict.fromkeys(CORRUPTIONS, ("u", -(-self.info.test_total // 8)))
-        most = min(self.info.test_total * (classes + 32) + (1 << 16), LARGEST)
-        stored = self._arrays(file, most, kinds | bits)
+        images, classes = self.info.test_total, len(self.info.classes)
+        kinds = {"labels": ("iu", images), "levels": ("iu", images, classes)}
+        bits = dict.fromkeys(CORRUPTIONS, ("u", -(-images // 8)))
+        stored = self._arrays("test.npz", kinds | bits)
         for name, below in (("labels", classes), ("levels", 256)):
             if stored[name].min() < 0 or stored[name].max() >= below:
-                raise _another_runs(file, f"its {name!r} are not of {classes} classes")
-        found = {"labels": stored["labels"].astype(int)}
-        found["log_probabilities"] = restored(stored["levels"])
-        found["predicted"] = found["log_probabilities"].argmax(1)
-        found["probabilities"] = np.exp(found["log_probabilities"])
-        for name in CORRUPTIONS:
-            right = np.unpackbits(stored[name].astype(np.uint8), count=self.info.test_total)
-            found[name] = right.astype(bool)
-        return found
+                raise _another_runs(self.path / "test.npz", f"its {name} are of other classes")
+        log_probabilities = restored(stored["levels"])
+        found = {
+            "labels": stored["labels"].astype(int),
+            "predicted": log_probabilities.argmax(1),
+            "log_probabilities": log_probabilities,
+            "probabilities": np.exp(log_probabilities),
+        }
+        right = {name: np.unpackbits(stored[name].astype(np.uint8)) for name in CORRUPTIONS}
+        return found | {name: bits[:images].astype(bool) for name, bits in right.items()}
 
     @cached_property
     def views(self) -> dict[str, np.ndarray]:
         """What only the weights can show: see `evaluation.views`."""
-        file = self.path / "views.npz"
-        found = self._arrays(file, 2 * self.info.test_total + (1 << 24), VIEWS)
+        points = {"pca_levels": ("u", self.info.test_total, 2)}
+        found = self._arrays("views.npz", points | VIEWS)
         if not all(np.isfinite(found[f"{name}_range"]).all() for name in ("pca", "filters", "cam")):
-            raise _another_runs(file, "not all of its numbers are finite")
+            raise _another_runs(self.path / "views.npz", "not all of its numbers are finite")
         return found
 
-    def _arrays(
-        self, file: Path, most: int, wanted: dict[str, tuple[Any, ...]]
-    ) -> dict[str, np.ndarray]:
-        """Reads a file of at most so many bytes, whose arrays are as `VIEWS` says of its own."""
-        found = disk.read_arrays(file, most)
-        for name, (kinds, *shape) in wanted.items():
-            if name not in found:
-                raise UserError(f"{file} lacks {name!r}")
-            values = found[name]
-            sides = [self.info.test_total if side == -1 else side for side in shape]
-            fits = values.ndim == len(sides) and values.size and values.dtype.kind in kinds
-            if not fits or any(
-                s not in (0, real) for s, real in zip(sides, values.shape, strict=True)
-            ):
-                raise _another_runs(file, f"its {name!r} are of another shape or type")
+    def _arrays(self, name: str, wanted: dict[str, tuple[Any, ...]]) -> dict[str, np.ndarray]:
+        """Reads a file whose arrays have these types and shapes; 0 is for any number."""
+        found = disk.read_arrays(self.path / name)
+        for key, (kinds, *shape) in wanted.items():
+            if key not in found:
+                raise _another_runs(self.path / name, f"it lacks {key!r}")
+            values = found[key]
+            sides = zip(shape, values.shape, strict=False)
+            fits = values.ndim == len(shape) and all(a in (0, b) for a, b in sides)
+            if not fits or not values.size or values.dtype.kind not in kinds:
+                raise _another_runs(self.path / name, f"its {key!r} are of another shape or type")
         return found
 
     def view(self, name: str) -> np.ndarray:

@@ -254,7 +254,7 @@ def _machine(runs: Sequence[Run]) -> dict[str, Any]:
     def device(run: Run) -> str:
         threads = run.info.threads
         name = f"{run.info.device}, {threads} thread{'s' * (threads > 1)}"
-        return run.info.device if run.on_gpu else name
+        return run.info.device if run.info.device_type == "cuda" else name
 
     devices, precisions = {device(run) for run in runs}, {run.info.precision for run in runs}
     row = {"devices": "; ".join(sorted(devices)), "precision": "; ".join(sorted(precisions))}

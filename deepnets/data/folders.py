@@ -70,12 +70,9 @@ def _parts(path: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for part, names in PARTS.items():
-        named = [f for f in _folders(path) if f.name.lower() in names and _folders(f)]
-        if len(named) > 1:
-            both = f"both {named[0].name} and {named[1].name}"
-            raise UserError(f"{path}: {both} may be meant for {part}")
-        for folder in named:
-            found[part] = folder.path
+        for folder in _folders(path):
+            if folder.name.lower() in names and _folders(folder):
+                found[part] = folder.path
     return found if "train" in found else {"train": str(path)}
 
 
