@@ -80,7 +80,11 @@ def test_a_folder_is_decoded_once_and_again_when_it_changed(folder, root, seen):
     picture(folder / "cat" / "00.png", (1, 2, 3))
     os.utime(folder / "cat" / "00.png", ns=(1, 1))
     assert load(folder).sha256 != first.sha256
-    assert len(list((root / ".decoded").iterdir())) == 2, "the last copy and a lock"
+    (copy,) = (root / ".decoded").glob("*.npy")
+    assert len(list(copy.parent.iterdir())) == 2, "the last copy and a lock"
+    changed = load(folder).sha256
+    copy.write_bytes(copy.read_bytes()[:1000])
+    assert load(folder).sha256 == changed
 
 
 def test_an_interrupted_decoding_leaves_nothing_half_done(folder, root, monkeypatch):

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -43,7 +44,8 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
     """
     place, cache = _digest([f"{path.resolve()} {size}"]), root / ".decoded"
     copy = cache / f"{place}-{_digest(_state(file, path) for file in files)}.npy"
-    with suppress(OSError):  # a root that cannot be written only costs the next load its time
+    # A root that cannot be written, or is damaged, only costs time
+    with suppress(OSError, ValueError):
         cache.mkdir(parents=True, exist_ok=True)
         with disk.lock(cache / f"{place}.lock"):  # a second process finds them decoded
             if not copy.exists():
@@ -72,7 +74,8 @@ def _state(file: str, path: Path) -> tuple[Any, ...]:
 
 
 def _mapped(copy: Path) -> Tensor:
-    images = torch.from_numpy(np.load(copy, mmap_mode="c"))
+    with warnings.catch_warnings(action="ignore"):  # that nothing can be written to it
+        images = torch.from_numpy(np.load(copy, mmap_mode="r"))
     gray = all(bool((some == some[:, :1]).all()) for some in images.split(256))
     return cast(Tensor, Rows(images[:, :1] if gray else images, torch.arange(len(images))))
 
