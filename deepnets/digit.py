@@ -95,7 +95,7 @@ def _in_photograph(values: np.ndarray) -> list[Digit]:
         ink = np.clip(ink - 2 * np.median(ink), 0, None)  # the median is noise
         if ink.max() > FAINT:
             slope = ndimage.gaussian_gradient_magnitude(smooth, 1)
-            digit = _cut(ink, max(_otsu(ink), FAINT), dark, slope)
+            digit = _cut(ink, max(np.percentile(ink, 99.5) / 2.5, FAINT), dark, slope)
             if digit and (digit.outline > SHARP or not digit.at_edge):
                 found.append(digit)
     return found
@@ -125,17 +125,6 @@ def _without_lines(ink: np.ndarray) -> np.ndarray:
     ends = np.flatnonzero(np.diff(np.r_[0, profile > 0, 0]))
     thick = 1 + int(np.diff(ends)[::2].max(initial=1))
     return np.where(lines > 0, ndimage.grey_closing(rest, (thick, 1)), rest)
-
-
-def _otsu(values: np.ndarray) -> float:
-    """Returns the level that divides values into two classes furthest apart (Otsu 1979)."""
-    counts, edges = np.histogram(values, 256)
-    middles = (edges[:-1] + edges[1:]) / 2
-    below, sums = np.cumsum(counts), np.cumsum(counts * middles)
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(edges[1 + int(np.nanargmax(between[:-1]))])
 
 
 def _cut(

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from scipy import ndimage
 
 from . import data, digit, evaluation, models
 from .data.pictures import read_image
@@ -160,12 +161,13 @@ def _digit(file: Path, side: int, share: float) -> tuple[Image.Image, list[str]]
     mass = np.asarray(ink, float)
     if not mass.any():  # nothing is left of it at this size
         raise UserError(f"{file}: no digit stands out from the background")
-    corner = []
-    for axis, length in enumerate(ink.size):
-        centre = np.average(np.arange(length) + 0.5, weights=mass.sum(axis))
-        corner.append(min(max(round(side / 2 - centre), 0), side - length))
+    row, column = ndimage.center_of_mass(mass)
+    left, top = (
+        min(max(round((side - 1) / 2 - centre), 0), side - length)
+        for centre, length in zip((column, row), ink.size, strict=True)
+    )
     square = Image.new("L", (side, side))
-    square.paste(ink, (corner[0], corner[1]))
+    square.paste(ink, (left, top))
     done = ["light background: inverted"] * found.dark
     done.append(f"digit cut out and centred in {side}x{side}")
     return square, done + [f"doubtful: {doubt}" for doubt in found.doubts()]
