@@ -14,16 +14,13 @@ MOST = 400  # pixels of the longer side that a photograph is scaled down to
 SMALL = 32  # pixels of the longer side up to which a picture is a dataset's, not a photograph
 STROKE = 0.3  # of the longer side; wider than any stroke of a digit
 UNEVEN = 6  # levels that the border of an even background may differ by
-INSET = 3  # pixels cut off a sheet of paper, whose edge is a line
 FAINT = 16  # levels of contrast that all ink has
 TILTS = np.linspace(-0.06, 0.06, 25)  # of printed lines, as rise over run
 
 # What tells a digit from other things; tests/test_digit.py measures how well
-FILLED = 0.65  # more ink than this is a background
+SOLID = 0.7  # of its box: a sheet of paper, or the background
 SHARP, BLURRED = 0.4, 0.25  # outlines: of most digits, and of none
-ALONG = 0.8  # of an edge covered: the edge of the paper or the table
 NEAR, BESIDE, PART = 0.15, 0.05, 0.3  # gap by size, and ink by the largest part's: see `_cut`
-SOLID, RECTANGULAR = 0.7, 0.88  # of its outline, and of its smallest rectangle: a sheet
 
 
 @dataclass(frozen=True)
@@ -34,16 +31,10 @@ class Digit:
     """(H, W), 0 to 1, cut out without a margin."""
     dark: bool
     """Dark on light, not light on dark."""
-    share: float
-    """Share of the picture that is ink."""
-    box: tuple[slice, slice]
-    """Rows and columns that were cut out."""
+    solid: bool
+    """Fills its box, as a sheet of paper does."""
     at_edge: bool
     """Reaches the picture's edge."""
-    along: bool
-    """Runs along an edge of the picture, as the table under the paper does."""
-    sheet: bool
-    """Has the form of a sheet of paper: a rectangle, with little cut out."""
     more: bool
     """There is more on the picture that might be a part of it."""
     outline: float
@@ -65,22 +56,18 @@ def find(values: np.ndarray) -> Digit | None:
     """Finds the digit in a picture (H, W), 0 to 255; None if nothing stands out.
 
     On an even background (a scan, a drawing, an image of the dataset) ink is what differs from it,
-    in a photograph what differs from its surroundings. A sheet of paper is searched in turn.
+    in a photograph, or where that looks like no digit, what differs from its surroundings.
     """
-    found = even = _on_even(values)
+    found = _on_even(values)
     if max(values.shape) <= SMALL:
-        return even
-    doubtful = even and (even.share > FILLED or even.more or even.along or even.outline < BLURRED)
-    if not even or doubtful:
-        candidates = _in_photograph(values)
-        likely = [(not d.at_edge, d.outline > BLURRED, d.ink.size) for d in candidates]
-        found = candidates[likely.index(max(likely))] if likely else even
-    if found and found.sheet:
-        rows, columns = (slice(s.start + INSET, s.stop - INSET) for s in found.box)
-        inner = find(values[rows, columns]) if min(found.ink.shape) > 10 * INSET else None
-        if inner and not inner.at_edge and inner.outline > BLURRED:
-            return inner
-    return found
+        return found
+    if found:
+        wide = found.ink.shape[1] == values.shape[1]  # connected to a printed line, or the table
+        if not (found.solid or found.more or wide or found.outline < BLURRED):
+            return found
+    candidates = _in_photograph(values)
+    likely = [(not d.solid, not d.at_edge, d.outline > BLURRED, d.ink.size) for d in candidates]
+    return candidates[likely.index(max(likely))] if likely else found
 
 
 def _on_even(values: np.ndarray) -> Digit | None:
@@ -92,11 +79,7 @@ def _on_even(values: np.ndarray) -> Digit | None:
     dark = paper > 127
     ink = np.clip(paper - values if dark else values - paper, 0, None)
     slope = ndimage.gaussian_gradient_magnitude(ink, 1)
-    found = _cut(ink, max(ink.max() / 4, FAINT), dark, slope, even=True)
-    if found and found.at_edge and found.ink.shape[1] == values.shape[1]:
-        # On ruled paper the digit is connected to a line
-        return None if (_without_lines(ink) < ink).any() else found
-    return found
+    return _cut(ink, max(ink.max() / 4, FAINT), dark, slope, even=True)
 
 
 def _in_photograph(values: np.ndarray) -> list[Digit]:
@@ -112,8 +95,8 @@ def _in_photograph(values: np.ndarray) -> list[Digit]:
         ink = np.clip(ink - 2 * np.median(ink), 0, None)  # the median is noise
         if ink.max() > FAINT:
             slope = ndimage.gaussian_gradient_magnitude(smooth, 1)
-            digit = _cut(ink, max(_otsu(ink), FAINT), dark, slope)
-            if digit and not digit.along and (digit.outline > SHARP or not digit.at_edge):
+            digit = _cut(ink, max(np.percentile(ink, 99.5) / 2.5, FAINT), dark, slope)
+            if digit and (digit.outline > SHARP or not digit.at_edge):
                 found.append(digit)
     return found
 
@@ -142,17 +125,6 @@ def _without_lines(ink: np.ndarray) -> np.ndarray:
     ends = np.flatnonzero(np.diff(np.r_[0, profile > 0, 0]))
     thick = 1 + int(np.diff(ends)[::2].max(initial=1))
     return np.where(lines > 0, ndimage.grey_closing(rest, (thick, 1)), rest)
-
-
-def _otsu(values: np.ndarray) -> float:
-    """Returns the level that divides values into two classes furthest apart (Otsu 1979)."""
-    counts, edges = np.histogram(values, 256)
-    middles = (edges[:-1] + edges[1:]) / 2
-    below, sums = np.cumsum(counts), np.cumsum(counts * middles)
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(edges[1 + int(np.nanargmax(between[:-1]))])
 
 
 def _cut(
@@ -194,28 +166,12 @@ def _cut(
         peak = np.percentile(ink[mine], 90)
     weak, strong = np.percentile(slope[mine & ~ndimage.binary_erosion(mine)], (20, 80))
     others = sums[~chosen & ~at_edge].sum()
-    sides = (mine[0].mean(), mine[-1].mean(), mine[:, 0].mean(), mine[:, -1].mean())
-    whole = ndimage.binary_fill_holes(mine[box])
-    solid = mine.sum() > SOLID * whole.sum()
     return Digit(
         ink=np.where(kept | mine, np.clip(ink / peak, 0, 1), 0)[box],
         dark=dark,
-        share=mine.mean(),
-        box=box,
+        solid=bool(mine[box].mean() > SOLID),
         at_edge=bool(at_edge[main]),
-        along=max(sides) > ALONG,
-        sheet=bool(solid and whole.sum() > RECTANGULAR * _rectangle(whole)),
         more=bool(others > PART * sums[chosen].sum()),
         outline=weak / max(peak / 12 if even else strong, 1e-9),
         even=even,
     )
-
-
-def _rectangle(mask: np.ndarray) -> float:
-    """Returns the area of the smallest rectangle around a mask, at any angle."""
-    angles = np.deg2rad(np.arange(0, 90, 3))
-    points = np.argwhere(mask ^ ndimage.binary_erosion(mask))
-    cos, sin = np.cos(angles), np.sin(angles)
-    width = np.ptp(points @ np.array([cos, sin]), axis=0) + 1
-    height = np.ptp(points @ np.array([-sin, cos]), axis=0) + 1
-    return float((width * height).min())

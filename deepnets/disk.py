@@ -2,29 +2,29 @@
 
 import errno
 import io
-import json
-import math
 import os
 import stat
 import warnings
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
 
 from .errors import UserError
 
+LARGEST = 1 << 28  # bytes that a file may have
 CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without it answer
 # What file systems without locks answer: Lustre by default, NFS without its lock daemon
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 CHUNK = 4096  # bytes of an archive read at a time: unpacked they are 30 MB at most
 
 
-def read(path: Path, most: int) -> bytes:
+def read(path: Path, most: int = LARGEST) -> bytes:
     """Returns the content of a file.
 
     Raises:
@@ -43,26 +43,7 @@ def read(path: Path, most: int) -> bytes:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def read_json(path: Path) -> Any:
-    """Returns the content of a JSON file, whose numbers are all finite.
-
-    Raises:
-        UserError: it is missing, damaged, or larger than 32 MB.
-    """
-    try:
-        return json.loads(read(path, 1 << 25), parse_constant=_finite, parse_float=_finite)
-    except (ValueError, RecursionError):  # the latter of thousands of nested brackets
-        raise UserError(f"{path} is damaged: it is not JSON") from None
-
-
-def _finite(text: str) -> float:
-    """Refuses NaN and Infinity, which Python reads though they are not JSON, and 1e999."""
-    if not math.isfinite(value := float(text)):
-        raise ValueError(text)
-    return value
-
-
-def read_arrays(path: Path, most: int) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, most: int = LARGEST) -> dict[str, np.ndarray]:
     """Returns the arrays of an `.npz` file, by name.
 
     Raises:
@@ -84,24 +65,32 @@ def read_arrays(path: Path, most: int) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is missing or damaged") from None
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a new file; the old one stays until all of the new one is on the disk."""
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            _sync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
 def write(path: Path, *parts: Any) -> None:
-    """Writes bytes to a file; the old file stays until all of the new one is on the disk.
+    """Writes bytes to a file, or leaves it as it was.
 
     Raises:
         UserError: the disk is full, say.
     """
-    unfinished = path.with_name(f"{path.name}.part")
     try:
-        with unfinished.open("wb") as file:
+        with replacing(path) as file:
             file.writelines(parts)
-            file.flush()
-            _sync(file.fileno())
-        unfinished.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            unfinished.unlink()
-        if not isinstance(error, OSError):
-            raise
+    except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
 

@@ -10,39 +10,44 @@ from .recipes import Recipe
 
 CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
 
-Rule = tuple[str, Callable[[Any], bool]]  # what a value must be, in words and as a test
+Rule = Callable[[Any], bool]  # whether a value can be true
 
 
 def _whole(low: int, high: int) -> Rule:
-    return f"a whole number from {low:,} to {high:,}", lambda v: type(v) is int and low <= v <= high
+    return lambda value: type(value) is int and low <= value <= high
 
 
 def _number(low: float, high: float) -> Rule:
-    what = f"a number from {low:g} to {high:g}"
-    return what, lambda v: type(v) in (int, float) and low <= v <= high
+    return lambda value: type(value) in (int, float) and low <= value <= high
 
 
-def _list(what: str, rule: Rule, low: int = 0, high: int = 65_536) -> Rule:
-    def fits(value: Any) -> bool:
-        return isinstance(value, list) and low <= len(value) <= high and all(map(rule[1], value))
-
-    return f"a list of {what}", fits
-
-
-def _table(what: str, rules: dict[str, Rule], others: Rule | None = None) -> Rule:
-    """Requires the keys of `rules`; other keys are as `others` says, or anything."""
-
-    def fits(value: Any) -> bool:
-        if not isinstance(value, dict) or rules.keys() - value.keys():
-            return False
-        tests = {key: rules.get(key, others) for key in value}
-        return all(rule is None or rule[1](value[key]) for key, rule in tests.items())
-
-    return f"a table of {what}", fits
+def _list(rule: Rule, low: int = 0, high: int = 65_536) -> Rule:
+    return lambda value: (
+        isinstance(value, list) and low <= len(value) <= high and all(map(rule, value))
+    )
 
 
-TEXT: Rule = "a text", lambda value: isinstance(value, str)
-PLAIN: Rule = "plain", lambda value: isinstance(value, str | bool) or _number(-1e6, 1e6)[1](value)
+def _table(rules: dict[str, Rule], others: Rule = lambda value: True) -> Rule:
+    """Requires the keys of `rules`; the values of other keys are as `others` says."""
+    return lambda value: (
+        isinstance(value, dict)
+        and rules.keys() <= value.keys()
+        and all(rules.get(key, others)(item) for key, item in value.items())
+    )
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, str | bool) or _number(-1e6, 1e6)(value)
+
+
+def _or_null(rule: Rule) -> Rule:
+    return lambda value: value is None or rule(value)
+
+
 MANY = 10_000_000  # images
 IMAGES = _whole(1, MANY)
 SECONDS = _number(0, 1e12)
@@ -50,12 +55,9 @@ NATS = _number(0, 1e6)
 SHARE = _number(0, 1)
 COUNT = _whole(0, 10**15)
 RECIPE: dict[str, Rule] = {
-    "name": TEXT, "learning_rate": _number(0, 1e6), "batch_size": IMAGES, "flip_test": PLAIN,
+    "name": _text, "learning_rate": _number(0, 1e6), "batch_size": IMAGES,
+    "milestones": _list(SHARE), "flip_test": _plain,
 }  # fmt: skip
-FIELD: Rule = "a field", lambda value: PLAIN[1](value) or _list("shares", SHARE)[1](value)
-LIMIT: Rule = "a whole number or null", lambda value: value is None or IMAGES[1](value)
-SPEEDUP: Rule = "a number or null", lambda value: value is None or SECONDS[1](value)
-PROGRAMS = _list("tables", _table("a program", {}))
 ROBUSTNESS = {name: _whole(0, MANY) for name in ("images", "clean", *CORRUPTIONS)}
 
 
@@ -67,30 +69,30 @@ class Info:
     """
 
     model: str
-    options: Annotated[dict[str, Any], _table("options", {}, PLAIN)]
+    options: Annotated[dict[str, Any], _table({}, _plain)]
     """Options of the network."""
     dataset: str
     """Name, as for `data.load`."""
     dataset_title: str
     dataset_folder: str = ""
-    """Of one's own images, as seen from the run."""
+    """Of one's own images; in older runs as seen from the run."""
     data_sha256: str
     split_sha256: str
-    classes: Annotated[list[str], _list("two classes or more", TEXT, 2)]
-    recipe: Annotated[Recipe, _table("a recipe's fields", RECIPE)]
+    classes: Annotated[list[str], _list(_text, 2)]
+    recipe: Annotated[Recipe, _table(RECIPE, _plain)]
     seed: Annotated[int, _whole(0, 2**32 - 1)]
     epochs: Annotated[int, _whole(1, 1_000_000)]
     train_images: Annotated[int, IMAGES]
     validation_images: Annotated[int, IMAGES]
-    limit: Annotated[int | None, LIMIT]
+    limit: Annotated[int | None, _or_null(IMAGES)]
     """Number of training images that was asked for."""
     input_size: Annotated[int, _whole(8, 1024)]
     """Side of the images that the network sees, in pixels."""
     in_channels: Annotated[int, _whole(1, 4)]
     image_side: Annotated[int, _whole(1, 16_384)]
     """Side of the images as stored, in pixels."""
-    mean: Annotated[list[float], _list("shares, one a channel", SHARE, 1, 4)]
-    std: Annotated[list[float], _list("shares, one a channel", _number(1e-9, 1), 1, 4)]
+    mean: Annotated[list[float], _list(SHARE, 1, 4)]
+    std: Annotated[list[float], _list(_number(1e-9, 1), 1, 4)]
     parameters: Annotated[int, COUNT]
     macs: Annotated[int, COUNT]
     """Multiply-adds of one image."""
@@ -103,7 +105,7 @@ class Info:
     """Of temperature scaling, fitted on validation images."""
     test_nll_calibrated: Annotated[float, NATS]
     test_ece_calibrated: Annotated[float, SHARE]
-    robustness: Annotated[dict[str, int], _table("counts of images", ROBUSTNESS)]
+    robustness: Annotated[dict[str, int], _table(ROBUSTNESS)]
     """Numbers of images that are right, `clean` and under each corruption, of all `images`."""
     train_seconds: Annotated[float, SECONDS]
     images_per_second: Annotated[float, SECONDS]
@@ -111,15 +113,15 @@ class Info:
     device_type: str
     """`cpu` or `cuda`."""
     precision: str
-    bf16_speedup: Annotated[float | None, SPEEDUP] = None
+    bf16_speedup: Annotated[float | None, _or_null(SECONDS)] = None
     """How much faster than fp32 products the processor's bf16 products were, where it was asked."""
     threads: Annotated[int, _whole(1, 65_536)]
-    versions: Annotated[dict[str, str], _table("versions", {}, TEXT)]
+    versions: Annotated[dict[str, str], _table({}, _text)]
     commit: str
-    made_by: Annotated[list[dict[str, Any]], PROGRAMS]
+    made_by: Annotated[list[dict[str, Any]], _list(_table({}))]
     """Commit and versions of each program that trained a part."""
     weights_sha256: str
-    warnings: Annotated[list[str], _list("texts", TEXT)]
+    warnings: Annotated[list[str], _list(_text)]
 
     @classmethod
     def read(cls, values: Any) -> "Info":
@@ -132,20 +134,13 @@ class Info:
             raise ValueError("it holds no table")
         known = {item.name: item for item in fields(cls)}
         for name, hint in get_type_hints(cls, include_extras=True).items():
-            item, (what, fits) = known[name], TEXT if hint is str else get_args(hint)[1]
-            if name not in values and item.default is item.default_factory is MISSING:
+            fits = _text if hint is str else get_args(hint)[1]
+            if name not in values and known[name].default is MISSING:
                 raise ValueError(f"{name!r} is missing")
             if name in values and not fits(values[name]):
-                raise ValueError(f"{name} is {reprlib.repr(values[name])}, not {what}")
-        shares = values["recipe"].get("milestones", Recipe.milestones)
-        if not isinstance(shares, list | tuple):
-            raise ValueError("the milestones of its recipe are no list")
-        kept = {item.name for item in fields(Recipe)} & values["recipe"].keys()
-        if odd := [name for name in kept if not FIELD[1](values["recipe"][name])]:
-            raise ValueError(f"the {odd[0]} of its recipe is none")
-        recipe = Recipe(
-            **{name: values["recipe"][name] for name in kept} | {"milestones": (*shares,)}
-        )
+                raise ValueError(f"{name} cannot be {reprlib.repr(values[name])}")
+        stored = values["recipe"] | {"milestones": tuple(values["recipe"]["milestones"])}
+        recipe = Recipe(**{f.name: stored[f.name] for f in fields(Recipe) if f.name in stored})
         info = cls(**{name: values[name] for name in known.keys() & values} | {"recipe": recipe})
         counts, total = info.robustness, info.test_total
         right = max(counts[name] for name in ("clean", *CORRUPTIONS))

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from scipy import ndimage
 
 from . import data, digit, evaluation, models
 from .data.pictures import read_image
 from .errors import UserError
 from .models import Network
 from .runs import Run, weights_sha256
-from .training import checkpoint
 from .training.hardware import device_and_precision, set_up
 from .transforms import Transform
 
@@ -51,21 +51,19 @@ def load_network(run: Run) -> Network:
         wrong = f"{path} is damaged, or another network's"
         raise UserError(f"{wrong}: its hash is not the one in run.json")
     shape = (len(info.classes), info.in_channels)
-    blueprint = models.blueprint(info.model, *shape, **info.options)
+    network = models.blueprint(info.model, *shape, **info.options)
     # Raises UserError if the images are too small
-    models.multiply_adds(blueprint, info.input_size, info.in_channels)
-    size = sum(t.numel() * t.element_size() for t in blueprint.state_dict().values())
+    models.multiply_adds(network, info.input_size, info.in_channels)
     try:
-        weights = load_file(path) if path.stat().st_size < size + (1 << 20) else {}
-    except Exception:  # no safetensors at all
-        weights = {}
-    finite = all(values.isfinite().all() for values in weights.values())
-    if not finite or not checkpoint.alike(weights, blueprint.state_dict()):
+        weights = load_file(path)
+        network.load_state_dict(weights, assign=True)
+        fits = all(values.isfinite().all() for values in weights.values())
+    except Exception:  # no safetensors at all, or others
+        fits = False
+    if not fits:
         wrong = f"{path} does not hold the weights of the network that run.json names"
         raise UserError(f"{wrong}; train it again with another --out")
-    network = models.create(info.model, *shape, **info.options)
-    network.load_state_dict(weights)
-    return network.eval()
+    return network.float().eval()
 
 
 def evaluate(
@@ -94,17 +92,14 @@ def evaluate(
 
 
 def _dataset(run: Run) -> str:
-    """Returns the name of a run's dataset; a folder may have moved together with the run."""
-    name, way = run.info.dataset, run.info.dataset_folder
-    if not data.is_folder(name) or not way:
-        return name
-    moved, place = run.path.resolve() / way, data.folder_path(name)
-    if moved.is_dir():
-        return f"folder:{moved}"
-    if place.is_dir():
-        return name
-    wrong = f"the pictures of {run.path} are no longer in {place}"
-    raise UserError(f"{wrong}: say --dataset folder:PATH")
+    """Returns the name of a run's dataset, whose folder is told as seen from anywhere."""
+    if not data.is_folder(run.info.dataset) or not run.info.dataset_folder:
+        return run.info.dataset
+    place = run.path.resolve() / run.info.dataset_folder
+    if not place.is_dir():
+        wrong = f"the pictures of {run.path} are no longer in {place}"
+        raise UserError(f"{wrong}: say --dataset folder:PATH")
+    return f"folder:{place}"
 
 
 def _logits(
@@ -166,12 +161,13 @@ def _digit(file: Path, side: int, share: float) -> tuple[Image.Image, list[str]]
     mass = np.asarray(ink, float)
     if not mass.any():  # nothing is left of it at this size
         raise UserError(f"{file}: no digit stands out from the background")
-    corner = []
-    for axis, length in enumerate(ink.size):
-        centre = np.average(np.arange(length) + 0.5, weights=mass.sum(axis))
-        corner.append(min(max(round(side / 2 - centre), 0), side - length))
+    row, column = ndimage.center_of_mass(mass)
+    left, top = (
+        min(max(round((side - 1) / 2 - centre), 0), side - length)
+        for centre, length in zip((column, row), ink.size, strict=True)
+    )
     square = Image.new("L", (side, side))
-    square.paste(ink, (corner[0], corner[1]))
+    square.paste(ink, (left, top))
     done = ["light background: inverted"] * found.dark
     done.append(f"digit cut out and centred in {side}x{side}")
     return square, done + [f"doubtful: {doubt}" for doubt in found.doubts()]

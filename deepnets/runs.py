@@ -17,11 +17,10 @@ from . import disk
 from .errors import UserError
 from .info import CORRUPTIONS, Info
 
-LARGEST = 1 << 28  # bytes of a run's predictions
 LOWEST = 25.0  # nats: a log-probability below -25 is stored as -25
-# Type and shape of the arrays in `views.npz`; -1 stands for the test images, 0 for any number.
+# Type and shape of the other arrays in `views.npz`; 0 stands for any number
 VIEWS: dict[str, tuple[Any, ...]] = {
-    "pca_levels": ("u", -1, 2), "pca_range": ("f", 2, 2), "pca_share": ("f", 2),
+    "pca_range": ("f", 2, 2), "pca_share": ("f", 2),
     "filters_levels": ("u", 0, 0, 0, 0), "filters_range": ("f", 2),
     "cam_levels": ("u", 0, 0, 0), "cam_range": ("f", 2), "cam_stage": ("U",),
 }  # fmt: skip
@@ -48,10 +47,9 @@ class Run:
         path = Path(path)
         if not (path / "run.json").is_file():
             raise UserError(f"{path} is not a run: it has no run.json")
-        values = disk.read_json(path / "run.json")
         try:
-            return cls(path, Info.read(values))
-        except ValueError as problem:
+            return cls(path, Info.read(json.loads(disk.read(path / "run.json", 1 << 25))))
+        except (ValueError, RecursionError) as problem:  # the latter of nested brackets
             raise UserError(f"{path / 'run.json'} is not a run's: {problem}") from None
 
     @property
@@ -69,17 +67,12 @@ class Run:
         """The recipe's name with the fields that were changed."""
         return self.info.recipe.name
 
-    @property
-    def on_gpu(self) -> bool:
-        """Whether a GPU trained it."""
-        return self.info.device_type == "cuda"
-
     @cached_property
     def history(self) -> pd.DataFrame:
         """One row an epoch with the columns of `HISTORY`; losses in nats, accuracies as shares."""
         file = self.path / "history.csv"
         try:
-            table = pd.read_csv(io.BytesIO(disk.read(file, 1 << 28)))[list(HISTORY)].astype(float)
+            table = pd.read_csv(io.BytesIO(disk.read(file)))[list(HISTORY)].astype(float)
         except (UserError, ValueError, KeyError):
             raise UserError(f"{file} is missing or damaged") from None
         if len(table) != self.info.epochs or not np.isfinite(table).to_numpy().all():
@@ -95,47 +88,43 @@ class Run:
         (N, classes), restored from 256 levels; and under the name of each corruption whether the
         corrupted image is classified correctly (N,), bool.
         """
-        file = self.path / "test.npz"
         images, classes = self.info.test_total, len(self.info.classes)
-        stored = disk.read_arrays(file, min(images * (classes + 32) + (1 << 16), LARGEST))
-
-        def known(name: str, below: int, *shape: int) -> np.ndarray:
-            """Returns a stored array of whole numbers from 0, all less than `below`."""
-            if name not in stored:
-                raise UserError(f"{file} lacks {name!r}")
-            values = stored[name]
-            if values.shape[:1] != shape[:1]:
-                raise _another_runs(file, f"it has not {images} images")
-            fits = values.shape == shape and values.dtype.kind in "iu"
-            if not fits or values.min() < 0 or values.max() >= below:
-                raise _another_runs(file, f"its {name!r} are not of {classes} classes")
-            return values
-
-        found = {"labels": known("labels", classes, images).astype(int)}
-        found["log_probabilities"] = restored(known("levels", 256, images, classes))
-        found["predicted"] = found["log_probabilities"].argmax(1)
-        found["probabilities"] = np.exp(found["log_probabilities"])
-        for name in CORRUPTIONS:
-            packed = known(name, 256, -(-images // 8)).astype(np.uint8)
-            found[name] = np.unpackbits(packed, count=images).astype(bool)
-        return found
+        kinds = {"labels": ("iu", images), "levels": ("iu", images, classes)}
+        bits = dict.fromkeys(CORRUPTIONS, ("u", -(-images // 8)))
+        stored = self._arrays("test.npz", kinds | bits)
+        for name, below in (("labels", classes), ("levels", 256)):
+            if stored[name].min() < 0 or stored[name].max() >= below:
+                raise _another_runs(self.path / "test.npz", f"its {name} are of other classes")
+        log_probabilities = restored(stored["levels"])
+        found = {
+            "labels": stored["labels"].astype(int),
+            "predicted": log_probabilities.argmax(1),
+            "log_probabilities": log_probabilities,
+            "probabilities": np.exp(log_probabilities),
+        }
+        right = {name: np.unpackbits(stored[name].astype(np.uint8)) for name in CORRUPTIONS}
+        return found | {name: bits[:images].astype(bool) for name, bits in right.items()}
 
     @cached_property
     def views(self) -> dict[str, np.ndarray]:
         """What only the weights can show: see `evaluation.views`."""
-        file, images = self.path / "views.npz", self.info.test_total
-        found = disk.read_arrays(file, 2 * images + (1 << 24))
-        for name, (kind, *shape) in VIEWS.items():
-            wanted = [images if side == -1 else side for side in shape]
-            if name not in found:
-                raise UserError(f"{file} lacks {name!r}")
-            values = found[name]
-            fits = values.ndim == len(wanted) and values.size and values.dtype.kind == kind
-            sides = zip(wanted, values.shape, strict=False)
-            if not fits or any(side not in (0, real) for side, real in sides):
-                raise _another_runs(file, f"its {name!r} are of another shape or type")
+        points = {"pca_levels": ("u", self.info.test_total, 2)}
+        found = self._arrays("views.npz", points | VIEWS)
         if not all(np.isfinite(found[f"{name}_range"]).all() for name in ("pca", "filters", "cam")):
-            raise UserError(f"{file} is not a run's: not all of its numbers are finite")
+            raise _another_runs(self.path / "views.npz", "not all of its numbers are finite")
+        return found
+
+    def _arrays(self, name: str, wanted: dict[str, tuple[Any, ...]]) -> dict[str, np.ndarray]:
+        """Reads a file whose arrays have these types and shapes; 0 is for any number."""
+        found = disk.read_arrays(self.path / name)
+        for key, (kinds, *shape) in wanted.items():
+            if key not in found:
+                raise _another_runs(self.path / name, f"it lacks {key!r}")
+            values = found[key]
+            sides = zip(shape, values.shape, strict=False)
+            fits = values.ndim == len(shape) and all(a in (0, b) for a, b in sides)
+            if not fits or not values.size or values.dtype.kind not in kinds:
+                raise _another_runs(self.path / name, f"its {key!r} are of another shape or type")
         return found
 
     def view(self, name: str) -> np.ndarray:

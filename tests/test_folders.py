@@ -2,6 +2,7 @@
 complete and not in memory.
 """
 
+import errno
 import os
 import shutil
 import unicodedata
@@ -12,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from deepnets import data, disk, predict
-from deepnets.data import cache, folders, images, pictures
+from deepnets import data, predict
+from deepnets.data import folders, images, pictures
 from deepnets.errors import UserError
 from deepnets.training import fit
 
@@ -25,177 +26,97 @@ def picture(path, colour, side=12, height=None):
     Image.fromarray(pixels).save(path)
 
 
+def make(path, classes=("cat", "dog"), count=20, suffix=".png"):
+    for level, name in enumerate(classes):
+        for number in range(count):
+            picture(path / name / f"{number:02}{suffix}", (40 * level, number, 200))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Two classes of twenty 12x12 pictures."""
-    for number in range(20):
-        picture(tmp_path / "pets" / "cat" / f"{number:02}.png", (200, number, 0))
-        picture(tmp_path / "pets" / "dog" / f"{number:02}.png", (0, number, 200))
-    return tmp_path / "pets"
+    return make(tmp_path / "pets")
 
 
-def test_a_folder_is_read_once_and_again_when_it_changed(folder, tmp_path, monkeypatch):
-    root = tmp_path / "root"
-    first = data.load(f"folder:{folder}", root)
+@pytest.fixture
+def train(job, tmp_path):
+    def run(path, **fields):
+        values = {"limit": None, "epochs": 1, "input_size": 12} | fields
+        return fit(job(dataset=f"folder:{path}", **values), tmp_path / "runs", verbose=False)
+
+    return run
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The pictures that are decoded."""
+    read, files = pictures.read_image, []
+    monkeypatch.setattr(
+        pictures, "read_image", lambda file, side: (files.append(file), read(file, side))[1]
+    )
+    return files
+
+
+def load(path, root=None, **how):
+    return data.load(f"folder:{path}", root, **how)
+
+
+def test_a_folder_is_decoded_once_and_again_when_it_changed(folder, root, seen):
+    first = load(folder)
     assert first.classes == ("cat", "dog")
     assert (len(first.train), len(first.test)) == (32, 8)
     assert first.train.images.shape[1:] == (3, 12, 12)
     assert first.test.labels.bincount().tolist() == [4, 4]
-    red = first.train.images[first.train.labels == 0][:, 0].float().mean()
-    assert red > 190
-
-    decoded, read = [], pictures.read_image
-    monkeypatch.setattr(pictures, "read_image", lambda *a: (decoded.append(1), read(*a))[1])
-    assert data.load(f"folder:{folder}", root).sha256 == first.sha256
-    assert not decoded
+    assert first.train.images[first.train.labels == 0][:, 0].float().mean() < 3
+    assert load(folder).sha256 == first.sha256
+    assert len(seen) == 40
     picture(folder / "cat" / "00.png", (1, 2, 3))
     os.utime(folder / "cat" / "00.png", ns=(1, 1))
-    second = data.load(f"folder:{folder}", root)
-    assert second.sha256 != first.sha256
-    assert len(decoded) == 1
-    for damaged in (".npz", ".pixels"):
-        (file,) = (root / "cache").glob(f"*{damaged}")
-        file.write_bytes(b"damaged")
-        assert data.load(f"folder:{folder}", root).sha256 == second.sha256
+    assert load(folder).sha256 != first.sha256
+    (copy,) = (root / ".decoded").glob("*.npy")
+    assert len(list(copy.parent.iterdir())) == 2, "the last copy and a lock"
+    changed = load(folder).sha256
+    copy.write_bytes(copy.read_bytes()[:1000])
+    assert load(folder).sha256 == changed
 
 
-def test_a_finished_run_is_not_passed_off_as_one_of_pictures_that_changed(
-    folder, job, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
-    one = job(dataset=f"folder:{folder}", limit=None, epochs=1, input_size=12)
-    assert (
-        fit(one, tmp_path / "runs", verbose=False).path
-        == fit(one, tmp_path / "runs", verbose=False).path
-    )
-    picture(folder / "cat" / "new.png", (1, 2, 3))
-    with pytest.raises(UserError, match="data_sha256"):
-        fit(one, tmp_path / "runs", verbose=False)
+def test_an_interrupted_decoding_leaves_nothing_half_done(folder, root, monkeypatch):
+    def interrupt(file, side):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pictures, "read_image", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            load(folder)
+    assert {file.suffix for file in (root / ".decoded").iterdir()} <= {".lock"}
+    assert len(load(folder).train) == 32
 
 
-def test_train_and_test_folders_gray_pictures_and_other_sizes(tmp_path):
+def test_gray_pictures_of_other_sizes(tmp_path):
     for part, count in (("train", 6), ("test", 3)):
         for name, level in (("a", 10), ("b", 240)):
             for number in range(count):
-                picture(
-                    tmp_path / "set" / part / name / f"{number}.png", (level,) * 3, 100 + number, 80
-                )
-    dataset = data.load(f"folder:{tmp_path / 'set'}", tmp_path / "root", size=32)
+                file = tmp_path / "set" / part / name / f"{number}.png"
+                picture(file, (level,) * 3, 100 + number, 80)
+    dataset = load(tmp_path / "set", size=32)
     assert (len(dataset.train), len(dataset.test)) == (12, 6)
     assert dataset.train.images.shape[1:] == (1, 32, 32)
 
 
-def test_a_root_that_cannot_be_written_is_no_obstacle(folder, tmp_path):
-    (tmp_path / "file").write_text("")
-    assert len(data.load(f"folder:{folder}", tmp_path / "file").train) == 32
-
-
-def test_a_broken_folder_is_named(folder, tmp_path):
-    root = tmp_path / "root"
-
-    def refused(path, says):
-        with pytest.raises(UserError, match=says) as error:
-            data.load(f"folder:{path}", root)
-        assert "\n" not in str(error.value)
-
-    refused(tmp_path / "nowhere", "is not a folder")
-    (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "at least two; it has 0")
-    picture(tmp_path / "one" / "cat" / "1.png", 5)
-    refused(tmp_path / "one", "at least two; it has 1")
-    (tmp_path / "one" / "dog").mkdir()
-    refused(tmp_path / "one", "dog holds no images")
-    picture(tmp_path / "one" / "dog" / "1.png", 5)
-    refused(tmp_path / "one", "single image of class 'cat', 'dog'")
-    (folder / "cat" / "07.png").write_bytes(b"no picture")
-    refused(folder, r"07\.png is not a readable image")
-    picture(folder / "cat" / "07.png", 90, 40)
-    whole = (folder / "cat" / "07.png").read_bytes()
-    (folder / "cat" / "07.png").write_bytes(whole[: len(whole) // 2])
-    refused(folder, r"07\.png is")
-    picture(tmp_path / "odd" / "train" / "cat" / "1.png", 5)
-    picture(tmp_path / "odd" / "train" / "dog" / "1.png", 5)
-    picture(tmp_path / "odd" / "test" / "cat" / "1.png", 5)
-    picture(tmp_path / "odd" / "test" / "cow" / "1.png", 5)
-    refused(tmp_path / "odd", "'cow' is in only one")
-
-
-def test_hidden_files_are_no_images(folder, tmp_path):
-    (folder / "cat" / "._00.png").write_bytes(b"what a Mac leaves beside a picture")
-    assert len(data.load(f"folder:{folder}", tmp_path / "root").train) == 32
-
-
-def test_a_class_that_testing_would_not_see_is_named(folder, tmp_path):
-    for number in range(2):
-        picture(folder / "ant" / f"{number}.png", number)
-    with pytest.raises(UserError, match="none of the images of class 'ant'"):
-        data.load(f"folder:{folder}", tmp_path / "root")
-
-
-def test_an_interrupted_decoding_goes_on_where_it_was(folder, tmp_path, monkeypatch):
-    root, read, seen = tmp_path / "root", pictures.read_image, []
-
-    def interrupted(file, side):
-        seen.append(file)
-        if len(seen) == 25:
-            raise KeyboardInterrupt
-        return read(file, side)
-
-    monkeypatch.setattr(cache, "CHUNK", 8 * 3 * 12 * 12)
-    monkeypatch.setattr(cache, "NOTED", 0)
-    monkeypatch.setattr(pictures, "read_image", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        data.load(f"folder:{folder}", root)
-    first = set(seen[:16])  # two chunks of eight at least are noted
-    seen.clear()
-    monkeypatch.setattr(
-        pictures, "read_image", lambda file, side: (seen.append(file), read(file, side))[1]
-    )
-    again = data.load(f"folder:{folder}", root)
-    assert not first & set(seen)
-    assert again.sha256 == data.load(f"folder:{folder}", tmp_path / "other").sha256
-
-
-def test_only_what_is_new_is_decoded(folder, tmp_path, monkeypatch):
-    root, read, seen = tmp_path / "root", pictures.read_image, []
-    monkeypatch.setattr(
-        pictures,
-        "read_image",
-        lambda file, side: (seen.append(Path(file).name), read(file, side))[1],
-    )
-    data.load(f"folder:{folder}", root)
-    assert len(seen) == 40
-    seen.clear()
-    picture(folder / "cat" / "new.png", (9, 9, 200))
-    (folder / "dog" / "00.png").unlink()
-    changed = data.load(f"folder:{folder}", root)
-    assert seen == ["new.png"]
-    seen.clear()
-    assert changed.sha256 == data.load(f"folder:{folder}", tmp_path / "other").sha256
-    assert len(list((root / "cache").iterdir())) == 3, "pixels, an index and a lock"
-
-
-def test_what_a_copy_had_before_does_not_show(folder, tmp_path):
-    """Neither the colour nor the side of pictures that are gone."""
-    for number in range(20):
-        picture(folder / ("cat", "dog")[number % 2] / f"gray{number}.png", (number,) * 3, 40)
-    assert data.load(f"folder:{folder}", tmp_path / "root").train.images.shape[1:] == (3, 64, 64)
-    for file in folder.glob("*/[0-9]*.png"):
-        file.unlink()
-    gray = data.load(f"folder:{folder}", tmp_path / "root")
-    assert gray.train.images.shape[1:] == (1, 40, 40)
-    assert gray.sha256 == data.load(f"folder:{folder}", tmp_path / "other").sha256
-
-
 @pytest.mark.parametrize("what", ["files", "folders", "contents"])
-def test_pictures_that_changed_places_are_noticed(folder, tmp_path, what):
+def test_pictures_that_changed_places_are_noticed(tmp_path, what):
     """Of one size and date, as from an archive of bitmaps."""
-    for name in ("cat", "dog"):
-        for file in sorted((folder / name).iterdir()):
-            Image.open(file).save(file.with_suffix(".bmp"))
-            file.unlink()
-            os.utime(file.with_suffix(".bmp"), (1e9, 1e9))
-    before = data.load(f"folder:{folder}", tmp_path / "root")
+    folder = make(tmp_path / "pets", suffix=".bmp")
+    for file in folder.glob("*/*"):
+        os.utime(file, (1e9, 1e9))
+    before = load(folder)
     one, other, aside = folder / "cat", folder / "dog", folder / ".aside"
     if what != "folders":
         one, other = one / "03.bmp", other / "03.bmp"
@@ -208,267 +129,227 @@ def test_pictures_that_changed_places_are_noticed(folder, tmp_path, what):
     else:
         for source, target in ((one, aside), (other, one), (aside, other)):
             source.rename(target)
-    assert data.load(f"folder:{folder}", tmp_path / "root").sha256 != before.sha256
+    assert load(folder).sha256 != before.sha256
 
 
-def test_a_full_disk_or_one_that_may_not_be_written_costs_time_and_nothing_else(
-    folder, tmp_path, monkeypatch
+@pytest.mark.parametrize("where", ["no folder", "little room", "full", "full everywhere"])
+def test_a_root_that_cannot_hold_the_copy_costs_time_and_nothing_else(
+    folder, tmp_path, monkeypatch, where
 ):
-    whole = data.load(f"folder:{folder}", tmp_path / "root")
-    usage, cache = shutil.disk_usage, tmp_path / "full" / "cache"
-    monkeypatch.setattr(
-        shutil,
-        "disk_usage",
-        lambda path: usage(path)._replace(free=0) if Path(path) == cache else usage(path),
-    )
-    assert data.load(f"folder:{folder}", tmp_path / "full").sha256 == whole.sha256
-    assert not [file for file in cache.iterdir() if file.suffix != ".lock"]
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=0))
-    with pytest.raises(UserError, match="no place for the decoded pictures"):
-        data.load(f"folder:{folder}", tmp_path / "full")
+    whole, full = load(folder).sha256, tmp_path / "full"
+    if where == "no folder":
+        full.write_text("")
+    usage, sync = shutil.disk_usage, os.fsync
+
+    def room(path):
+        little = where == "little room" and Path(path).is_relative_to(full)
+        return usage(path)._replace(free=0) if little else usage(path)
+
+    def fill(handle):
+        name = os.readlink(f"/proc/self/fd/{handle}")
+        if where == "full everywhere" or (where == "full" and str(full) in name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(shutil, "disk_usage", room)
+    monkeypatch.setattr(os, "fsync", fill)
+    if where == "full everywhere":
+        with pytest.raises(UserError, match="no place for the decoded pictures"):
+            load(folder, full)
+    else:
+        assert load(folder, full).sha256 == whole
+    assert {file.suffix for file in full.rglob("*.*") if file.is_file()} <= {".lock"}
 
 
-def test_a_disk_that_fills_at_the_index_costs_time_and_nothing_else(folder, tmp_path, monkeypatch):
-    whole = data.load(f"folder:{folder}", tmp_path / "root")
-    write = disk.write
-
-    def full(path, *parts):
-        if path.is_relative_to(tmp_path / "full"):
-            raise UserError(f"{path} cannot be written: No space left on device")
-        write(path, *parts)
-
-    monkeypatch.setattr(disk, "write", full)
-    assert data.load(f"folder:{folder}", tmp_path / "full").sha256 == whole.sha256
-    left = (tmp_path / "full" / "cache").iterdir()
-    assert not [file for file in left if file.suffix != ".lock"]
-
-
-def test_an_index_of_another_program_is_made_anew(folder, tmp_path):
-    whole = data.load(f"folder:{folder}", tmp_path / "root")
-    (index,) = (tmp_path / "root" / "cache").glob("*.npz")
-    np.savez(index, something=np.arange(3))
-    assert data.load(f"folder:{folder}", tmp_path / "root").sha256 == whole.sha256
-
-
-def test_pictures_that_stay_on_disk_train_as_those_in_memory_do(folder, job, tmp_path, monkeypatch):
-    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
-    one = job(dataset=f"folder:{folder}", limit=None, epochs=2, batch_size=5, input_size=12)
-    runs, decoded = [], folders.decoded
+def test_pictures_that_stay_on_disk_train_as_those_in_memory_do(folder, train, monkeypatch):
+    found, decoded = [], folders.decoded
     for kind, read in ((images.Rows, decoded), (torch.Tensor, lambda *how: decoded(*how)[:])):
         monkeypatch.setattr(folders, "decoded", read)
-        train = data.load(one.dataset, size=12).split(0)[0]
-        assert isinstance(train.images, kind)
-        whole = train[torch.arange(len(train))].images
-        assert data.statistics(train.images) == data.statistics(whole)
-        runs.append(fit(one, tmp_path / kind.__name__, verbose=False))
-    for name in ("logits.npy", "model.safetensors"):
-        assert (runs[0].path / name).read_bytes() == (runs[1].path / name).read_bytes()
-    assert runs[0].info.mean == runs[1].info.mean
+        part = load(folder, size=12).split(0)[0]
+        assert isinstance(part.images, kind)
+        whole = part[torch.arange(len(part))].images
+        assert data.statistics(part.images) == data.statistics(whole)
+        run = train(folder, epochs=2, batch_size=5)
+        found.append([(run.path / name).read_bytes() for name in ("logits.npy", "test.npz")])
+        shutil.rmtree(run.path)
+    assert found[0] == found[1]
+
+
+# --- what is refused
+
+
+def broken(path, kind):
+    """Spoils a folder; returns what its error says."""
+    cat = path / "cat"
+    if kind == "no folder":
+        shutil.rmtree(path)
+        return "is not a folder"
+    if kind == "one class":
+        shutil.rmtree(cat)
+        return "at least two; it has 1"
+    if kind == "no images":
+        shutil.rmtree(cat)
+        cat.mkdir()
+        return "cat holds no images"
+    if kind == "single image":
+        picture(path / "wren" / "1.png", 5)
+        return "single image of class 'wren'"
+    if kind == "too few to test":
+        make(path, ("ant",), 2)
+        return "none of the images of class 'ant'"
+    if kind == "other classes in test":
+        make(path / "train")
+        make(path / "test", ("cat", "cow"))
+        return "'cow' is in only one"
+    if kind == "no pictures":
+        for number in (3, 5):
+            (cat / f"{number:02}.png").write_bytes(b"no picture")
+        return r"03\.png is not a readable image.*; so with .*05\.png$"
+    if kind == "truncated":
+        whole = (cat / "07.png").read_bytes()
+        (cat / "07.png").write_bytes(whole[: len(whole) // 2])
+        return r"07\.png is not a readable image"
+    os.mkfifo(cat / "x.jpg")
+    return r"x\.jpg is not a regular file"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "no folder", "one class", "no images", "single image", "too few to test",
+        "other classes in test", "no pictures", "truncated", "pipe",
+    ],
+)  # fmt: skip
+def test_a_broken_folder_is_named(folder, kind):
+    says = broken(folder, kind)
+    with pytest.raises(UserError, match=says) as error:
+        load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_single_image_of_a_part_is_named(tmp_path):
+    for part in ("train", "test"):
+        make(tmp_path / "parts" / part)
+        make(tmp_path / "parts" / part, ("wren",), 1)
+    with pytest.raises(UserError, match="single image of class 'wren'"):
+        load(tmp_path / "parts").split(0)
 
 
 # --- layouts
 
 
-def make(path, classes=("ant", "bee"), count=6, suffix=".png"):
-    for level, name in enumerate(classes):
-        for number in range(count):
-            picture(path / name / f"{number}{suffix}", (40 * level, 9 * number, 200))
-
-
 @pytest.mark.parametrize(
     "names",
-    [
-        ("train", "val"),
-        ("train", "valid"),
-        ("Train", "Validation"),
-        ("training", "testing"),
-        ("train", "test"),
-    ],
+    [("train", "val"), ("train", "valid"), ("Train", "Validation"), ("training", "testing")],
 )
 def test_two_parts_are_for_training_and_testing(tmp_path, names):
     for name, count in zip(names, (6, 3), strict=True):
         make(tmp_path / "set" / name, count=count)
-    dataset = data.load(f"folder:{tmp_path / 'set'}", tmp_path / "root")
+    dataset = load(tmp_path / "set")
     assert (len(dataset.train), dataset.validation, len(dataset.test)) == (12, None, 6)
 
 
-def test_of_three_parts_one_is_for_validation_whatever_the_seed(tmp_path, job, monkeypatch):
-    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
+def test_of_three_parts_one_is_for_validation_whatever_the_seed(tmp_path, train):
     for name, count in (("train", 10), ("val", 4), ("test", 3)):
         make(tmp_path / "set" / name, count=count)
-    name = f"folder:{tmp_path / 'set'}"
-    dataset = data.load(name)
+    dataset = load(tmp_path / "set")
     for seed in (0, 1):
-        train, validation, _ = dataset.split(seed)
-        assert torch.equal(train.images[:], dataset.train.images[:])
-        assert torch.equal(validation.images[:], dataset.validation.images[:])
+        for part, whole in zip(dataset.split(seed), (dataset.train, dataset.validation)):  # noqa: B905, and a hash
+            assert torch.equal(part.images[:], whole.images[:])
     assert dataset.split(0)[2] == dataset.split(1)[2]
-    train, validation, _ = dataset.split(0, 12)
-    assert train.labels.bincount().tolist() == [6, 6]
+    some, validation, _ = dataset.split(0, 12)
+    assert some.labels.bincount().tolist() == [6, 6]
     assert len(validation) == 8
-    run = fit(
-        job(dataset=name, limit=None, epochs=1, input_size=12), tmp_path / "runs", verbose=False
-    )
-    assert [
-        getattr(run.info, key) for key in ("train_images", "validation_images", "test_total")
-    ] == [20, 8, 6]
-    picture(tmp_path / "set" / "val" / "ant" / "0.png", 7)
-    assert data.load(name).sha256 != dataset.sha256
-
-
-def test_training_images_alone_are_divided_and_other_folders_said(tmp_path):
-    make(tmp_path / "set" / "train", count=20)
-    for number in range(5):
-        picture(tmp_path / "set" / "test" / f"{number}.png", 9)  # to be predicted, without classes
-    dataset = data.load(f"folder:{tmp_path / 'set'}", tmp_path / "root")
-    assert (len(dataset.train), len(dataset.test)) == (32, 8)
-    assert dataset.left_out.endswith("left out: 5 in deeper or other folders")
+    info = train(tmp_path / "set").info
+    assert (info.train_images, info.validation_images, info.test_total) == (20, 8, 6)
+    picture(tmp_path / "set" / "val" / "cat" / "00.png", 7)
+    assert load(tmp_path / "set").sha256 != dataset.sha256
 
 
 def test_a_class_may_be_called_train(tmp_path):
-    make(tmp_path / "set", classes=("bus", "test", "train"), count=10)
-    assert data.load(f"folder:{tmp_path / 'set'}", tmp_path / "root").classes == (
-        "bus",
-        "test",
-        "train",
-    )
+    classes = ("bus", "test", "train")
+    assert load(make(tmp_path / "set", classes)).classes == classes
 
 
 def test_one_name_in_two_forms_of_unicode_is_one_class(tmp_path):
     for part, form in (("train", "NFC"), ("test", "NFD")):
-        make(tmp_path / "set" / part, classes=(unicodedata.normalize(form, "café"), "tea"))
-    assert data.load(f"folder:{tmp_path / 'set'}", tmp_path / "root").classes == ("café", "tea")
-    make(tmp_path / "one", classes=("cafe\u0301", "tea"), count=10)
-    make(tmp_path / "one", classes=("caf\xe9",), count=10, suffix=".bmp")
-    dataset = data.load(f"folder:{tmp_path / 'one'}", tmp_path / "root")
+        make(tmp_path / "set" / part, (unicodedata.normalize(form, "café"), "tea"))
+    assert load(tmp_path / "set").classes == ("café", "tea")
+    make(tmp_path / "one", ("cafe\u0301", "tea"), 10)
+    dataset = load(make(tmp_path / "one", ("caf\xe9",), 10, ".bmp"))
     assert dataset.classes == ("café", "tea")
     assert len(dataset.train) + len(dataset.test) == 30
 
 
-def test_names_in_latin_1_become_text(tmp_path, job, monkeypatch):
-    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
-    make(tmp_path / os.fsdecode(b"f\xfcnf"), classes=(os.fsdecode(b"caf\xe9"), "tea"), count=10)
-    name = f"folder:{tmp_path / os.fsdecode(b'f' + bytes([0xFC]) + b'nf')}"
-    dataset = data.load(name)
-    assert (dataset.title, dataset.classes) == ("fünf", ("café", "tea"))
-    run = fit(
-        job(dataset=name, limit=None, epochs=1, input_size=12), tmp_path / "runs", verbose=False
-    )
+def test_names_in_latin_1_become_text(tmp_path, train):
+    path = make(tmp_path / os.fsdecode(b"f\xfcnf"), (os.fsdecode(b"caf\xe9"), "tea"))
+    run = train(path)
     assert run.path.is_relative_to(tmp_path / "runs" / "folder-fünf")
+    assert (run.info.dataset_title, run.info.classes) == ("fünf", ["café", "tea"])
 
 
-def test_what_is_left_out_is_counted_said_and_kept(tmp_path, job, monkeypatch, capsys):
-    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
-    pets = tmp_path / "pets"
-    make(pets, count=12)
+def test_what_is_left_out_is_counted_said_and_kept(folder, job, tmp_path, capsys):
     for number in range(20):
-        (pets / "ant" / f"{number}.HEIC").write_bytes(b"from a phone")
-    (pets / "bee" / "notes.txt").touch()
-    (pets / "bee" / ".DS_Store").touch()
-    make(pets / "ant", classes=("more",), count=3)
-    picture(pets / "cover.png", 5)
-    says = "pets: left out: 3 in deeper or other folders, 20 of .heic, 1 of .txt, 1 outside of the folders of classes"
-    run = fit(job(dataset=f"folder:{pets}", limit=None, epochs=1, input_size=12), tmp_path / "runs")
+        (folder / "cat" / f"{number}.HEIC").write_bytes(b"from a phone")
+    (folder / "dog" / "notes.txt").touch()
+    for hidden in (".DS_Store", "._00.png"):
+        (folder / "dog" / hidden).touch()
+    make(folder / "cat", ("more",), 3)
+    picture(folder / "cover.png", 5)
+    settings = job(dataset=f"folder:{folder}", limit=None, epochs=1, input_size=12)
+    run = fit(settings, tmp_path / "runs")
+    says = "left out: 20 of .heic, 4 of .png, 1 of .txt"
     assert says in capsys.readouterr().out.splitlines()[0]
     assert says in run.info.warnings
+    assert run.info.train_images + run.info.validation_images + run.info.test_total == 40
 
 
-def test_what_this_program_writes_is_no_class(tmp_path, monkeypatch):
-    make(tmp_path / "photos", count=12)
-    monkeypatch.chdir(tmp_path / "photos")
-    first = data.load("folder:.")
-    for name in ("runs/folder-photos/resnet8/tuned/seed0/run.json", "data/MNIST/raw/x"):
+def test_what_this_program_writes_is_no_class(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DEEPNETS_DATA", ".")
+    first = load(".")
+    for name in ("runs/folder-pets/resnet8/tuned/seed0/run.json", "MNIST/raw/x"):
         Path(name).parent.mkdir(parents=True)
         Path(name).touch()
-    picture(Path("assets/photos-curves.png"), 5)
-    again = data.load("folder:.")
-    assert (again.classes, again.sha256, again.left_out, again.title) == (
-        ("ant", "bee"),
-        first.sha256,
-        "",
-        "photos",
-    )
+    again = load(".")
+    assert (again.classes, again.sha256, again.left_out) == (first.classes, first.sha256, "")
+    assert again.title == "pets"
 
 
-def test_one_folder_however_it_is_written_and_wherever_it_is(folder, job, tmp_path, monkeypatch):
-    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
+# --- runs
+
+
+def test_one_folder_however_it_is_written_and_wherever_it_is(folder, train, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def train(name):
-        return fit(
-            job(dataset=name, limit=None, epochs=1, input_size=12), tmp_path / "runs", verbose=False
-        )
-
-    run = train("folder:pets")
-    for name in (
-        "folder:pets/",
-        "folder:./pets",
-        f"folder:{folder}",
-        "folder:../" + tmp_path.name + "/pets/.",
-    ):
+    run = train("pets")
+    for name in ("pets/", "./pets", folder, f"../{tmp_path.name}/pets/."):
         assert train(name).path == run.path
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     np.testing.assert_array_equal(predict.evaluate(run), run.test["predicted"])
-    folder.rename(tmp_path / "elsewhere" / "animals")
+    folder.rename("animals")
     with pytest.raises(UserError, match="say --dataset folder:PATH"):
         predict.evaluate(run)
-    np.testing.assert_array_equal(
-        predict.evaluate(run, dataset="folder:animals/"), run.test["predicted"]
-    )
-    picture(tmp_path / "elsewhere" / "animals" / "cat" / "00.png", 5)
+    again = predict.evaluate(run, dataset="folder:animals/")
+    np.testing.assert_array_equal(again, run.test["predicted"])
+    picture(Path("animals/cat/00.png"), 5)
     with pytest.raises(UserError, match="another copy"):
         predict.evaluate(run, dataset="folder:animals")
 
 
-def test_a_class_of_a_single_image_is_named(tmp_path):
-    for place in (tmp_path / "flat", tmp_path / "parts" / "train", tmp_path / "parts" / "test"):
-        make(place, classes=tuple("abcdefgh"), count=10)
-        make(place, classes=("wren",), count=1)
-    with pytest.raises(UserError, match="single image of class 'wren'"):
-        data.load(f"folder:{tmp_path / 'flat'}", tmp_path / "root")
-    with pytest.raises(UserError, match="single image of class 'wren'"):
-        data.load(f"folder:{tmp_path / 'parts'}", tmp_path / "root").split(0)
+def test_a_finished_run_is_not_passed_off_as_one_of_pictures_that_changed(folder, train):
+    train(folder)
+    picture(folder / "cat" / "new.png", (1, 2, 3))
+    with pytest.raises(UserError, match="data_sha256"):
+        train(folder)
 
 
-def test_every_bad_picture_is_named_at_once_and_the_others_are_done(folder, tmp_path, monkeypatch):
-    for number in (3, 5):
-        (folder / "cat" / f"{number:02}.png").write_bytes(b"no picture")
-    with pytest.raises(
-        UserError, match=r"0[35]\.png is not a readable image.*; so with .*0[35]\.png$"
-    ):
-        data.load(f"folder:{folder}", tmp_path / "root")
-    for number in (3, 5):
-        (folder / "cat" / f"{number:02}.png").unlink()
-    read, seen = pictures.read_image, []
-    monkeypatch.setattr(
-        pictures, "read_image", lambda file, side: (seen.append(file), read(file, side))[1]
-    )
-    assert len(data.load(f"folder:{folder}", tmp_path / "root").train) == 31
-    assert not seen
-
-
-def test_a_pipe_among_the_pictures_is_named(folder, tmp_path):
-    os.mkfifo(folder / "cat" / "x.jpg")
-    with pytest.raises(UserError, match=r"x\.jpg is not a regular file"):
-        data.load(f"folder:{folder}", tmp_path / "root")
-
-
-def test_guessing_is_called_so(tmp_path, job, monkeypatch):
-    monkeypatch.setenv("DEEPNETS_DATA", str(tmp_path / "root"))
+def test_guessing_is_called_so(tmp_path, train):
     random = np.random.default_rng(0)
     for name, count in (("healthy", 95), ("sick", 5)):
         (tmp_path / "scans" / name).mkdir(parents=True)
         for number in range(count):
-            Image.fromarray(random.integers(0, 255, (12, 12), np.uint8)).save(
-                tmp_path / "scans" / name / f"{number}.png"
-            )
-    run = fit(
-        job(dataset=f"folder:{tmp_path / 'scans'}", limit=None, input_size=12),
-        tmp_path / "runs",
-        verbose=False,
-    )
-    assert any(
-        "not better than guessing: always saying 'healthy'" in warning
-        for warning in run.info.warnings
-    )
+            noise = Image.fromarray(random.integers(0, 255, (12, 12), np.uint8))
+            noise.save(tmp_path / "scans" / name / f"{number}.png")
+    warnings = train(tmp_path / "scans", epochs=2).info.warnings
+    assert any("guessing: always saying 'healthy'" in warning for warning in warnings)

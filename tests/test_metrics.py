@@ -61,13 +61,6 @@ def test_calibration_error_by_hand_with_confidences_of_zero_and_one():
     assert metrics.expected_calibration_error(np.eye(2), np.array([0, 1])) == 0
 
 
-def test_a_calibrated_classifier_has_little_calibration_error():
-    random = np.random.default_rng(1)
-    first = random.uniform(0, 1, 200_000)
-    labels = (random.uniform(0, 1, 200_000) > first).astype(int)
-    assert metrics.expected_calibration_error(np.stack([first, 1 - first], 1), labels) < 0.005
-
-
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
 def test_temperature_is_recovered(temperature):
     random = np.random.default_rng(2)
@@ -83,11 +76,3 @@ def test_holm_by_the_books_example():
     assert metrics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert metrics.holm([0.6, 0.9]) == [1.0, 1.0]
     assert metrics.holm([]) == []
-
-
-def test_holm_keeps_the_family_wise_error():
-    random = np.random.default_rng(3)
-    wrong = np.mean(
-        [min(metrics.holm(random.uniform(size=36).tolist())) < 0.05 for _ in range(2000)]
-    )
-    assert wrong == pytest.approx(0.05, abs=0.015)

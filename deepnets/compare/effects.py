@@ -256,7 +256,7 @@ def _machine(runs: Sequence[Run]) -> dict[str, Any]:
 
     def device(run: Run) -> str:
         threads = f", {run.info.threads} thread{'s' * (run.info.threads > 1)}"
-        return run.info.device + ("" if run.on_gpu else threads)
+        return run.info.device + threads * (run.info.device_type == "cpu")
 
     devices, precisions = {device(run) for run in runs}, {run.info.precision for run in runs}
     row = {"devices": "; ".join(sorted(devices)), "precision": "; ".join(sorted(precisions))}

@@ -51,15 +51,14 @@ class Dataset:
         size = facts(self.name).validation or max(len(self.train) // 10, len(self.classes))
         if limit is not None:
             size = min(size, max(limit // 5, len(self.classes)))
-        what = self.name if limit is None else f"--limit {limit}: {self.name}"
-        labels, classes, source = self.train.labels, self.classes, self.train
-        if self.validation is None:
-            train, validation = stratified(labels, limit, size, seed, what, classes)
-        else:
-            source, validation = self.validation, np.arange(len(self.validation))
+        if self.validation is not None and limit is None:
             train = np.arange(len(self.train))
-            if limit is not None:
-                train, _ = stratified(labels, limit, len(classes), seed, what, classes)
+        else:
+            what = self.name if limit is None else f"--limit {limit}: {self.name}"
+            labels = self.train.labels
+            train, drawn = stratified(labels, limit, size, seed, what, self.classes)
+        source = self.validation or self.train
+        validation = np.arange(len(self.validation)) if self.validation else drawn
         digest = hashlib.sha256(train.astype("<i8").tobytes() + validation.astype("<i8").tobytes())
         return self.train.part(train), source.part(validation), digest.hexdigest()
 
@@ -80,14 +79,11 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
     check_name(name)
     root = root or Path(os.environ.get("DEEPNETS_DATA") or "data")
     if is_folder(name):
-        title, (classes, parts, left_out) = (
-            folder_title(name),
-            folders.load(folder_path(name), root, size),
-        )
+        title = folder_title(name)
+        classes, parts, left_out = folders.load(folder_path(name), root, size)
     else:
         title, classes, left_out = facts(name).title, facts(name).classes, ""
-        train, test = facts(name).read(root, download)
-        parts = {"train": train, "test": test}
+        parts = dict(zip(("train", "test"), facts(name).read(root, download), strict=True))
     digest = hashlib.sha256(repr(classes).encode())
     for part in (parts[key] for key in ("train", "test", "validation") if key in parts):
         digest.update(repr(tuple(part.images.shape)).encode())
@@ -110,13 +106,4 @@ def folder_path(name: str) -> Path:
 
 def folder_title(name: str) -> str:
     """Returns the name of the folder in `folder:PATH`, however its path is written."""
-    return folders.title(folder_path(name))
-
-
-def folder_from(name: str, start: Path) -> str:
-    """Returns the path from `start` to the folder, which still holds when both are moved."""
-    folder = folder_path(name).resolve()
-    try:
-        return os.path.relpath(folder, start.resolve())
-    except ValueError:  # on another Windows drive
-        return str(folder)
+    return folders.readable(folder_path(name).resolve().name)

@@ -1,22 +1,18 @@
-"""Decoded copies of folders of pictures, which need not fit in memory.
-
-A copy grows only: a picture is decoded once, to the end of a file of pixels. Its mark, in a second
-file, tells whether the picture is new, was changed or took the place of another. So only these are
-decoded again, and an interrupted decoding goes on where it was.
-"""
+"""Decoded copies of folders of pictures, which need not fit in memory."""
 
 import errno
 import hashlib
+import math
 import os
 import shutil
 import tempfile
-import time
 import warnings
-import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,159 +25,106 @@ from . import pictures
 from .images import Rows
 
 CHUNK = 2**26  # bytes decoded at a time
-NOTED = 5  # seconds between two notes of how far it is
 
 
 def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
     """Returns pictures as (N, C, side, side), uint8, `Rows` of a file; C is 1 if none has colour.
 
+    The file's name tells the folder and the state of its pictures, so a copy of pictures that have
+    changed since is not found, and makes room for a new one.
+
     Args:
         files: the pictures, below `path`.
-        path: the folder, for which there is one copy in `root`/cache for each size.
+        path: the folder, for which there is one copy in `root` for each size.
         root: of all data; if it cannot be written, the copy is a temporary one.
         size: see `folders.load`.
 
     Raises:
         UserError: a picture is not readable, or there is no room for the copy.
     """
-    marked = {_mark(file, path): file for file in files}
-    key = f"{path.resolve()} {size}".encode("utf-8", "surrogateescape")
-    name = hashlib.sha256(key).hexdigest()[:16]
-    with suppress(OSError):  # a root that cannot be written only costs the next load its time
-        (root / "cache").mkdir(parents=True, exist_ok=True)
-        with disk.lock(root / "cache" / f"{name}.lock"):  # a second process finds them decoded
-            return Copy(root / "cache" / name).rows(marked, size)
+    place, cache = _digest([f"{path.resolve()} {size}"]), root / ".decoded"
+    copy = cache / f"{place}-{_digest(_state(file, path) for file in files)}.npy"
+    # A root that cannot be written, or is damaged, only costs time
+    with suppress(OSError, ValueError):
+        cache.mkdir(parents=True, exist_ok=True)
+        with disk.lock(cache / f"{place}.lock"):  # a second process finds them decoded
+            if not copy.exists():
+                for old in cache.glob(f"{place}-*"):
+                    old.unlink()
+                _decode(files, copy, size)
+        return _mapped(copy)
     try:
         # A deleted file stays mapped
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            return Copy(Path(folder) / name).rows(marked, size)
+            _decode(files, Path(folder, copy.name), size)
+            return _mapped(Path(folder, copy.name))
     except OSError as error:
-        wrong = f"there is no place for the decoded pictures of {path} in {root / 'cache'}"
+        wrong = f"there is no place for the decoded pictures of {path} in {cache}"
         raise UserError(f"{wrong} or {tempfile.gettempdir()}: {error.strerror}") from None
 
 
-def _mark(file: str, path: Path) -> int:
-    """Returns a number of 64 bits that changes when the file or what it is changes."""
-    try:
-        found = os.stat(file)
-    except FileNotFoundError:  # a link to nothing, which will not be readable either
-        found = os.lstat(file)
-    name = file.removeprefix(str(path)).lstrip(os.sep)
-    what = name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-    digest = hashlib.blake2b(ascii(what).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)
+def _digest(texts: Iterable[Any]) -> str:
+    return hashlib.sha256(ascii([*texts]).encode()).hexdigest()[:16]
 
 
-class Copy:
-    """Decoded pictures on disk: a file of pixels (N, 3, side, side), and an index of what they are.
+def _state(file: str, path: Path) -> tuple[Any, ...]:
+    """Returns what changes when the file or what it is changes."""
+    found, name = os.stat(file), os.path.relpath(file, path)
+    return name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
-    Attributes:
-        side: of the decoded pictures, in pixels.
-        known: by mark, in the order of the pixels: the picture's own side if it is a square, else
-            0; and whether it has no colour.
+
+def _mapped(copy: Path) -> Tensor:
+    with warnings.catch_warnings(action="ignore"):  # that nothing can be written to it
+        images = torch.from_numpy(np.load(copy, mmap_mode="r"))
+    gray = all(bool((some == some[:, :1]).all()) for some in images.split(256))
+    return cast(Tensor, Rows(images[:, :1] if gray else images, torch.arange(len(images))))
+
+
+def _decode(files: list[str], copy: Path, size: int) -> None:
+    """Writes pictures (N, 3, side, side) to a `.npy` file, which is complete or not there at all.
+
+    Raises:
+        OSError: there is no room, or no right to write.
+        UserError: some pictures are not readable.
     """
+    bad: dict[str, UserError] = {}
 
-    def __init__(self, place: Path) -> None:
-        self.pixels, self.index = place.with_suffix(".pixels"), place.with_suffix(".npz")
-        self.side = 0
-        self.known: dict[int, tuple[int, bool]] = {}
-        with suppress(UserError, OSError, KeyError, ValueError, TypeError):  # missing or damaged
-            stored = {name: a.tolist() for name, a in disk.read_arrays(self.index, 1 << 32).items()}
-            marks, each = stored["marks"], zip(stored["squares"], stored["gray"], strict=True)
-            if self.pixels.stat().st_size >= len(marks) * 3 * stored["side"] ** 2:
-                self.side, self.known = stored["side"], dict(zip(marks, each, strict=True))
+    def each(read: Callable[[str], Any], files: list[str]) -> Iterator[Any]:
+        """Reads files, several at a time; one that is not readable is noted, and None."""
 
-    def rows(self, files: dict[int, str], size: int) -> Tensor:
-        """Returns pictures, given by their marks, as `Rows`; decodes what is missing.
-
-        Raises:
-            OSError: there is no room, or no right to write.
-            UserError: some pictures are not readable; all others are done.
-        """
-        try:
-            with ThreadPoolExecutor() as pool:
-                self.complete(files, size, pool)
-        except OSError:
-            with suppress(OSError):
-                self.clear()
-            raise
-        shape = (len(self.known), 3, self.side, self.side)
-        channels = 1 if all(self.known[mark][1] for mark in files) else 3
-        array = np.memmap(self.pixels, np.uint8, "r", shape=shape)[:, :channels]
-        with warnings.catch_warnings(action="ignore"):  # that nothing can be written to it
-            images = torch.from_numpy(array)
-        places = {mark: row for row, mark in enumerate(self.known)}
-        return cast(Tensor, Rows(images, torch.tensor([places[mark] for mark in files])))
-
-    def clear(self) -> None:
-        """Removes the files; the pixels may be in use, so they are not overwritten."""
-        self.index.unlink(missing_ok=True)
-        self.pixels.unlink(missing_ok=True)
-
-    def complete(self, files: dict[int, str], size: int, pool: ThreadPoolExecutor) -> None:
-        """Decodes the pictures that are missing, or all if most of what is there is not needed."""
-        new = [mark for mark in files if mark not in self.known]
-        squares: dict[int, int | None] = {mark: own for mark, (own, _) in self.known.items()}
-        squares |= zip(new, pool.map(pictures.square, map(files.get, new)), strict=True)
-        # Those that are not readable are named when they are decoded
-        sides = {squares[mark] for mark in files} - {None}
-        own = sides.pop() if len(sides) == 1 else 0
-        side = own if own and own <= size else size
-        if side != self.side or len(self.known) > 2 * len(files):
-            self.clear()
-            self.side, self.known, new = side, {}, [*files]
-        if shutil.disk_usage(self.pixels.parent).free < len(new) * 3 * side**2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        bad: dict[str, UserError] = {}
-
-        def read(mark: int) -> np.ndarray | None:
+        def attempt(file: str) -> Any:
             try:
-                return pictures.read_image(files[mark], side)
+                return read(file)
             except UserError as error:
-                bad[files[mark]] = error
-                return None
+                bad[file] = error
 
-        step, noted = min(4096, max(1, CHUNK // (3 * side**2))), time.monotonic()
-        with tqdm(None, "decoding", len(new), unit=" images", leave=False, disable=None) as bar:
-            for marks in (new[i : i + step] for i in range(0, len(new), step)):
-                found = {}
-                for mark, picture in zip(marks, pool.map(read, marks), strict=True):
-                    bar.update()
-                    if picture is not None:
-                        found[mark] = squares[mark] or 0, picture
-                self.append(found)
-                if time.monotonic() - noted > NOTED:
-                    self.note()
-                    noted = time.monotonic()
-        if new:
-            self.note()
+        return pool.map(attempt, files)
+
+    def refuse() -> None:
         if bad:
             first, *others = sorted(bad)
             names = ", ".join(others[:3]) + f" and {len(others) - 3} more" * (len(others) > 3)
             raise UserError(f"{bad[first]}" + f"; so with {names}" * bool(others))
 
-    def append(self, found: dict[int, tuple[int, np.ndarray]]) -> None:
-        """Stores pictures (side, side, 3), each with its own side, under their marks."""
-        self.pixels.touch()
+    with ThreadPoolExecutor() as pool:
+        sides = {*each(pictures.square, files)}
+        refuse()  # most that are not readable show it already
+        own = sides.pop() if len(sides) == 1 else 0
+        side = own if 0 < own <= size else size
+        shape = (len(files), 3, side, side)
+        if shutil.disk_usage(copy.parent).free < math.prod(shape):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        step = max(1, CHUNK // (3 * side**2))
         # Not written through a map: there a full disk would kill the process
-        with self.pixels.open("r+b") as file:
-            file.seek(len(self.known) * 3 * self.side**2)
-            for _, picture in found.values():
-                file.write(picture.transpose(2, 0, 1).tobytes())
-        for mark, (own, picture) in found.items():
-            self.known[mark] = own, bool((picture == picture[..., :1]).all())
-
-    def note(self) -> None:
-        """Writes the index; raises OSError if there is no room."""
-        with self.pixels.open("r+b") as file:
-            os.fsync(file.fileno())  # the pixels before the index that vouches for them
-        index = {
-            "side": np.array(self.side),
-            "marks": np.array([*self.known], int),
-            "squares": np.array([own for own, _ in self.known.values()], int),
-            "gray": np.array([gray for _, gray in self.known.values()], bool),
-        }
-        try:
-            disk.write(self.index, disk.packed(index, zipfile.ZIP_STORED))
-        except UserError as error:
-            raise OSError(errno.ENOSPC, str(error)) from None
+        with (
+            disk.replacing(copy) as out,
+            tqdm(None, "decoding", len(files), unit=" images", leave=False, disable=None) as bar,
+        ):
+            np.lib.format.write_array_header_1_0(out, header)
+            for some in (files[i : i + step] for i in range(0, len(files), step)):
+                for picture in each(partial(pictures.read_image, side=side), some):
+                    if picture is not None:
+                        out.write(picture.transpose(2, 0, 1).tobytes())
+                    bar.update()
+            refuse()

@@ -29,7 +29,7 @@ def load(path: Path, root: Path, size: int) -> tuple[tuple[str, ...], dict[str, 
 
     Args:
         path: of the folder.
-        root: of all data; decoded copies are in `root`/cache.
+        root: of all data; decoded copies are in `root`/.decoded.
         size: pictures are cropped and scaled to `size` x `size` pixels, unless all are squares of
             one smaller side.
 
@@ -42,10 +42,7 @@ def load(path: Path, root: Path, size: int) -> tuple[tuple[str, ...], dict[str, 
     """
     if not path.is_dir():
         raise UserError(f"{path} is not a folder")
-    # What this program writes is no class
-    written = (root, root / "cache", root / "MNIST", Path("runs"), Path("assets"))
-    ours = {place.resolve() for place in written}
-    found = {part: _classes(folder, ours) for part, folder in _parts(path).items()}
+    found = {part: _classes(folder) for part, folder in _parts(path).items()}
     classes = tuple(found["train"])
     for part, some in found.items():
         if odd := sorted(some.keys() ^ found["train"].keys()):
@@ -63,7 +60,7 @@ def load(path: Path, root: Path, size: int) -> tuple[tuple[str, ...], dict[str, 
     everything = Images(decoded(files, path, root, size), torch.tensor([k for k, _ in pairs]))
     rows = torch.arange(len(pairs)).split([len(part) for part in parts.values()])
     images = {part: everything.part(some) for part, some in zip(parts, rows, strict=True)}
-    return classes, images, _left_out(path, set(files), ours)
+    return classes, images, _left_out(path, files)
 
 
 def _parts(path: Path) -> dict[str, str]:
@@ -73,36 +70,28 @@ def _parts(path: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for part, names in PARTS.items():
-        named = [f for f in _folders(path) if f.name.lower() in names and _folders(f)]
-        if len(named) > 1:
-            both = f"both {named[0].name} and {named[1].name}"
-            raise UserError(f"{path}: {both} may be meant for {part}")
-        for folder in named:
-            found[part] = folder.path
+        for folder in _folders(path):
+            if folder.name.lower() in names and _folders(folder):
+                found[part] = folder.path
     return found if "train" in found else {"train": str(path)}
 
 
-def _classes(folder: str, ours: set[Path]) -> dict[str, list[str]]:
-    """Returns the pictures in each folder of a folder, both sorted by name."""
+def _classes(folder: str) -> dict[str, list[str]]:
+    """Returns the pictures in each folder of a folder, both sorted by name.
+
+    A folder whose pictures are all further down, as the runs of this program are, is no class.
+    """
     classes: dict[str, list[str]] = {}
     for entry in _folders(folder):
-        inside = _visible(entry)
-        images = [e.path for e in inside if _is_picture(e.name) and not e.is_dir()]
-        # No class either where all pictures are further down
-        if Path(entry).resolve() in ours or (not images and _folders(entry)):
-            continue
-        if not images:
+        images = [e.path for e in _visible(entry) if _is_picture(e.name) and not e.is_dir()]
+        if not images and not _folders(entry):
             known = ", ".join(sorted(pictures.suffixes()))
-            has = ", ".join(sorted({_suffix(e.name) for e in inside}))
-            raise UserError(
-                f"{entry.path} holds no images ({known})" + f"; it has {has}" * bool(has)
-            )
-        classes.setdefault(readable(entry.name), []).extend(images)
+            raise UserError(f"{entry.path} holds no images ({known})")
+        if images:
+            classes.setdefault(readable(entry.name), []).extend(images)
     if len(classes) < 2:
         few = f"{folder} needs a folder of images for each class, at least two"
-        used = {file for images in classes.values() for file in images}
-        others = _left_out(Path(folder), used, ours)
-        raise UserError(f"{few}; it has {len(classes)}" + f"; {others}" * bool(others))
+        raise UserError(f"{few}; it has {len(classes)}")
     return {name: classes[name] for name in sorted(classes)}
 
 
@@ -119,34 +108,17 @@ def _with_test(
     return {"train": [pairs[i] for i in train], "test": [pairs[i] for i in test]}
 
 
-def _left_out(path: Path, used: set[str], ours: set[Path]) -> str:
-    """Counts the pictures that are not used, and the other files beside those that are, in words."""
-    classes = {os.path.dirname(file) for file in used}
-    around = {str(path), *map(os.path.dirname, classes)}
-    counts: Counter[str] = Counter()
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(path, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # a link to a folder above, say
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [f for f in folders if f[0] != "." and Path(folder, f).resolve() not in ours]
-        for name in names:
-            if name.startswith(".") or os.path.join(folder, name) in used:
-                continue
-            if not _is_picture(name):
-                counts[f"of {_suffix(name)}"] += folder in classes
-            elif folder in around:
-                counts["outside of the folders of classes"] += 1
-            else:
-                counts["in deeper or other folders"] += 1
-    said = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()) if count)
-    return f"{title(path)}: left out: {said}" if said else ""
-
-
-def title(path: Path) -> str:
-    """Returns the name of a folder, however its path is written."""
-    return readable(path.resolve().name)
+def _left_out(path: Path, used: list[str]) -> str:
+    """Counts, in words, the pictures that are not used, and other files beside those that are."""
+    classes, taken, others = {*map(os.path.dirname, used)}, {*used}, set()
+    for top in (str(path), *classes):  # a class may be a link, which `walk` does not follow
+        for folder, folders, names in os.walk(top):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            files = {os.path.join(folder, name) for name in names if not name.startswith(".")}
+            others |= {f for f in files - taken if folder in classes or _is_picture(f)}
+    counts = Counter(map(_suffix, others))
+    said = ", ".join(f"{count} of {suffix}" for suffix, count in sorted(counts.items()))
+    return f"left out: {said}" if said else ""
 
 
 def readable(name: str) -> str:

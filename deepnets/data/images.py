@@ -23,15 +23,10 @@ class Rows:
 
     def __init__(self, images: Tensor, rows: Tensor, device: torch.device | str = "cpu") -> None:
         self.images, self.rows, self.device = images, rows, device
-        self.shape, self.dtype = torch.Size((len(rows), *images.shape[1:])), images.dtype
+        self.shape = torch.Size((len(rows), *images.shape[1:]))
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int | Tensor | np.ndarray | slice) -> Tensor:
-        """Returns the images at an index; of a number, one (C, H, W)."""
-        if isinstance(index, int):
-            return self[[index]][0]  # type: ignore[index]
+    def __getitem__(self, index: Tensor | np.ndarray | slice) -> Tensor:
+        """Returns the images at an index."""
         rows = self.rows[index.cpu() if isinstance(index, Tensor) else index]
         return self.images.index_select(0, rows).to(self.device)  # twice as fast as brackets
 
@@ -106,18 +101,16 @@ def stratified(
     Raises:
         UserError: there are too few images, or a class has a single one.
     """
-    counts = labels.bincount(minlength=len(classes))
-    if (single := counts == 1).any():
-        rare = [name for name, is_rare in zip(classes, single.tolist(), strict=True) if is_rare]
-        named = ", ".join(map(repr, rare[:3])) + f" and {len(rare) - 3} more" * (len(rare) > 3)
+    rare = [repr(classes[k]) for k, count in enumerate(labels.bincount().tolist()) if count == 1]
+    if rare:
+        named = ", ".join(rare[:3]) + f" and {len(rare) - 3} more" * (len(rare) > 3)
         wrong = f"there is a single image of class {named}, which cannot be divided"
         raise UserError(f"{what}: {wrong}: add some, or remove it")
     how = {"train_size": first, "test_size": second, "stratify": labels, "random_state": seed}
     try:
         chosen, others = train_test_split(np.arange(len(labels)), **how)
     except ValueError:
-        parts = f"{first or 'the rest'} and {second}"
-        sought = f"{parts} with all {len(labels.unique())} classes in both"
+        sought = f"{first or 'the rest'} and {second} with all classes in both"
         raise UserError(f"{what}: {len(labels)} images do not split into {sought}") from None
     return chosen, others
 

@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,11 +102,11 @@ def _cifar10(root: Path, download: bool) -> Parts:
         files = [_checked(folder / name, sha, "CIFAR-10") for name, sha in CIFAR10_SHA256.items()]
         # A label byte, then red, green and blue of 32x32 pixels
         records = np.frombuffer(b"".join(files), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
-        pixels, labels = records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
-        tested = len(records) // len(files)
-        return _images(pixels[:-tested], labels[:-tested]), _images(
-            pixels[-tested:], labels[-tested:]
+        train, test = (
+            _images(part[:, 1:].reshape(-1, 3, 32, 32), part[:, 0])
+            for part in np.split(records, [len(records) // len(files) * 5])
         )
+        return train, test
     if not (root / "cifar-10-batches-py").is_dir():
         layout = "cifar-10-batches-py or cifar-10-batches-bin"
         _fetch("CIFAR-10", datasets.CIFAR10, root, download, layout)
@@ -141,13 +140,9 @@ def _fetch(
     if not download:
         advice = f"train with --download, or set DEEPNETS_DATA to a folder with {layout}"
         raise UserError(f"{title} is not in {root}: {advice}")
-    new = [p for p in (root / "MNIST/raw", root / "MNIST", root, *root.parents) if not p.exists()]
     try:
         source(str(root), download=True)
     except (OSError, RuntimeError) as error:
-        with suppress(OSError):  # what was downloaded stays
-            for path in filter(Path.exists, new):
-                path.rmdir()
         why = str(error).splitlines()[0]
         raise UserError(f"{title} could not be downloaded to {root}: {why}") from None
 

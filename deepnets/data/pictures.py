@@ -87,13 +87,10 @@ def read_image(file: str | Path, side: int | None = None, most: int | None = Non
         return np.asarray(picture)
 
 
-def square(file: str | Path) -> int | None:
-    """Returns a square picture's side, 0 of another's, from its header; None if not readable."""
-    try:
-        with _opened(file) as picture:
-            return picture.width if picture.width == picture.height else 0
-    except UserError:
-        return None
+def square(file: str | Path) -> int:
+    """Returns a square picture's side, 0 of another's, from its header; raises as `read_image`."""
+    with _opened(file) as picture:
+        return picture.width if picture.width == picture.height else 0
 
 
 @contextmanager
@@ -114,16 +111,14 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
                     _trim()
     except UserError:
         raise
-    except FileNotFoundError:
-        raise UserError(f"{file} does not exist") from None
-    except PermissionError:
-        raise UserError(f"{file} may not be read: permission denied") from None
     except Image.DecompressionBombError:
         much = f"it has more than {LARGEST // 10**6} megapixels"
         raise UserError(f"{file} is too large: {much}; scale it down") from None
     except MemoryError:
         raise UserError(f"{file} needs more memory than there is; scale it down") from None
-    except Exception:  # a damaged picture fails in dozens of ways
+    except Exception as error:  # a damaged picture fails in dozens of ways
+        if why := getattr(error, "strerror", None):  # of the system: it is not there, say
+            raise UserError(f"{file} cannot be read: {why}") from None
         known = ", ".join(name.lower() for name in formats())
         raise UserError(f"{file} is not a readable image ({known}); replace or remove it") from None
 
@@ -158,4 +153,4 @@ def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
         white = Image.new("RGB", picture.size, "white")
         white.paste(picture, mask=picture)
         return white
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    return picture.convert("RGB")

@@ -134,7 +134,7 @@ def finish(trainer: Trainer, folder: Path) -> None:
         **found.figures,
         weights_sha256=runs.weights_sha256(folder),
         warnings=_warnings(trainer) + guesses,
-        dataset_folder=data.folder_from(name, folder) if data.is_folder(name) else "",
+        dataset_folder=str(data.folder_path(name).resolve()) if data.is_folder(name) else "",
     )
     runs.write(folder, info, trainer.history, labels, found.levels, found.corrupted, found.views)
 
