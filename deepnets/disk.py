@@ -66,18 +66,22 @@ def read_arrays(path: Path, most: int = LARGEST) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Opens a new file; the old one stays until all of the new one is on the disk."""
+def replacing(path: Path, resume: bool = False) -> Iterator[BinaryIO]:
+    """Opens a new file; the old one stays until all of the new one is on the disk.
+
+    With `resume`, what an interruption leaves stays, and the next call appends to it.
+    """
     unfinished = path.with_name(f"{path.name}.part")
     try:
-        with unfinished.open("wb") as file:
+        with unfinished.open("ab" if resume else "wb") as file:
             yield file
             file.flush()
             _sync(file.fileno())
         unfinished.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            unfinished.unlink()
+    except BaseException as error:
+        if not resume or isinstance(error, OSError):  # a full disk, say
+            with suppress(OSError):
+                unfinished.unlink()
         raise
 
 

@@ -87,16 +87,26 @@ def test_a_folder_is_decoded_once_and_again_when_it_changed(folder, root, seen):
     assert load(folder).sha256 == changed
 
 
-def test_an_interrupted_decoding_leaves_nothing_half_done(folder, root, monkeypatch):
+def test_an_interrupted_decoding_goes_on_where_it_was(folder, root, tmp_path, monkeypatch, seen):
+    expected, read = load(folder, tmp_path / "elsewhere"), pictures.read_image
+
     def interrupt(file, side):
-        raise KeyboardInterrupt
+        if len(seen) == 40 + 15:
+            raise KeyboardInterrupt
+        return read(file, side)
 
     with monkeypatch.context() as patched:
         patched.setattr(pictures, "read_image", interrupt)
+        patched.setattr(cache, "CHUNK", 4 * 3 * 12**2)  # four pictures
+        patched.setattr(cache, "ThreadPoolExecutor", partial(ThreadPoolExecutor, 1))
         with pytest.raises(KeyboardInterrupt):
             load(folder)
-    assert {file.suffix for file in (root / ".decoded").iterdir()} <= {".lock"}
-    assert len(load(folder).train) == 32
+    [part] = (root / ".decoded").glob("*.part")
+    part.write_bytes(part.read_bytes() + b"half a picture")
+    seen.clear()
+    assert load(folder).sha256 == expected.sha256
+    assert len(seen) == 40 - 15
+    assert not [*(root / ".decoded").glob("*.part")]
 
 
 def test_gray_pictures_of_other_sizes(tmp_path):

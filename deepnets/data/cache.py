@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import math
 import os
 import shutil
@@ -50,7 +51,8 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
         with disk.lock(cache / f"{place}.lock"):  # a second process finds them decoded
             if not copy.exists():
                 for old in cache.glob(f"{place}-*"):
-                    old.unlink()
+                    if not old.name.startswith(copy.name):
+                        old.unlink()
                 _decode(files, copy, size)
         return _mapped(copy)
     try:
@@ -83,6 +85,8 @@ def _mapped(copy: Path) -> Tensor:
 def _decode(files: list[str], copy: Path, size: int) -> None:
     """Writes pictures (N, 3, side, side) to a `.npy` file, which is complete or not there at all.
 
+    An interrupted decoding goes on where it was.
+
     Raises:
         OSError: there is no room, or no right to write.
         UserError: some pictures are not readable.
@@ -114,17 +118,23 @@ def _decode(files: list[str], copy: Path, size: int) -> None:
         shape = (len(files), 3, side, side)
         if shutil.disk_usage(copy.parent).free < math.prod(shape):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        step = max(1, CHUNK // (3 * side**2))
+        header, each_size = io.BytesIO(), 3 * side**2
+        what = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, what)
+        step = max(1, CHUNK // each_size)
         # Not written through a map: there a full disk would kill the process
         with (
-            disk.replacing(copy) as out,
+            disk.replacing(copy, resume=True) as out,
             tqdm(None, "decoding", len(files), unit=" images", leave=False, disable=None) as bar,
         ):
-            np.lib.format.write_array_header_1_0(out, header)
-            for some in (files[i : i + step] for i in range(0, len(files), step)):
+            done = max(0, out.tell() - header.tell()) // each_size
+            out.truncate(header.tell() + done * each_size if done else 0)
+            if not done:
+                out.write(header.getvalue())
+            bar.update(done)
+            for some in (files[i : i + step] for i in range(done, len(files), step)):
                 for picture in each(partial(pictures.read_image, side=side), some):
-                    if picture is not None:
+                    if not bad:  # what is written has no gaps
                         out.write(picture.transpose(2, 0, 1).tobytes())
                     bar.update()
             refuse()
