@@ -38,7 +38,7 @@ ORIGINALS = {
     "googlenet_improved": "googlenet",
 }
 DEEPEST = 1202  # layers of He et al.'s deepest ResNet (2016, section 4.2)
-SWITCHES = ("as_published", "aux", "batch_norm", "narrow_head", "shortcuts", "stem_norm")
+SWITCHES = {"as_published", "aux", "batch_norm", "narrow_head", "shortcuts", "stem_norm"}
 _IMAGENET_ONLY = (50, 101, 152)  # 50 and 152 are 6n+2, too, but everybody means ImageNet's
 
 
@@ -68,19 +68,16 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
         near = difflib.get_close_matches(name, _BUILDERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_BUILDERS)}"
         raise UserError(f"no network is called {name!r}; {hint}")
-    for key in SWITCHES:
-        value = options.get(key, False)
-        if not isinstance(value, bool):  # any text would count as true
-            wrong = f"{key} is true or false, without quotes, not {value!r}"
+    for key in SWITCHES & options.keys():
+        if not isinstance(options[key], bool):  # any text would count as true
+            wrong = f"{key} is true or false, without quotes, not {options[key]!r}"
             raise UserError(f"{name}: the value of {wrong}")
     try:
         return builder(num_classes=num_classes, in_channels=in_channels, **options)
-    except TypeError as error:
-        if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
-            raise UserError(f"{name} has no option {unknown[1]!r}") from None
-        raise UserError(f"{name} cannot be built with {options}: {error}") from None
-    except ValueError as error:
-        raise UserError(f"{name}: {error}") from None
+    except (TypeError, ValueError) as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        wrong = f"has no option {unknown[1]!r}" if unknown else f"cannot be built: {error}"
+        raise UserError(f"{name} {wrong}") from None
 
 
 def blueprint(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Network:
