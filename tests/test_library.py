@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sympy import Symbol, floor, sympify
 from torch.export import Dim
 from torch.utils.data import DataLoader
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -20,7 +19,6 @@ from torchvision.models.feature_extraction import create_feature_extractor
 import deepnets
 from deepnets import cli, data, models, recipes
 from deepnets.errors import UserError
-from deepnets.models.layers import window_edges
 from deepnets.training import Job, fit
 
 ROOT = Path(__file__).parent.parent
@@ -86,14 +84,6 @@ def test_every_network_gives_the_same_in_onnx(network, images, logits, dynamo, t
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
     (found,) = session.run(None, {"images": images.numpy()})
     assert differs(torch.from_numpy(found), logits) < 1e-3
-
-
-@pytest.mark.parametrize("size", [1, 4, 5, 6, 7])
-def test_the_windows_of_a_pool_divide_no_negative_number(size):
-    """ONNX rounds towards zero, Python down."""
-    edges = [edge for pair in window_edges(Symbol("side", positive=True), size) for edge in pair]
-    assert len(edges) == 2 * size
-    assert all(part.args[0].is_nonnegative for edge in edges for part in sympify(edge).atoms(floor))
 
 
 def test_one_image_without_its_batch_is_named():

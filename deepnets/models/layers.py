@@ -178,19 +178,13 @@ def pool(maps: Tensor, kind: str, size: int) -> Tensor:
         side = maps.shape[axis]
         if side != size:
             windows = []
-            for start, end in window_edges(side, size):
+            for i in range(size):
+                # Only positive numbers are divided: ONNX rounds towards zero, Python down
+                start, end = i * side // size, ((i + 1) * side + size - 1) // size
                 window = maps.narrow(axis, start, end - start)
                 windows.append(window.mean(axis) if kind == "avg" else window.amax(axis))
             maps = torch.stack(windows, axis)
     return maps
-
-
-def window_edges(side: int, size: int) -> list[tuple[int, int]]:
-    """Returns where `size` windows that cover a `side` start and end.
-
-    Only positive numbers are divided: ONNX rounds towards zero, Python down.
-    """
-    return [(i * side // size, ((i + 1) * side + size - 1) // size) for i in range(size)]
 
 
 def he_initialise(module: nn.Module) -> None:

@@ -42,8 +42,8 @@ def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
     try:
         yield lambda: caught[0] if caught else OutOfTime() if stop() else None
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for changed, handler in previous.items():
+            signal.signal(changed, handler)
     if caught:
         raise caught[0]
 
