@@ -9,27 +9,29 @@ from typing import Any
 import torch
 
 from ..errors import UserError
-from .alexnet import AlexNet, alexnet_2012
-from .googlenet import GoogLeNet, googlenet_2014, googlenet_improved
+from .alexnet import AlexNet
+from .googlenet import GoogLeNet
 from .layers import Network
-from .resnet import cifar_resnet, imagenet_resnet, resnet18_improved
+from .resnet import cifar_resnet, imagenet_resnet
 from .shapes import count_parameters as count_parameters
 from .shapes import multiply_adds as multiply_adds
 from .shapes import trace as trace
 from .vgg import CONFIGURATIONS, VGG, vgg16_improved
 
+_resnet18 = partial(imagenet_resnet, (2, 2, 2, 2))
+# Those called improved: Skoularikis 2021
 _BUILDERS: dict[str, Callable[..., Network]] = {
     "alexnet": AlexNet,
-    "alexnet_2012": alexnet_2012,
+    "alexnet_2012": partial(AlexNet, as_published=True),
     **{f"vgg{depth}": partial(VGG, depth) for depth in CONFIGURATIONS},
     "vgg16_improved": vgg16_improved,
     **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in (20, 32, 44, 56, 110)},
-    "resnet18": partial(imagenet_resnet, (2, 2, 2, 2)),
+    "resnet18": _resnet18,
     "resnet34": partial(imagenet_resnet, (3, 4, 6, 3)),
-    "resnet18_improved": resnet18_improved,
+    "resnet18_improved": partial(_resnet18, stem="3x3", dropout=0.1, narrow_head=True),
     "googlenet": GoogLeNet,
-    "googlenet_2014": googlenet_2014,
-    "googlenet_improved": googlenet_improved,
+    "googlenet_2014": partial(GoogLeNet, as_published=True, aux=True),
+    "googlenet_improved": partial(GoogLeNet, stem="3x3"),
 }
 # What each improved network improves
 ORIGINALS = {

@@ -146,13 +146,3 @@ def _torchvision_initialise(module: nn.Module) -> None:
     """
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.normal_(module.weight, std=0.01)
-
-
-def googlenet_2014(num_classes: int = 10, in_channels: int = 3, **options: Any) -> GoogLeNet:
-    """Builds the published network with its auxiliary heads; options as for `GoogLeNet`."""
-    return GoogLeNet(num_classes, in_channels, as_published=True, **{"aux": True} | options)
-
-
-def googlenet_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> GoogLeNet:
-    """Builds GoogLeNet with three 3x3 convolutions for its 7x7 (Skoularikis 2021)."""
-    return GoogLeNet(num_classes, in_channels, **{"stem": "3x3"} | options)
