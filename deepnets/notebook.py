@@ -200,17 +200,20 @@ def lit(run: Run) -> Figure:
 
 
 def shapes(model: str, input_size: int = 64, **options: Any) -> pd.DataFrame:
-    """Returns a row a stage: its output for one colour image, and its parameters.
+    """Returns a row a stage, head and classifier: its output for a colour image, its parameters.
 
     Args:
         model: name as for `models.create`.
         input_size: side of the image in pixels.
         options: of the network.
     """
-    steps = models.trace(models.blueprint(model, **options), input_size)
+    network = models.blueprint(model, **options)
+    shapes = models.module_shapes(network, input_size)
+    steps = dict(network.stages.named_children())
+    steps |= {"head": network.head, "classifier": network.classifier}
     rows = [
-        (step["name"], " x ".join(map(str, step["shape"])), f"{step['parameters']:,}")
-        for step in steps
+        (name, " x ".join(map(str, shapes[step][1])), f"{models.count_parameters(step):,}")
+        for name, step in steps.items()
     ]
     return pd.DataFrame(rows, columns=["stage", "output", "parameters"]).set_index("stage")
 

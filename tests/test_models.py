@@ -17,7 +17,6 @@ from deepnets import models
 from deepnets.errors import UserError
 from deepnets.models.layers import AdaptivePool, Conv2d, LocalResponseNorm
 from deepnets.models.resnet import BasicBlock, PaddedShortcut
-from deepnets.models.shapes import module_shapes
 
 IMPROVED = ("vgg16_improved", "resnet18_improved", "googlenet_improved")
 PARAMETERS = [  # name, options, classes, channels, count
@@ -500,7 +499,7 @@ def test_every_option_that_is_true_or_false_is_known_to_be_one():
 
 def test_every_module_takes_what_the_one_before_gives():
     network = models.blueprint("resnet18", in_channels=1)
-    shapes = module_shapes(network, 64, 1)
+    shapes = models.module_shapes(network, 64, 1)
     stages = [*network.stages, network.head, network.classifier]
     assert shapes[stages[0]][0] == (1, 64, 64)
     assert all(shapes[a][1] == shapes[b][0] for a, b in pairwise(stages))
@@ -508,15 +507,7 @@ def test_every_module_takes_what_the_one_before_gives():
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_a_trace_has_the_papers_stages():
-    network = models.blueprint("resnet18")
-    trace = models.trace(network, 64)
-    assert [step["name"] for step in trace][-2:] == ["head", "classifier"]
-    assert trace[0]["shape"] == (64, 32, 32)
-    assert sum(step["parameters"] for step in trace) == models.count_parameters(network)
-
-
-@pytest.mark.parametrize("measure", [models.multiply_adds, models.trace, module_shapes])
+@pytest.mark.parametrize("measure", [models.multiply_adds, models.module_shapes])
 def test_images_too_small_for_a_network_are_refused(measure):
     with pytest.raises(UserError, match=r"32x32 are too small for this network; take 64"):
         measure(models.blueprint("alexnet"), 32)

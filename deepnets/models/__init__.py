@@ -14,8 +14,8 @@ from .googlenet import GoogLeNet
 from .layers import Network
 from .resnet import cifar_resnet, imagenet_resnet
 from .shapes import count_parameters as count_parameters
+from .shapes import module_shapes as module_shapes
 from .shapes import multiply_adds as multiply_adds
-from .shapes import trace as trace
 from .vgg import CONFIGURATIONS, VGG, vgg16_improved
 
 _resnet18 = partial(imagenet_resnet, (2, 2, 2, 2))

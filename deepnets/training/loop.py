@@ -357,10 +357,9 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Returns SGD with weight decay for convolutions and linear layers, or for all if asked."""
     weights = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim == 1]  # biases, batch norm
-    decay = recipe.weight_decay
     groups = [
-        {"params": weights, "weight_decay": decay},
-        {"params": others, "weight_decay": decay if recipe.decay_all else 0.0},
+        {"params": weights, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": recipe.weight_decay * recipe.decay_all},
     ]
     optimizer = torch.optim.SGD(
         groups, recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov, fused=True
