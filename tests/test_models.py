@@ -362,7 +362,9 @@ def test_maps_have_the_papers_sides(name, size, sides):
 
 
 def test_the_published_alexnet_and_googlenet_normalise_where_their_papers_do():
-    assert [*models.blueprint("alexnet_2012").stages._modules] == NORMALISED
+    network = models.blueprint("alexnet_2012")
+    assert [*network.stages._modules] == NORMALISED
+    assert [type(layer) for layer in network.head][2:] == 2 * [nn.Linear, nn.ReLU, nn.Dropout]
     stages = [*models.blueprint("googlenet_2014").stages._modules]
     assert stages[:6] == ["conv1", "pool1", "norm1", "conv2", "norm2", "pool2"]
 
