@@ -58,10 +58,6 @@ class Settings:
 def measure(networks: list[str], settings: Settings) -> dict[str, Any]:
     """Measures everything, and prints each result on stderr as it comes.
 
-    Args:
-        networks: by name; those that torchvision has, too, are compared.
-        settings: how to measure.
-
     Returns:
         `machine`; `peak`: matrix products in GFLOP/s by precision; `input`: images/s of the input
         pipelines alone; `networks`: a table each, see `loops`.
@@ -135,16 +131,11 @@ def input_pipelines(settings: Settings) -> dict[str, float]:
 def loops(name: str, settings: Settings, peak: float) -> dict[str, Any]:
     """Trains a network by our loop and by the usual one, in turns.
 
-    Args:
-        name: of the network.
-        settings: how to train.
-        peak: GFLOP/s of matrix products in our precision.
-
     Returns:
         Images/s of both and their ratio, the usual loop in fp32; `same_precision`: likewise, the
-        usual loop in ours, if that is another; the `share_of_peak` that our loop reaches, counting
-        three times the forward pass's multiply-adds for a step; `time`: the shares of data,
-        forward, backward, update and the rest in our steps.
+        usual loop in ours, if that is another; the `share_of_peak` (GFLOP/s of matrix products)
+        that our loop reaches, counting three times the forward pass's multiply-adds for a step;
+        `time`: the shares of data, forward, backward, update and the rest in our steps.
     """
     device, batch_size, usual = settings.device, settings.batch_size, {}
     if network := usual_network(name):
@@ -311,30 +302,22 @@ def usual_loop(
     return _timed(device, partial(train, steps))
 
 
-def _wait(device: torch.device) -> None:
-    """Waits until the device has done all that it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def _timed(device: torch.device, work: Callable[[], Any]) -> float:
-    """Returns the seconds that some work takes."""
-    _wait(device)
+    """Returns the seconds that some work takes, on the device, too."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda device: None
+    wait(device)
     start = time.perf_counter()
     work()
-    _wait(device)
+    wait(device)
     return time.perf_counter() - start
 
 
 def _rate(device: torch.device, seconds: float, work: Callable[[], Any]) -> float:
     """Repeats some work for so many seconds; returns how often a second."""
-    _wait(device)
-    start, times = time.perf_counter(), 0
-    while not times or time.perf_counter() < start + seconds:
-        work()
-        times += 1
-    _wait(device)
-    return times / (time.perf_counter() - start)
+    times: list[float] = []
+    while sum(times) < seconds:
+        times.append(_timed(device, work))
+    return len(times) / sum(times)
 
 
 def _compared(ours: list[float], usual: list[float]) -> dict[str, float]:

@@ -86,12 +86,12 @@ def evaluate(predictor: Predictor, test: Images, validation: Images) -> Evaluati
     temperature = metrics.fit_temperature(validation_logits, validation.labels.cpu().numpy())
     levels = runs.levels(log_softmax(logits, axis=1))
     figures: dict[str, Any] = metrics.summary(runs.restored(levels), labels, temperature)
+    figures["robustness"] = {"images": len(labels), "clean": figures["test_correct"]}
     corrupted = {}
     for name in CORRUPTIONS:
         parts = [predict(part)[1].argmax(1) for part in corruptions(test.images, name)]
         corrupted[name] = np.concatenate(parts) == labels
-    counts = {name: int(right.sum()) for name, right in corrupted.items()}
-    figures["robustness"] = {"images": len(labels), "clean": figures["test_correct"]} | counts
+        figures["robustness"][name] = int(corrupted[name].sum())
     classes, first = np.unique(labels, return_index=True)
     network = predictor.network
     samples = test[first[:10]].images.to(next(network.parameters()).device)
@@ -128,10 +128,10 @@ def corruptions(images: Tensor, name: str) -> Iterator[Tensor]:
 def views(
     network: Network, features: np.ndarray, samples: Tensor, classes: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """Computes views of a network, small enough to keep for every run.
+    """Computes views of a network in evaluation mode, small enough to keep for every run.
 
     Args:
-        network: in evaluation mode.
+        network: of the run.
         features: representations of the test images (N, D).
         samples: a few transformed test images (M, C, H, W).
         classes: labels of the samples.

@@ -179,11 +179,22 @@ def lit(run: Run) -> Figure:
 
 
 def shapes(model: str, input_size: int = 64, **options: Any) -> pd.DataFrame:
-    """Returns a row a stage: its output for one colour image, and its parameters."""
-    table = pd.DataFrame(models.trace(models.blueprint(model, **options), input_size))
-    table["output"] = [" x ".join(map(str, shape)) for shape in table["shape"]]
-    table["parameters"] = table["parameters"].map("{:,}".format)
-    return table.rename(columns={"name": "stage"}).set_index("stage")[["output", "parameters"]]
+    """Returns a row a stage, head and classifier: its output for a colour image, its parameters.
+
+    Args:
+        model: name as for `models.create`.
+        input_size: side of the image in pixels.
+        options: of the network.
+    """
+    network = models.blueprint(model, **options)
+    shapes = models.module_shapes(network, input_size)
+    steps = dict(network.stages.named_children())
+    steps |= {"head": network.head, "classifier": network.classifier}
+    rows = [
+        (name, " x ".join(map(str, shapes[step][1])), f"{models.count_parameters(step):,}")
+        for name, step in steps.items()
+    ]
+    return pd.DataFrame(rows, columns=["stage", "output", "parameters"]).set_index("stage")
 
 
 def accuracies(found: Iterable[Run]) -> pd.DataFrame:

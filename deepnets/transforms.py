@@ -173,8 +173,8 @@ class Transform:
         if self.policy:
             shifted = self.size if self.policy.resized else side
             drawn.append(random_matrices(self.policy, count, shifted, generator))
-        if self.policy and self.recolours:
-            drawn.append(random_blends(self.policy, count, generator))
+            if self.recolours:
+                drawn.append(random_blends(self.policy, count, generator))
         if self.cut:
             drawn.append(torch.rand(count, 2, generator=generator))
         return drawn

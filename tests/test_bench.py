@@ -22,20 +22,17 @@ def test_it_emits_json_and_speaks_on_stderr_meanwhile(capsys):
     results = json.loads(output.out)
     assert "resnet18" in output.err
     compared, alone = results["networks"]
-    assert compared["ratio_low"] <= compared["ratio"] <= compared["ratio_high"]
     assert "ratio" not in alone, "torchvision has no CIFAR ResNet"
     assert "same_precision" not in compared, "ours is fp32, as the usual loop's is"
+    for ratios in (compared, results["input"]):
+        assert ratios["ratio_low"] <= ratios["ratio"] <= ratios["ratio_high"]
     for row in results["networks"]:
         assert sum(row["time"].values()) == pytest.approx(1)
-        assert all(share > 0 for share in row["time"].values())
+        assert min(row["time"].values()) > 0
         gflops = row["ours"] * 6 * models.multiply_adds(models.blueprint(row["name"]), 64) / 1e9
         assert row["share_of_peak"] == pytest.approx(gflops / results["peak"]["fp32"])
-    assert (
-        results["input"]["ratio_low"] <= results["input"]["ratio"] <= results["input"]["ratio_high"]
-    )
-    assert {"device", "threads", "precision", "versions", "commit", "date"} <= set(
-        results["machine"]
-    )
+    named = {"device", "threads", "precision", "versions", "commit", "date"}
+    assert named <= results["machine"].keys()
 
 
 @pytest.mark.parametrize(
@@ -57,14 +54,12 @@ def test_mistakes_are_named_before_anything_is_measured(arguments, message, caps
 
 
 def test_both_loops_train_the_same_network_on_the_same_kind_of_images():
-    assert bench.usual_network("resnet20") is None, "torchvision has none"
     for name in (*bench.NETWORKS, "vgg13", "resnet34"):
         with torch.device("meta"):
             usual = bench.usual_network(name)
         assert models.count_parameters(usual) == models.count_parameters(models.blueprint(name))
     images, labels = next(iter(bench.usual_loader(CPU, 4)))
-    assert images.shape == (4, 3, 64, 64)
-    assert images.dtype == torch.float32
+    assert (images.shape, images.dtype) == ((4, 3, 64, 64), torch.float32)
     assert labels.shape == (4,)
 
 
@@ -73,8 +68,7 @@ def test_both_loops_train_the_same_network_on_the_same_kind_of_images():
 )
 def test_the_usual_loop_trains(precision, computes_in):
     torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(10))
-    network(torch.zeros(1, 3, 64, 64))
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, 10))
     before, seen = network[1].weight.detach().clone(), set()
     network.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
     assert bench.usual_loop(network, CPU, 4, 2, precision=precision) > 0
@@ -95,16 +89,9 @@ def test_in_bf16_the_usual_loop_is_measured_in_both_precisions(monkeypatch):
 def test_a_measurement_whose_time_is_over_at_once_measures_something(monkeypatch):
     monkeypatch.setattr(time, "perf_counter", map(float, itertools.count(step=10)).__next__)
     assert bench.matrix_products(CPU, torch.float32) == pytest.approx(2 * 256**3 / 1e9 / 10)
-    assert bench._rate(CPU, 1, lambda: None) == pytest.approx(1 / 20)
+    assert bench._rate(CPU, 1, lambda: None) == pytest.approx(1 / 10)
 
 
 def test_help_does_without_torch():
-    code = """
-import sys
-from deepnets.cli import main
-try:
-    main(["--help"])
-except SystemExit:
-    assert "torch" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = "import sys, deepnets.cli; deepnets.cli._parser(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -44,8 +44,8 @@ def test_recorded_steps_are_the_steps(job, name):
         for _ in range(3):
             trainer.train_epoch()
             trainer.epoch, trainer.step = trainer.epoch + 1, 0
-        assert [size for size in sorted(recordings) if recordings[size]] == (
-            [15, 16] if recorded else []
+        assert {size for size in recordings if recordings[size]} == (
+            {15, 16} if recorded else set()
         )
         states.append(trainer.network.state_dict() | {"sum": trainer.sums["loss"]})
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
@@ -53,9 +53,8 @@ def test_recorded_steps_are_the_steps(job, name):
 
 def test_images_that_do_not_fit_the_gpu_train_as_those_that_do(job, tmp_path, monkeypatch):
     digits = data.load("digits")
-    on_disk = images.Images(
-        images.Rows(digits.train.images, torch.arange(len(digits.train))), digits.train.labels
-    )
+    rows = images.Rows(digits.train.images, torch.arange(len(digits.train)))
+    on_disk = images.Images(rows, digits.train.labels)
     settings, runs = job("resnet8", "best", limit=300, input_size=32, epochs=2), []
     # In memory; on disk, but they fit; they do not fit
     for train, free in ((digits.train, 2**40), (on_disk, 2**40), (on_disk, 0)):

@@ -2,29 +2,24 @@
 away from the checkout.
 """
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from fractions import Fraction
-from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save
 from torch.export import Dim
 from torch.utils.data import DataLoader
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import deepnets
-from deepnets import cli, data, models, runs
+from deepnets import cli, data, models, recipes
 from deepnets.errors import UserError
-from deepnets.models.layers import window_edges
-from deepnets.training import fit
+from deepnets.training import Job, fit
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,9 +47,8 @@ def differs(given, wanted):
 
 
 def test_every_network_is_exported_with_a_dynamic_batch(network, images, logits):
-    exported = torch.export.export(
-        network, (images[:2],), dynamic_shapes=({0: Dim.DYNAMIC},)
-    ).module()
+    batch = ({0: Dim.DYNAMIC},)
+    exported = torch.export.export(network, (images[:2],), dynamic_shapes=batch).module()
     assert differs(exported(images), logits) < 1e-4
 
 
@@ -63,21 +57,17 @@ def test_every_network_is_scripted(network, images, logits):
     scripted = torch.jit.script(network)
     with torch.no_grad(), torch.jit.optimized_execution(False):
         assert differs(scripted(images), logits) < 1e-4
-        with pytest.raises(
-            torch.jit.Error, match=r"ValueError: a network takes images \(N, C, H, W\), not 3 axes"
-        ):
+        with pytest.raises(torch.jit.Error, match=r"a network takes images .* not 3 axes"):
             scripted(images[0])
 
 
 def test_torchvision_extracts_the_maps_of_every_network(network, images, logits):
     maps = network.maps(images)
-    found = create_feature_extractor(
-        network, {f"stages.{name}": name for name in maps} | {"classifier": "logits"}
-    )(images)
+    wanted = {f"stages.{name}": name for name in maps} | {"classifier": "logits"}
+    found = create_feature_extractor(network, wanted)(images)
     assert differs(found.pop("logits"), logits) < 1e-4
     assert found.keys() == maps.keys()
-    for name, values in maps.items():
-        assert torch.equal(found[name], values), name
+    assert all(torch.equal(found[name], values) for name, values in maps.items())
 
 
 @pytest.mark.parametrize("dynamo", [True, False], ids=["exported", "traced"])
@@ -87,61 +77,20 @@ def test_every_network_gives_the_same_in_onnx(network, images, logits, dynamo, t
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package, reason=why)
     onnxruntime = pytest.importorskip("onnxruntime", reason=why)
-    axes = (
-        {"dynamic_shapes": ({0: Dim.DYNAMIC},)}
-        if dynamo
-        else {"dynamic_axes": {"images": {0: "batch"}}}
-    )
-    names = {"input_names": ["images"], "verbose": False}
-    torch.onnx.export(
-        network, (images[:2],), tmp_path / "network.onnx", dynamo=dynamo, **names, **axes
-    )
-    (found,) = onnxruntime.InferenceSession(tmp_path / "network.onnx").run(
-        None, {"images": images.numpy()}
-    )
+    how = {"input_names": ["images"], "verbose": False, "dynamo": dynamo}
+    dynamic = {"dynamic_shapes": ({0: Dim.DYNAMIC},)}
+    how |= dynamic if dynamo else {"dynamic_axes": {"images": {0: "batch"}}}
+    torch.onnx.export(network, (images[:2],), tmp_path / "network.onnx", **how)
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    (found,) = session.run(None, {"images": images.numpy()})
     assert differs(torch.from_numpy(found), logits) < 1e-3
-
-
-class TowardsZero(int):
-    """An integer that is divided as ONNX does: towards zero."""
-
-    def __neg__(self):
-        return TowardsZero(-int(self))
-
-    def __add__(self, other):
-        return TowardsZero(int(self) + other)
-
-    def __sub__(self, other):
-        return TowardsZero(int(self) - other)
-
-    def __mul__(self, other):
-        return TowardsZero(int(self) * other)
-
-    def __floordiv__(self, other):
-        return TowardsZero(int(Fraction(int(self), other)))
-
-    __radd__, __rmul__ = __add__, __mul__
-
-
-@pytest.mark.parametrize("number", [int, TowardsZero])
-@pytest.mark.parametrize("size", [1, 4, 5, 6, 7])
-def test_the_windows_of_a_pool_are_pytorchs_also_where_division_is_towards_zero(number, size):
-    assert -TowardsZero(3) // 2 == -1
-    for side in range(1, 15):
-        share = Fraction(side, size)
-        assert window_edges(number(side), size) == [
-            (floor(i * share), ceil((i + 1) * share)) for i in range(size)
-        ]
 
 
 def test_one_image_without_its_batch_is_named():
     network = models.create("resnet8")
-    with pytest.raises(
-        ValueError, match=r"a network takes images \(N, C, H, W\), not 3 axes; images\[None\] makes"
-    ):
-        network(torch.randn(3, 32, 32))
-    with pytest.raises(ValueError, match="not 3 axes"):
-        network.maps(torch.randn(3, 32, 32))
+    for take in (network, network.maps):
+        with pytest.raises(ValueError, match=r"not 3 axes; images\[None\] makes a batch"):
+            take(torch.randn(3, 32, 32))
     with pytest.raises(ValueError, match="not 2 axes"):
         create_feature_extractor(network, ["stages.conv1"])(torch.randn(32, 32))
 
@@ -153,8 +102,7 @@ def test_a_data_loader_takes_a_data_set():
     train = data.load("digits").train
     image, label = train[-1]
     assert torch.equal(image, train.images[-1])
-    assert label == train.labels[-1]
-    assert type(label) is int
+    assert (type(label), label) == (int, train.labels[-1])
     assert len([*train]) == len(train)
     batches = [*DataLoader(train, batch_size=100, shuffle=True)]
     assert [len(labels) for _, labels in batches] == [100] * 14 + [37]
@@ -165,15 +113,9 @@ def test_a_data_loader_takes_a_data_set():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from deepnets import recipes
-    from deepnets.training import Job
-
     recipe = recipes.get("tuned", "resnet8", epochs=1, batch_size=16)
-    return fit(
-        Job("resnet8", "digits", recipe, limit=60, input_size=16),
-        tmp_path_factory.mktemp("runs"),
-        verbose=False,
-    )
+    job = Job("resnet8", "digits", recipe, limit=60, input_size=16)
+    return fit(job, tmp_path_factory.mktemp("runs"), verbose=False)
 
 
 def test_a_run_is_loaded_in_one_line(run):
@@ -188,10 +130,7 @@ def test_a_run_is_loaded_in_one_line(run):
 
 
 def test_what_was_not_trained_is_named(run, tmp_path):
-    for wrong, says in (
-        ("resnet20", "there is no run in resnet20: 'deepnets train MODEL' makes one"),
-        (tmp_path, "is not a run"),
-    ):
+    for wrong, says in (("resnet20", "there is no run in resnet20"), (tmp_path, "is not a run")):
         with pytest.raises(UserError, match=says):
             deepnets.load(wrong)
     folder = shutil.copytree(run.path, tmp_path / "run")
@@ -200,46 +139,15 @@ def test_what_was_not_trained_is_named(run, tmp_path):
         deepnets.load(folder)
 
 
-@pytest.mark.parametrize("change", ["lacks one", "one more", "of other shape", "no safetensors"])
-def test_weights_of_another_network_are_named(run, change, tmp_path):
-    folder = shutil.copytree(run.path, tmp_path / "run")
-    file = folder / "model.safetensors"
-    weights = load_file(file)
-    bias = weights.pop("classifier.1.bias")
-    changed = {
-        "one more": {"classifier.1.bias": bias, "other": bias + 1},
-        "of other shape": {"classifier.1.bias": bias[:3]},
-    }
-    file.write_bytes(
-        b"weights" if change == "no safetensors" else save(weights | changed.get(change, {}))
-    )
-    info = json.loads((folder / "run.json").read_text()) | {
-        "weights_sha256": runs.weights_sha256(folder)
-    }
-    (folder / "run.json").write_text(json.dumps(info))
-    with pytest.raises(UserError, match="does not hold the weights of the network") as found:
-        deepnets.load(folder)
-    assert "\n" not in str(found.value)
-
-
 def python(*arguments, path, cwd=ROOT):
     """Runs Python on the package in the folder `path`."""
-    environment = os.environ | {"PYTHONPATH": str(path)}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment,
-        cwd=cwd,
-    )
+    how = {"env": os.environ | {"PYTHONPATH": str(path)}, "cwd": cwd, "timeout": 120}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, **how)
 
 
 def test_the_package_itself_imports_nothing_large():
-    code = (
-        "import sys, deepnets; print(callable(deepnets.load), {'torch', 'numpy'} & {*sys.modules})"
-    )
-    assert python("-c", code, path=ROOT).stdout == "True set()\n"
+    code = "import sys, deepnets; print(deepnets.load, {'torch', 'numpy'} & {*sys.modules})"
+    assert python("-c", code, path=ROOT).stdout.endswith(" set()\n")
 
 
 # --- away from the checkout
@@ -249,10 +157,7 @@ def test_the_package_itself_imports_nothing_large():
 def test_a_command_that_needs_the_repository_says_so(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(command.split()) == 2
-    assert re.fullmatch(
-        r"deepnets: (results|studies)\b.*; run this in a clone of the repository\n",
-        capsys.readouterr().err,
-    )
+    assert re.fullmatch(r"deepnets: .*; run this in a clone.*\n", capsys.readouterr().err)
     assert not [*tmp_path.iterdir()]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from deepnets import data, evaluation, models
@@ -19,19 +20,16 @@ from deepnets.transforms import Transform
 CPU = torch.device("cpu")
 
 
-def trainer_of(job, **fields):
-    trainer = Trainer(job(**fields), data.load("digits"), CPU, "fp32", Path())
-    trainer.save = lambda: None  # there is no folder for checkpoints
+def trainer_of(job, precision="fp32", folder=Path(), **fields):
+    """A trainer on the digits, under whatever name of a dataset."""
+    settings, digits = job(**fields), data.load("digits")
+    named = Dataset(settings.dataset, "", digits.classes, digits.train, digits.test, "")
+    trainer = Trainer(settings, named, CPU, precision, folder)
+    trainer.save = lambda: None  # there may be no folder for checkpoints
     return trainer
 
 
-def named(name):
-    """The digits under the name of another dataset."""
-    digits = data.load("digits")
-    return Dataset(name, "A title", digits.classes, digits.train, digits.test, "")
-
-
-def watched(trainer, epochs):
+def watched(trainer, epochs=1):
     """Lists with an item a step: the images' indices, what the network is given, and what dropout
     leaves of fifty ones.
     """
@@ -55,27 +53,22 @@ def test_an_epoch_is_that_of_the_textbook_loop(job, clip):
     or at none.
     """
     trainer = trainer_of(job, clip=clip, augment="none", epochs=1)
-    network, recipe, step = (
-        copy.deepcopy(trainer.network).train(),
-        trainer.recipe,
-        trainer.train_step,
-    )
-    weights, others = (
-        [p for p in network.parameters() if (p.ndim > 1) == several] for several in (True, False)
-    )
-    groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": others}]
+    network, recipe = copy.deepcopy(trainer.network).train(), trainer.recipe
+    groups = [
+        {
+            "params": [p for p in network.parameters() if (p.ndim > 1) == several],
+            "weight_decay": decay,
+        }
+        for several, decay in ((True, recipe.weight_decay), (False, 0.0))
+    ]
     optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov)
-    norms = []
+    criterion = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    norms, step = [], trainer.train_step
 
     def both(index):
         batch = trainer.train_set[index]
-        loss = F.cross_entropy(
-            network(trainer.transform(batch.images)),
-            batch.labels,
-            label_smoothing=recipe.label_smoothing,
-        )
         optimizer.zero_grad()
-        loss.backward()
+        criterion(network(trainer.transform(batch.images)), batch.labels).backward()
         norms.append(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip))
         for group in optimizer.param_groups:
             group["lr"] = trainer.rate(trainer.step)
@@ -91,11 +84,8 @@ def test_an_epoch_is_that_of_the_textbook_loop(job, clip):
 
 def test_the_rate_of_every_step_is_the_schedules(job):
     trainer = trainer_of(job, recipe="best", epochs=5, warmup=0.25)
-    rates, step = [], trainer.optimizer.step
-    trainer.optimizer.step = lambda: (
-        rates.append([group["lr"] for group in trainer.optimizer.param_groups]),
-        step(),
-    )
+    rates, step, groups = [], trainer.optimizer.step, trainer.optimizer.param_groups
+    trainer.optimizer.step = lambda: (rates.append([group["lr"] for group in groups]), step())
     trainer.train()
     # 60 images in batches of 15, five times
     expected = [trainer.recipe.rate((done + 0.5) / 20) for done in range(20)]
@@ -109,34 +99,39 @@ def test_the_rate_of_every_step_is_the_schedules(job):
 )
 def test_the_network_sees_what_the_recipe_says(job, augment, cut):
     trainer = trainer_of(job, augment=augment, cutout=cut)
-    indices, inputs, _ = watched(trainer, 1)
+    indices, inputs, _ = watched(trainer)
     seen, plain = torch.cat(inputs), trainer.transform(trainer.train_set[torch.cat(indices)].images)
     changed = (seen != plain).flatten(1).any(1).float().mean()
     assert changed > 0.9 if augment != "none" or cut else changed == 0
-    assert (seen == 0).flatten(1).sum(1).min() >= (16 if cut else 0), (
-        "a quarter of the square's 8x8 pixels at least"
-    )
-    assert cut or not (seen == 0).any()
+    black = (seen == 0).flatten(1).sum(1)  # of a square of 8x8 pixels a quarter at least
+    assert black.min() >= 16 if cut else not black.any()
+
+
+def test_the_last_batch_is_never_a_single_image(job):
+    indices, *_ = watched(trainer_of(job, limit=33))
+    assert [len(index) for index in indices] == [11, 11, 11]
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist", "cifar10", "folder:somewhere"])
 def test_images_are_changed_as_is_right_for_their_dataset(job, name):
-    trainer = Trainer(job(dataset=name), named(name), CPU, "fp32", Path())
-    assert trainer.transform.policy == data.facts(name).standard
+    assert trainer_of(job, dataset=name).transform.policy == data.facts(name).standard
 
 
 def test_mean_and_deviation_are_of_the_training_images_alone(job):
     trainer = trainer_of(job)
-    assert (trainer.transform.mean, trainer.transform.std) == data.statistics(
-        trainer.train_set.images
-    )
+    found = trainer.transform.mean, trainer.transform.std
+    assert found == data.statistics(trainer.train_set.images)
 
 
 def test_a_seed_decides_everything_and_every_epoch_and_step_draws_anew(job, monkeypatch):
     drawn, draw = [], Transform.draw
-    monkeypatch.setattr(
-        Transform, "draw", lambda *given: (drawn.append((found := draw(*given))[0]), found)[1]
-    )
+
+    def note(*given):
+        found = draw(*given)
+        drawn.append(found[0])
+        return found
+
+    monkeypatch.setattr(Transform, "draw", note)
     first, other = trainers = [trainer_of(job, seed=seed) for seed in (0, 1)]
     assert first.split_sha256 != other.split_sha256
     weights = [[p for p in trainer.network.parameters() if p.ndim > 1] for trainer in trainers]
@@ -152,10 +147,9 @@ def test_a_seed_decides_everything_and_every_epoch_and_step_draws_anew(job, monk
 
 
 def test_bf16_is_what_is_computed(job):
-    trainer, seen = Trainer(job(), data.load("digits"), CPU, "bf16", Path()), []
-    trainer.network.classifier.register_forward_hook(
-        lambda module, inputs, output: seen.append(output.dtype)
-    )
+    trainer, seen = trainer_of(job, "bf16"), []
+    classifier = trainer.network.classifier
+    classifier.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     trainer.train_step(torch.arange(8))
     trainer.logits(trainer.validation_set.images)
     assert seen == [torch.bfloat16] * 2
@@ -163,51 +157,53 @@ def test_bf16_is_what_is_computed(job):
 
 def test_the_running_average_is_of_weights_and_statistics(job):
     trainer = trainer_of(job, recipe="best", average=0.3)
-    mean = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-    step, done = trainer.train_step, []
+
+    def floats(network):
+        return {k: v.clone() for k, v in network.state_dict().items() if v.is_floating_point()}
+
+    mean, step, done = floats(trainer.network), trainer.train_step, []
 
     def watch(index):
         step(index)
         weight = 1 - min(0.3, (1 + len(done)) / (10 + len(done)))
         done.append(1)
-        for name, now in trainer.network.state_dict().items():
-            mean[name] = mean[name].lerp(now, weight) if now.is_floating_point() else now.clone()
+        for name, now in floats(trainer.network).items():
+            mean[name] = mean[name].lerp(now, weight)
 
     trainer.train_step = watch
     trainer.train()
     assert len(done) > 4, "its own decay counts from the fourth step on"
-    for name, value in trainer.evaluated.state_dict().items():
-        torch.testing.assert_close(value, mean[name])
+    torch.testing.assert_close(floats(trainer.evaluated), mean)
 
 
 def test_mirror_images_count_for_a_half():
     torch.manual_seed(0)
-    network, transform = (
-        models.create("resnet8").eval(),
-        Transform(16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
-    )
-    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
+    transform = Transform(16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    network, images = models.create("resnet8").eval(), torch.randint(0, 256, (5, 3, 16, 16))
 
     def logits(images, flip):
-        return evaluation.Predictor(network, transform, "fp32", flip)(images)[1]
+        predictor = evaluation.Predictor(network, transform, "fp32", flip)
+        return predictor(images.to(torch.uint8))[1]
 
-    torch.testing.assert_close(
-        logits(images, True), (logits(images, False) + logits(images.flip(-1), False)) / 2
-    )
+    mean = (logits(images, False) + logits(images.flip(-1), False)) / 2
+    torch.testing.assert_close(logits(images, True), mean)
 
 
-def test_mirror_images_count_in_every_look_after_the_training(job, tmp_path, monkeypatch):
+def test_the_average_is_kept_and_mirror_images_count_in_every_look_after_the_training(
+    job, tmp_path, monkeypatch
+):
     asked, call = [], evaluation.Predictor.__call__
-    monkeypatch.setattr(
-        evaluation.Predictor,
-        "__call__",
-        lambda self, images: (asked.append(self.flip), call(self, images))[1],
-    )
-    trainer = Trainer(
-        job(recipe="best", dataset="folder:x"), named("folder:x"), CPU, "fp32", tmp_path
-    )
+
+    def look(predictor, images):
+        asked.append(predictor.flip)
+        return call(predictor, images)
+
+    monkeypatch.setattr(evaluation.Predictor, "__call__", look)
+    trainer = trainer_of(job, folder=tmp_path, recipe="best", dataset="folder:x")
     trainer.train()
     session.finish(trainer, tmp_path)
-    assert asked == [False] * 2 + [True] * 5, (
-        "two epochs; test, validation for the temperature, three corruptions"
-    )
+    # Two epochs; test, validation for the temperature, three corruptions
+    assert asked == [False] * 2 + [True] * 5
+    kept, wanted = load_file(tmp_path / "model.safetensors"), trainer.evaluated.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in wanted.items())
+    assert not all(map(torch.equal, trainer.network.parameters(), trainer.evaluated.parameters()))

@@ -9,27 +9,29 @@ from typing import Any
 import torch
 
 from ..errors import UserError
-from .alexnet import AlexNet, alexnet_2012
-from .googlenet import GoogLeNet, googlenet_2014, googlenet_improved
+from .alexnet import AlexNet
+from .googlenet import GoogLeNet
 from .layers import Network
-from .resnet import cifar_resnet, imagenet_resnet, resnet18_improved
+from .resnet import cifar_resnet, imagenet_resnet
 from .shapes import count_parameters as count_parameters
+from .shapes import module_shapes as module_shapes
 from .shapes import multiply_adds as multiply_adds
-from .shapes import trace as trace
 from .vgg import CONFIGURATIONS, VGG, vgg16_improved
 
+_resnet18 = partial(imagenet_resnet, (2, 2, 2, 2))
+# Those called improved: Skoularikis 2021
 _BUILDERS: dict[str, Callable[..., Network]] = {
     "alexnet": AlexNet,
-    "alexnet_2012": alexnet_2012,
+    "alexnet_2012": partial(AlexNet, as_published=True),
     **{f"vgg{depth}": partial(VGG, depth) for depth in CONFIGURATIONS},
     "vgg16_improved": vgg16_improved,
     **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in (20, 32, 44, 56, 110)},
-    "resnet18": partial(imagenet_resnet, (2, 2, 2, 2)),
+    "resnet18": _resnet18,
     "resnet34": partial(imagenet_resnet, (3, 4, 6, 3)),
-    "resnet18_improved": resnet18_improved,
+    "resnet18_improved": partial(_resnet18, stem="3x3", dropout=0.1, narrow_head=True),
     "googlenet": GoogLeNet,
-    "googlenet_2014": googlenet_2014,
-    "googlenet_improved": googlenet_improved,
+    "googlenet_2014": partial(GoogLeNet, as_published=True, aux=True),
+    "googlenet_improved": partial(GoogLeNet, stem="3x3"),
 }
 # What each improved network improves
 ORIGINALS = {
@@ -38,7 +40,7 @@ ORIGINALS = {
     "googlenet_improved": "googlenet",
 }
 DEEPEST = 1202  # layers of He et al.'s deepest ResNet (2016, section 4.2)
-SWITCHES = ("as_published", "aux", "batch_norm", "narrow_head", "shortcuts", "stem_norm")
+SWITCHES = {"as_published", "aux", "batch_norm", "narrow_head", "shortcuts", "stem_norm"}
 _IMAGENET_ONLY = (50, 101, 152)  # 50 and 152 are 6n+2, too, but everybody means ImageNet's
 
 
@@ -68,19 +70,16 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
         near = difflib.get_close_matches(name, _BUILDERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_BUILDERS)}"
         raise UserError(f"no network is called {name!r}; {hint}")
-    for key in SWITCHES:
-        value = options.get(key, False)
-        if not isinstance(value, bool):  # any text would count as true
-            wrong = f"{key} is true or false, without quotes, not {value!r}"
+    for key in SWITCHES & options.keys():
+        if not isinstance(options[key], bool):  # any text would count as true
+            wrong = f"{key} is true or false, without quotes, not {options[key]!r}"
             raise UserError(f"{name}: the value of {wrong}")
     try:
         return builder(num_classes=num_classes, in_channels=in_channels, **options)
-    except TypeError as error:
-        if unknown := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
-            raise UserError(f"{name} has no option {unknown[1]!r}") from None
-        raise UserError(f"{name} cannot be built with {options}: {error}") from None
-    except ValueError as error:
-        raise UserError(f"{name}: {error}") from None
+    except (TypeError, ValueError) as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        wrong = f"has no option {unknown[1]!r}" if unknown else f"cannot be built: {error}"
+        raise UserError(f"{name} {wrong}") from None
 
 
 def blueprint(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Network:

@@ -9,8 +9,6 @@ layers copies one value 36 times. Those of the published form would shrink to no
 round up (ceil mode): 14, 7, 3, 1. At the published size that changes nothing.
 """
 
-from typing import Any
-
 from torch import nn
 
 from .layers import AdaptivePool, LocalResponseNorm, Network, conv, he_initialise
@@ -36,8 +34,10 @@ TWO_GROUPS = (
 class AlexNet(Network):
     """AlexNet: torchvision's one tower, unless options say otherwise.
 
-    As published it has two groups, local response normalisation, and dropout after the hidden
-    linear layers instead of before them.
+    As published (section 3) it has two groups, local response normalisation, and dropout after the
+    hidden linear layers instead of before them. Its weights are He's here: the published ones,
+    normal with deviation 0.01 and biases of one (section 5), were made for 90 epochs of 1.2 million
+    images.
     """
 
     def __init__(
@@ -71,12 +71,3 @@ class AlexNet(Network):
         )
         if as_published:
             self.apply(he_initialise)
-
-
-def alexnet_2012(num_classes: int = 10, in_channels: int = 3, **options: Any) -> AlexNet:
-    """Builds the published network (section 3), with the options of `AlexNet`.
-
-    Its weights are He's. The published ones, normal with deviation 0.01 and biases of one (section
-    5), were made for 90 epochs of 1.2 million images.
-    """
-    return AlexNet(num_classes, in_channels, as_published=True, **options)

@@ -83,7 +83,7 @@ class GoogLeNet(Network):
     and 3x3 pools throughout. Where the paper gives no constants, those of the normalisation are
     AlexNet's, and the weights are He's: with narrower ones 22 layers without batch norm stay at
     chance level. The two auxiliary heads, `aux`, count in the loss only. Of the stem see
-    `stem_conv`. The default dropout is 0.4 as published, else 0.2.
+    `stem_conv`. Dropout is 0.4 as published, else 0.2.
     """
 
     def __init__(
@@ -94,16 +94,13 @@ class GoogLeNet(Network):
         as_published: bool = False,
         aux: bool = False,
         stem: str = "7x7",
-        stem_norm: bool = True,
-        dropout: float | None = None,
     ) -> None:
         norm: dict[str, Any] = {"bias": False, "batch_norm": True, "eps": 1e-3}
+        large, last_pool, dropout = 3, 2, 0.2
         if as_published:
-            norm, large, last_pool, own_dropout = {}, 5, 3, 0.4
-        else:
-            large, last_pool, own_dropout = 3, 2, 0.2
+            norm, large, last_pool, dropout = {}, 5, 3, 0.4
         first = norm | {"eps": 1e-5} if norm and stem == "3x3" else norm
-        stages: dict[str, nn.Module] = {"conv1": stem_conv(stem, in_channels, stem_norm, **first)}
+        stages: dict[str, nn.Module] = {"conv1": stem_conv(stem, in_channels, **first)}
         stages["pool1"] = nn.MaxPool2d(3, 2, ceil_mode=True)
         if as_published:
             stages["norm1"] = LocalResponseNorm()
@@ -117,7 +114,6 @@ class GoogLeNet(Network):
                 stages["pool3"] = nn.MaxPool2d(3, 2, ceil_mode=True)
             if name == "4e":
                 stages["pool4"] = nn.MaxPool2d(last_pool, 2, ceil_mode=True)
-        dropout = own_dropout if dropout is None else dropout
         super().__init__(
             stages,
             head=nn.Sequential(AdaptivePool("avg", 1), nn.Flatten()),
@@ -150,13 +146,3 @@ def _torchvision_initialise(module: nn.Module) -> None:
     """
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.normal_(module.weight, std=0.01)
-
-
-def googlenet_2014(num_classes: int = 10, in_channels: int = 3, **options: Any) -> GoogLeNet:
-    """Builds the published network with its auxiliary heads; options as for `GoogLeNet`."""
-    return GoogLeNet(num_classes, in_channels, as_published=True, **{"aux": True} | options)
-
-
-def googlenet_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> GoogLeNet:
-    """Builds GoogLeNet with three 3x3 convolutions for its 7x7 (Skoularikis 2021)."""
-    return GoogLeNet(num_classes, in_channels, **{"stem": "3x3"} | options)

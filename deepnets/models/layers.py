@@ -1,6 +1,5 @@
 """What the networks share: the base class, convolutions, pooling, initialisation."""
 
-import re
 from collections import OrderedDict
 from typing import Any
 
@@ -118,21 +117,26 @@ def conv(
     return nn.Sequential(convolution, *norm, nn.ReLU(inplace=True))
 
 
-def stem_conv(kind: str, in_channels: int, stem_norm: bool, **norm: Any) -> nn.Sequential:
+def stem_conv(
+    kind: str, in_channels: int, *, norm_between: bool = True, **norm: Any
+) -> nn.Sequential:
     """Builds the first layers of ResNet18 and GoogLeNet: 64 maps of about half the side.
 
     The stack of three 3x3 convolutions is that of the improved networks (Skoularikis 2021). The
     first has stride 2 and padding 3, the others no padding: 64x64 pixels become 34, 32, then 30.
     ResNet-C (He et al. 2019, "Bag of Tricks") has 32, 32 and 64 channels and padding 1.
 
-    The `kind` is "7x7", or "3x3" for the stack. `norm` are the keywords of `conv` that say how the
-    network normalises; without `stem_norm` there is no norm between the convolutions of the stack.
+    Args:
+        kind: "7x7", or "3x3" for the stack.
+        in_channels: of the images.
+        norm_between: normalise after each convolution of the stack, else after the last alone.
+        norm: keywords of `conv` that say how the network normalises.
     """
     if kind == "7x7":
         return conv(in_channels, 64, 7, stride=2, **norm)
     if kind != "3x3":
         raise ValueError(f"stem {kind!r}: use 7x7 or 3x3")
-    inner = norm if stem_norm else {}
+    inner = norm if norm_between else {}
     return nn.Sequential(
         conv(in_channels, 64, 3, stride=2, padding=3, **inner),
         conv(64, 64, 3, padding=0, **inner),
@@ -174,27 +178,13 @@ def pool(maps: Tensor, kind: str, size: int) -> Tensor:
         side = maps.shape[axis]
         if side != size:
             windows = []
-            for start, end in window_edges(side, size):
+            for i in range(size):
+                # Only positive numbers are divided: ONNX rounds towards zero, Python down
+                start, end = i * side // size, ((i + 1) * side + size - 1) // size
                 window = maps.narrow(axis, start, end - start)
                 windows.append(window.mean(axis) if kind == "avg" else window.amax(axis))
             maps = torch.stack(windows, axis)
     return maps
-
-
-def window_edges(side: int, size: int) -> list[tuple[int, int]]:
-    """Returns where `size` windows that cover a `side` start and end.
-
-    Only positive numbers are divided: ONNX rounds towards zero, Python down.
-    """
-    return [(i * side // size, ((i + 1) * side + size - 1) // size) for i in range(size)]
-
-
-def named_pool(spec: str) -> AdaptivePool:
-    """Builds the pool named by its kind and the side of its output: "avg7", "max5"."""
-    match = re.fullmatch(r"(avg|max)([1-9]\d?)", spec)
-    if not match:
-        raise ValueError(f"head_pool {spec!r}: use avg or max and a size, for example avg7")
-    return AdaptivePool(match[1], int(match[2]))
 
 
 def he_initialise(module: nn.Module) -> None:

@@ -124,15 +124,9 @@ def imagenet_resnet(
 ) -> ResNet:
     """Builds the ImageNet form of basic blocks (Table 1), option B.
 
-    18 layers have (2, 2, 2, 2) blocks, 34 layers (3, 4, 6, 3). Of the stem see `stem_conv`; the
-    other options are those of `ResNet`.
+    18 layers have (2, 2, 2, 2) blocks, 34 layers (3, 4, 6, 3). Of the `stem`, and `stem_norm`
+    between its convolutions, see `stem_conv`; the other options are those of `ResNet`.
     """
-    first = stem_conv(stem, in_channels, stem_norm, bias=False, batch_norm=True)
+    first = stem_conv(stem, in_channels, norm_between=stem_norm, bias=False, batch_norm=True)
     layers = {"conv1": first, "pool1": nn.MaxPool2d(3, 2, padding=1)}
     return ResNet(blocks, (64, 128, 256, 512), layers, projection_shortcut, num_classes, **options)
-
-
-def resnet18_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> ResNet:
-    """Builds ResNet18 with a 3x3 stem, light dropout and a narrow head (Skoularikis 2021)."""
-    changes: dict[str, Any] = {"stem": "3x3", "dropout": 0.1, "narrow_head": True}
-    return imagenet_resnet((2, 2, 2, 2), num_classes, in_channels, **changes | options)

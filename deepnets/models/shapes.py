@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -27,23 +26,6 @@ def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> in
     with _large_enough(input_size), FlopCounterMode(display=False) as counter:
         network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
     return counter.get_total_flops() // 2
-
-
-def trace(network: Network, input_size: int) -> list[dict[str, Any]]:
-    """Follows one RGB image through a blueprint: the stages, then the head and the classifier.
-
-    Returns:
-        For each its `name`, the `shape` of its output and the number of its `parameters`.
-
-    Raises:
-        UserError: the images are too small for the network.
-    """
-    shapes, steps = module_shapes(network, input_size), dict(network.stages.named_children())
-    steps |= {"head": network.head, "classifier": network.classifier}
-    return [
-        {"name": name, "shape": shapes[step][1], "parameters": count_parameters(step)}
-        for name, step in steps.items()
-    ]
 
 
 def module_shapes(network: Network, input_size: int, in_channels: int = 3) -> Shapes:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .layers import Network, conv, named_pool, narrow_initialise
+from .layers import AdaptivePool, Network, conv, narrow_initialise
 
 # Table 1: the widths of the 3x3 convolutions before each of the five 2x2 max pools.
 CONFIGURATIONS = {
@@ -26,9 +26,9 @@ CONFIGURATIONS = {
 class VGG(Network):
     """VGG of 11, 13, 16 or 19 layers with weights (configurations A, B, D and E).
 
-    The pool before the linear layers is `head_pool`, "avg7" or "max5" say. With `narrow_head` the
-    last linear layer is drawn as the others; else as PyTorch does, as the published comparison does
-    for its originals.
+    The pool before the linear layers is `head_pool`, "avg7" or "max5". With `narrow_head` the last
+    linear layer is drawn as the others; else as PyTorch does, as the published comparison does for
+    its originals.
     """
 
     def __init__(
@@ -49,8 +49,11 @@ class VGG(Network):
                 stages[f"conv{block}_{layer}"] = conv(channels, width, 3, batch_norm=batch_norm)
                 channels = width
             stages[f"pool{block}"] = nn.MaxPool2d(2)
-        pool, drop = named_pool(head_pool), nn.Dropout(dropout)
-        fc6, fc7 = _linear(512 * pool.size**2, 4096), _linear(4096, 4096)
+        if head_pool not in ("avg7", "max5"):
+            raise ValueError(f"head_pool {head_pool!r}: use avg7 or max5")
+        size = int(head_pool[3:])
+        pool, drop = AdaptivePool(head_pool[:3], size), nn.Dropout(dropout)
+        fc6, fc7 = _linear(512 * size**2, 4096), _linear(4096, 4096)
         head = nn.Sequential(pool, nn.Flatten(), fc6, nn.ReLU(), drop, fc7, nn.ReLU(), drop)
         super().__init__(stages, head, nn.Linear(4096, num_classes))
         for part in (self.stages, self.head, *[self.classifier] * narrow_head):

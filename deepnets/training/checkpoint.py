@@ -7,6 +7,7 @@ import hashlib
 import json
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,22 +55,17 @@ def load(path: Path, most: int = 1 << 34) -> tuple[dict[str, Tensor], dict[str, 
     Raises:
         UserError: the file is no checkpoint, is damaged, or is larger than `most` bytes.
     """
-
-    def refuse(why: str) -> UserError:
-        return UserError(f"{path} {why}; delete it to start again")
-
     content = disk.read(path, most)
-    if not content.startswith(MAGIC):
-        raise refuse("is not a checkpoint of this program")
     start = len(MAGIC) + DIGEST
     digest, payload = content[len(MAGIC) : start], content[start:]
-    if hashlib.sha256(payload).digest() != digest:
-        raise refuse("is damaged (its checksum does not match)")
-    try:
-        tensors = unpacked(payload)
-        return tensors, json.loads(tensors.pop(VALUES).numpy().tobytes())
-    except Exception:  # the checksum is right, so this is no accident, and fails in many ways
-        raise refuse("is not a checkpoint of this program, though its checksum is right") from None
+    wrong = "is not a checkpoint of this program"
+    if content.startswith(MAGIC) and hashlib.sha256(payload).digest() != digest:
+        wrong = "is damaged (its checksum does not match)"
+    elif content.startswith(MAGIC):
+        with suppress(Exception):  # the checksum is right, so this is no accident
+            tensors = unpacked(payload)
+            return tensors, json.loads(tensors.pop(VALUES).numpy().tobytes())
+    raise UserError(f"{path} {wrong}; delete it to start again")
 
 
 def alike(found: Any, known: Any) -> bool:

@@ -59,6 +59,7 @@ def complete(work: Path, folder: Path) -> None:
     disk.sync_folder(work)
     work.rename(folder)
     disk.sync_folder(folder.parent)
+    tidy(folder)
 
 
 def tidy(folder: Path) -> None:

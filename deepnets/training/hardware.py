@@ -3,9 +3,7 @@
 import ctypes
 import os
 import platform
-import re
 import subprocess
-import time
 import timeit
 from contextlib import suppress
 from functools import cache, partial
@@ -46,14 +44,12 @@ def named_device(device: str) -> torch.device:
     Raises:
         UserError: there is no such device, or not on this machine.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    match = re.fullmatch(r"cpu|cuda(?::(0|[1-9][0-9]{0,2}))?", device)
-    if not match:
-        raise UserError(f"no device is called {device!r}; choose from auto, cpu, cuda, cuda:N")
     count = torch.cuda.device_count()
-    if device != "cpu" and int(match[1] or 0) >= count:
-        raise UserError(f"device {device}: this machine has {count} CUDA devices; use --device cpu")
+    if device == "auto":
+        device = "cuda" if count else "cpu"
+    if device not in ("cpu", *["cuda"] * count, *(f"cuda:{number}" for number in range(count))):
+        choice = f"choose from auto, cpu, cuda, cuda:N (this machine has {count} CUDA devices)"
+        raise UserError(f"no device is called {device!r}; {choice}")
     return torch.device(device)
 
 
@@ -76,13 +72,11 @@ def bf16_speedup() -> float:
     # As in a convolution: 256 pixels, windows of 3x3 with 128 channels, 128 outputs
     windows, weights = torch.ones(256, 1152), torch.ones(1152, 128)
     kinds = (torch.float32, torch.bfloat16)
-    turns: list[list[float]] = []
     products = [partial(torch.mm, windows.to(kind), weights.to(kind)) for kind in kinds]
-    threads, start = torch.get_num_threads(), time.monotonic()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     # In turns, of which the best count: in the others another process may have been busy
-    while len(turns) < 3 or (len(turns) < 20 and time.monotonic() - start < 0.2):
-        turns.append([timeit.timeit(product, number=1) for product in products])
+    turns = [[timeit.timeit(product, number=1) for product in products] for _ in range(10)]
     torch.set_num_threads(threads)
     fp32, bf16 = map(min, zip(*turns, strict=True))
     return round(fp32 / bf16, 2)
@@ -95,16 +89,12 @@ def keep_memory(keep: bool) -> None:
     is a page fault the next time: a fifth of a step of networks with 100 million weights.
     """
     trim_threshold, mmap_threshold, mmap_max = -1, -3, -4  # from mallopt(3)
-    if keep:
-        settings = {mmap_max: 0, trim_threshold: -1}
-    else:
-        settings = {mmap_max: 65_536, mmap_threshold: 32 << 20, trim_threshold: 64 << 20}
+    usual = {mmap_max: 65_536, mmap_threshold: 32 << 20, trim_threshold: 64 << 20}
     with suppress(AttributeError, OSError):  # only glibc has these settings
         library = ctypes.CDLL("libc.so.6")
-        for name, value in settings.items():
+        for name, value in ({mmap_max: 0, trim_threshold: -1} if keep else usual).items():
             library.mallopt(name, value)
-        if not keep:
-            library.malloc_trim(0)
+        library.malloc_trim(0)
 
 
 def cores() -> int:
@@ -136,9 +126,10 @@ def commit() -> str:
     top = Path(__file__).resolve().parents[2]
     if not (top / ".git").exists() or "DEEPNETS_COMMIT" in os.environ:
         return os.environ.get("DEEPNETS_COMMIT", "unknown")
-    command = ["git", "-C", str(top), "describe", "--always", "--dirty"]
-    command += ["--abbrev=40", "--exclude=*"]
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.check_output(
+            command, cwd=top, text=True, stderr=subprocess.DEVNULL
+        ).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -13,7 +13,7 @@ class OutOfTime(Exception):
 
 @contextmanager
 def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseException | None]]:
-    """Holds back SIGINT, SIGTERM and SIGHUP, so that none interrupts a step.
+    """Holds back SIGINT, SIGTERM and SIGHUP until the end, so that none interrupts a step.
 
     A second signal of a kind acts as usual. Off the main thread all do, since Python allows no
     handlers there.
@@ -21,6 +21,9 @@ def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
     Yields:
         A function to call between two steps. It returns what to raise there: KeyboardInterrupt,
         SystemExit(128 + signal), OutOfTime if the caller wishes to stop, or None.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: at the end, after a signal that nothing else has raised.
     """
     caught: list[BaseException] = []
     previous: dict[int, Any] = {}
@@ -41,6 +44,8 @@ def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
     finally:
         for changed, handler in previous.items():
             signal.signal(changed, handler)
+    if caught:
+        raise caught[0]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Trainer:
 
         train, validation, self.split_sha256 = dataset.split(job.seed, job.limit)
         channels = train.images.shape[1]
-        shape = (len(dataset.classes), channels)
+        shape = len(dataset.classes), channels
         blueprint = models.blueprint(job.model, *shape, **job.options)
         self.parameters = models.count_parameters(blueprint)
         self.macs = models.multiply_adds(blueprint, job.input_size, channels)
@@ -85,16 +85,14 @@ class Trainer:
 
         self.epoch, self.step = 0, 0
         self.history: list[dict[str, float]] = []
-        # Of this epoch: sums over its images, and how many steps came before one that was not
-        # finite.
+        # Of this epoch: sums over its images, and the steps before the first that is not finite
         self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}
         self.good_steps = torch.tensor(0, device=device)
         # Which program trains; `resume` adds those that trained earlier parts.
-        self.made_by: list[dict[str, Any]] = [
-            {"commit": hardware.commit(), "versions": hardware.versions()}
-        ]
-        # How long saving takes, until measured: weights and momentum, at 250 MB/s.
-        self.saved_at, self.save_seconds = time.monotonic(), 8 * self.parameters / 2.5e8
+        program: dict[str, Any] = {"commit": hardware.commit(), "versions": hardware.versions()}
+        self.made_by = [program]
+        # How long saving takes, until measured: weights and momentum, at 1 GB/s.
+        self.saved_at, self.save_seconds = time.monotonic(), 8 * self.parameters / 1e9
 
     def train(self) -> None:
         """Trains for the epochs that are left."""
@@ -117,7 +115,10 @@ class Trainer:
         # Sizes differ by one at most, so that no batch is a single image.
         batches = order.tensor_split(self.batches)
         self.good_steps = torch.tensor(self.step, device=self.device)
-        for batch in self.with_progress_bar(batches[self.step :]):
+        shown = "ipykernel" in sys.modules or (sys.stdout and sys.stdout.isatty())
+        how: dict[str, Any] = {"leave": False, "file": sys.stdout, "mininterval": 0.5}
+        how |= {"desc": f"epoch {self.epoch + 1}", "disable": not (self.verbose and shown)}
+        for batch in tqdm(batches[self.step :], **how):
             start = time.perf_counter()
             self.train_step(batch)
             self.step += 1
@@ -128,7 +129,7 @@ class Trainer:
             self.pause_point()
 
     def train_step(self, index: Tensor) -> None:
-        """Updates the network from one batch, the images at `index` (N,)."""
+        """Updates the network from the images at `index` (N,)."""
         torch.manual_seed(_seed(self.job.seed, DROPOUT, self.epoch, self.step))
         generator = _generator(self.job.seed, AUGMENT, self.epoch, self.step)
         drawn = self.transform.draw(len(index), self.train_set.images.shape[-1], generator)
@@ -202,23 +203,16 @@ class Trainer:
         """Moves the running average of weights and batch statistics, faster in the first steps."""
         done = self.epoch * self.batches + self.step
         weight = 1 - min(self.recipe.average, (1 + done) / (10 + done))
-        averages, current = [], []
-        for mean, now in zip(_tensors(self.evaluated), _tensors(self.network), strict=True):
-            if now.is_floating_point():
-                averages.append(mean)
-                current.append(now)
-            else:  # batch norm's count of batches
-                mean.copy_(now)
-        torch._foreach_lerp_(averages, current, weight)
-
-    def logits(self, images: Tensor) -> Tensor:
-        """Returns the logits (N, classes) of images (N, C, H, W), uint8."""
-        return self.predictor()(images)[1]
+        torch._foreach_lerp_(_floats(self.evaluated), _floats(self.network), weight)
 
     def predictor(self, flip: bool = False) -> evaluation.Predictor:
         """Returns what applies the network as it is now; with `flip` to mirrored images, too."""
         network, how = self.evaluated.eval(), (self.precision, flip, self.pause_point)
         return evaluation.Predictor(network, self.transform, *how)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Returns the logits (N, classes) of images (N, C, H, W), uint8."""
+        return self.predictor()(images)[1]
 
     def epoch_row(self) -> dict[str, float]:
         """Returns this epoch's row of the history, with figures of the validation images."""
@@ -234,28 +228,19 @@ class Trainer:
             "seconds": self.sums["seconds"],
         }
 
-    def with_progress_bar(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
-        """Returns the batches, with a progress bar on a terminal or in a notebook."""
-        seen = "ipykernel" in sys.modules or bool(sys.stdout and sys.stdout.isatty())
-        return tqdm(
-            batches, f"epoch {self.epoch + 1}", leave=False, disable=not (self.verbose and seen),
-            file=sys.stdout, mininterval=0.5,
-        )  # fmt: skip
-
     def report_epoch(self) -> None:
         """Prints the last row of the history, with the speed and the time left."""
         row, epochs = self.history[-1], self.recipe.epochs
         left = round(np.mean([r["seconds"] for r in self.history]) * (epochs - self.epoch - 1))
-        parts = (
-            f"  epoch {row['epoch']:3}/{epochs}",
-            f"loss {row['train_loss']:.4f} / {row['val_loss']:.4f}",
-            f"accuracy {100 * row['train_accuracy']:5.1f} / {100 * row['val_accuracy']:5.1f} %",
-            f"rate {row['learning_rate']:.2g}",
-            f"{len(self.train_set) / self.sums['seconds']:5.0f} images/s",
-            f"{left // 60}:{left % 60:02} left",
+        line = (
+            f"  epoch {row['epoch']:3}/{epochs}"
+            f"  loss {row['train_loss']:.4f} / {row['val_loss']:.4f}"
+            f"  accuracy {100 * row['train_accuracy']:5.1f} / {100 * row['val_accuracy']:5.1f} %"
+            f"  rate {row['learning_rate']:.2g}  {len(self.train_set) / row['seconds']:5.0f} images/s"
+            f"  {left // 60}:{left % 60:02} left"
         )
         with suppress(OSError):  # a closed terminal or a full disk is no reason to stop
-            print("  ".join(parts), flush=True)
+            print(line, flush=True)
 
     def diverged(self, what: str) -> Diverged:
         """Returns the error, which says where it happened."""
@@ -342,11 +327,7 @@ class Trainer:
 
     def fits(self, tensors: dict[str, Tensor], values: Any) -> bool:
         """Returns whether a checkpoint's content has the form of this training's own."""
-        own = self.values() | {"history": [dict.fromkeys(HISTORY, 0.0)], "bf16_speedup": 0.0}
-        # Another program may have told other versions
-        own["made_by"] = made_by = values.get("made_by") if isinstance(values, dict) else None
-        if not isinstance(made_by, list) or not all(map(_is_program, made_by)):
-            return False
+        own = self.values() | {"history": [dict.fromkeys(HISTORY, 0.0)]}
         if not checkpoint.alike(tensors, self.tensors()) or not checkpoint.alike(values, own):
             return False
         rows = values["history"] + [values["sums"]] * (values["step"] > 0)
@@ -358,14 +339,6 @@ class Trainer:
         )
 
 
-def _is_program(by: Any) -> bool:
-    """Returns whether this names what trained a part: its commit, and versions with PyTorch's."""
-    versions = by.get("versions") if isinstance(by, dict) else None
-    if not isinstance(versions, dict) or not isinstance(by.get("commit"), str):
-        return False
-    return "torch" in versions and all(isinstance(text, str) for text in versions.values())
-
-
 def _seed(*numbers: int) -> int:
     """Returns a seed for PyTorch that mixes a few numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -375,18 +348,18 @@ def _generator(*numbers: int) -> Generator:
     return Generator().manual_seed(_seed(*numbers))
 
 
-def _tensors(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]
+def _floats(network: nn.Module) -> list[Tensor]:
+    """Returns weights and batch statistics, not the counts of batches, which have no effect."""
+    return [t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Returns SGD with weight decay for convolutions and linear layers, or for all if asked."""
     weights = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim == 1]  # biases, batch norm
-    decay = recipe.weight_decay
     groups = [
-        {"params": weights, "weight_decay": decay},
-        {"params": others, "weight_decay": decay if recipe.decay_all else 0.0},
+        {"params": weights, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": recipe.weight_decay * recipe.decay_all},
     ]
     optimizer = torch.optim.SGD(
         groups, recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov, fused=True

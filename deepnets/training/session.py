@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from ..info import Info
 from ..runs import Run
 from . import hardware
 from .folder import complete, tidy, working_folder
-from .interrupts import OutOfTime, interruptions
+from .interrupts import interruptions
 from .job import Job, check_same
 from .loop import Diverged, Trainer
 
@@ -65,9 +66,8 @@ def fit(
     target, kind = hardware.device_and_precision(device, precision)
     if folder.is_dir():
         return _finished(job, folder, None if precision == "auto" else kind)
-    if folder.exists() or folder.is_symlink():  # a link that leads nowhere, say
-        way_out = "remove it or choose another --out"
-        raise UserError(f"{folder} is in the way and is no folder; {way_out}")
+    if os.path.lexists(folder):  # a file, or a link that leads nowhere
+        raise UserError(f"{folder} is in the way; remove it or choose another --out")
     models.blueprint(job.model, **job.options)  # a wrong name is reported before the data is read
     dataset = data.load(job.dataset, download=download, size=job.input_size)
     if dataset.left_out and verbose:
@@ -89,18 +89,11 @@ def fit(
         trainer.resume(any_precision=precision == "auto")
         try:
             trainer.train()
-        except Diverged as error:
+        except Diverged:
             trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
-            if (asked := interruption()) and not isinstance(asked, OutOfTime):
-                print(f"  {error}", flush=True)
-                raise asked from None
             raise
         finish(trainer, work)
         complete(work, folder)
-        asked = interruption()
-    tidy(folder)
-    if asked and not isinstance(asked, OutOfTime):
-        raise asked
     return Run.load(folder)
 
 
@@ -117,9 +110,9 @@ def _finished(job: Job, folder: Path, precision: str | None) -> Run:
 
 def finish(trainer: Trainer, folder: Path) -> None:
     """Evaluates the trained network on the test set, once, and writes the run."""
-    dataset, name = trainer.dataset, trainer.job.dataset
-    policy = data.facts(name).policy(trainer.recipe.augment)
-    flip = trainer.recipe.flip_test and policy is not None and policy.flip
+    dataset, name, recipe = trainer.dataset, trainer.job.dataset, trainer.recipe
+    policy = trainer.transform.policy
+    flip = recipe.flip_test and policy is not None and policy.flip
     found = evaluation.evaluate(trainer.predictor(flip), dataset.test, trainer.validation_set)
     logits = io.BytesIO()
     np.save(logits, found.logits)
@@ -129,39 +122,32 @@ def finish(trainer: Trainer, folder: Path) -> None:
     disk.write(folder / "model.safetensors", kept)
     labels = dataset.test.labels.numpy()
     guesses = metrics.guesses(found.figures["test_correct"], labels, dataset.classes)
+    seconds = sum(row["seconds"] for row in trainer.history)
+    values: dict[str, Any] = trainer.identity() | {"recipe": recipe} | found.figures
     info = Info(
-        **describe(trainer),
-        **found.figures,
+        **values,
+        dataset_title=dataset.title,
+        dataset_folder=str(data.folder_path(name).resolve()) if data.is_folder(name) else "",
+        classes=list(dataset.classes),
+        train_images=len(trainer.train_set),
+        validation_images=len(trainer.validation_set),
+        in_channels=trainer.train_set.images.shape[1],
+        image_side=trainer.train_set.images.shape[-1],
+        mean=list(trainer.transform.mean),
+        std=list(trainer.transform.std),
+        parameters=trainer.parameters,
+        macs=trainer.macs,
+        train_seconds=seconds,
+        images_per_second=len(trainer.train_set) * recipe.epochs / seconds,
+        device=hardware.device_name(trainer.device),
+        bf16_speedup=trainer.bf16_speedup or None,
+        threads=torch.get_num_threads(),
+        **trainer.made_by[-1],
+        made_by=trainer.made_by,
         weights_sha256=runs.weights_sha256(folder),
         warnings=_warnings(trainer) + guesses,
-        dataset_folder=str(data.folder_path(name).resolve()) if data.is_folder(name) else "",
     )
     runs.write(folder, info, trainer.history, labels, found.levels, found.corrupted, found.views)
-
-
-def describe(trainer: Trainer) -> dict[str, Any]:
-    """Returns what was trained, how and by what: fields of `Info`."""
-    seconds = sum(row["seconds"] for row in trainer.history)
-    return trainer.identity() | {
-        "recipe": trainer.recipe,
-        "dataset_title": trainer.dataset.title,
-        "classes": list(trainer.dataset.classes),
-        "train_images": len(trainer.train_set),
-        "validation_images": len(trainer.validation_set),
-        "in_channels": trainer.train_set.images.shape[1],
-        "image_side": trainer.train_set.images.shape[-1],
-        "mean": list(trainer.transform.mean),
-        "std": list(trainer.transform.std),
-        "parameters": trainer.parameters,
-        "macs": trainer.macs,
-        "train_seconds": seconds,
-        "images_per_second": len(trainer.train_set) * trainer.recipe.epochs / seconds,
-        "device": hardware.device_name(trainer.device),
-        "bf16_speedup": trainer.bf16_speedup or None,
-        "threads": torch.get_num_threads(),
-        **trainer.made_by[-1],
-        "made_by": trainer.made_by,
-    }
 
 
 def _warnings(trainer: Trainer) -> list[str]:
