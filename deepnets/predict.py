@@ -108,7 +108,8 @@ def _logits(
     """Returns logits for images (N, C, H, W), uint8, as the run computed those of its test set."""
     info = run.info
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    flip = info.recipe.flip_test and data.facts(info.dataset).standard.flip
+    policy = data.facts(info.dataset).policy(info.recipe.augment)
+    flip = info.recipe.flip_test and policy is not None and policy.flip
     return evaluation.Predictor(network, _transform(run), precision, flip)(images)[1]
 
 

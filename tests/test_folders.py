@@ -6,6 +6,8 @@ import errno
 import os
 import shutil
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from PIL import Image
 
 from deepnets import data, predict
-from deepnets.data import folders, images, pictures
+from deepnets.data import cache, folders, images, pictures
 from deepnets.errors import UserError
 from deepnets.training import fit
 
