@@ -136,6 +136,16 @@ def contrasts(effects: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def at_one_rate(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the effects at equal learning rates, as a table to read."""
+    return pd.DataFrame(
+        {"improved minus original": rows["network"].map(style.NAMES)}
+        | {"recipe": rows["recipe"], "learning rate": rows["learning_rate"]}
+        | {"trainings": rows["seeds"].astype(str) + ", " + rows["original_seeds"].astype(str)}
+        | {"effect in points": points(rows, "effect")}
+    )
+
+
 def taken_apart(corners: pd.DataFrame) -> pd.DataFrame:
     """Returns the published gains and what they are made of, as a table to read."""
     found = {"improved": corners["network"].map(style.NAMES), "dataset": corners["dataset"]}
@@ -186,7 +196,7 @@ def readme(made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 def page(made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Returns the tables of results/README by their names."""
     return {title: measured(made["accuracies"], title) for title in DATASETS} | {
-        "effects": contrasts(made["effects"]), "corners": taken_apart(made["corners"]),
+        "effects": contrasts(made["effects"]), "rates": at_one_rate(made["equal_rates"]), "corners": taken_apart(made["corners"]),
         "changes": single_changes(made["changes"]), "control": others(made["control"]),
     }  # fmt: skip
 

@@ -268,6 +268,29 @@ def test_a_persons_own_runs_are_never_closed(study, monkeypatch):
     assert effects.accuracies(own)["accuracy"].notna().all()
 
 
+def test_beside_the_rule_stands_the_variance_of_the_pair_alone(study):
+    table = effects.effects(study)
+    for network, place in (("resnet18_improved", 0), ("googlenet_improved", 8)):
+        row = named(table, network=network)
+        pair = study[place + 4 : place + 8], study[place : place + 4]
+        v = np.mean([np.var([run.accuracy for run in runs], ddof=1) for runs in pair])
+        wanted = by_hand(pair, [1, -1], v, 6)[1:3]
+        assert row[["own_low", "own_high"]].to_list() == pytest.approx(wanted)
+
+
+def test_at_equal_rates_the_recipe_is_the_same_to_the_last_number(train):
+    """ResNet18 has 0.3 under `tuned`, ResNet18+ 0.1."""
+    found = [train("resnet18_improved", 0.9), train("resnet18", 0.8)]
+    assert effects.equal_rates(found).empty
+    found.append(train("resnet18", 0.85, changes={"learning_rate": 0.1}))
+    found.append(train("resnet18", 0.7, changes={"learning_rate": 0.2}))
+    row = named(effects.equal_rates(found))
+    assert (row["original"], row["recipe"], row["learning_rate"]) == ("resnet18", "tuned", 0.1)
+    wanted = by_hand([found[:1], found[2:3]], [1, -1])[:3]
+    assert row[["effect", "low", "high"]].to_list() == pytest.approx(wanted)
+    assert len(effects.effects(found)) == 1
+
+
 def test_corners_take_the_published_gain_apart(train):
     shares = {("resnet18", "vanilla"): 0.66, ("resnet18", "altered"): 0.78}
     shares |= {("resnet18_improved", "vanilla"): 0.69, ("resnet18_improved", "altered"): 0.83}

@@ -5,8 +5,9 @@ images. What is not known is not a number. Everything else formats these tables.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 from .. import metrics, recipes
 from ..info import CORRUPTIONS
 from ..models import ORIGINALS
+from ..recipes import Recipe
 from ..runs import Run
 from . import statistics
 from .groups import NETWORKS, PRIMARY, SEEDS, Group, changed, closed, complete, groups
@@ -32,7 +34,8 @@ PUBLISHED = {
 VANILLA, ALTERED = recipes.VANILLA.name, recipes.ALTERED.name  # its two trainings
 # What others report, by dataset, network, recipe, size and epochs (He et al. 2016, table 6)
 REPORTED = {("cifar10", "resnet20", "classic", 32, 182): 0.9125}
-EQUAL_WITHIN = 0.002  # on MNIST, fixed beforehand like the primary comparisons
+# On MNIST, fixed beforehand like the primary comparisons: a share, and trainings of each network
+EQUAL_WITHIN, EQUAL_TRAININGS = 0.002, 3
 
 # What the published gain is made of: weights of original network and vanilla training, original
 # and altered, improved and vanilla, improved and altered. Each factor counts as the mean over both
@@ -64,7 +67,9 @@ COLUMNS = {
     "seeds": f"{_TRAINED} seed accuracy training_accuracy validation_accuracy {_QUALITY} seconds devices precision "
     "torch commit",
     "effects": "dataset network original recipe epochs primary seeds original_seeds effect low high "
-    "p p_holm p_equal welch same_machine verdict",
+    "own_low own_high p p_holm p_equal welch same_machine verdict",
+    "equal_rates": "dataset network original recipe learning_rate seeds original_seeds effect low "
+    "high same_machine",
     "corners": f"dataset network original epochs seeds {' '.join(CORNERS)} published_original "
     "published_improved published_gain "
     + " ".join(f"{part} {part}_low {part}_high" for part in PARTS)
@@ -117,17 +122,19 @@ def seeds(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def effects(runs: Sequence[Run]) -> pd.DataFrame:
-    """Returns a row a contrast: an improved network minus its original, trained alike.
+    """Returns a row a contrast: an improved network minus its original, by one recipe.
 
     The two `primary` ones have p, Holm's p over the two and a verdict; their variance between seeds
-    is pooled over all four networks, and `welch` says where it could not be. On MNIST `p_equal` is
-    that of a difference of 0.2 points or more. All else is exploratory: effect and interval.
+    is pooled over all four networks, and `welch` says where it could not be; `own_low` and
+    `own_high` are the interval's ends with that of the pair alone. On MNIST `p_equal` is that of a
+    difference of 0.2 points or more. All else is exploratory: effect and interval.
     `same_machine`: both trainings of each seed had one device, precision and version of PyTorch.
     """
     found = groups(runs)
     hidden = closed(found)
     rows = _missing(found) if hidden else []
-    pairs = [pair for pair in _pairs(found) if pair[0] not in hidden]
+    by_one_recipe = _pairs(found, lambda a, b: a.recipe == b.recipe)
+    pairs = [pair for pair in by_one_recipe if pair[0] not in hidden]
     tested = [pair for pair in pairs if pair[0].primary and complete(found)]
     pooled = statistics.pooled_variance([group.right(SEEDS) for pair in tested for group in pair])
     primary = {
@@ -140,9 +147,12 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
         if pair in primary:
             effect, p = primary[pair], p_holm[pair]
             said = {"p": effect.p, "p_holm": p, "verdict": statistics.verdict(effect, p)}
+            own = statistics.difference(improved.right(SEEDS), original.right(SEEDS))
+            said["own_low"], said["own_high"] = own.interval
         else:
             effect = statistics.difference(improved.right(), original.right())
-            if improved.info.dataset == "mnist" and not effect.one_training:
+            trainings = min(len(improved.runs), len(original.runs))
+            if improved.info.dataset == "mnist" and trainings >= EQUAL_TRAININGS:
                 said["p_equal"] = effect.equivalence(EQUAL_WITHIN)
                 said |= {"verdict": EQUAL} if said["p_equal"] < 0.05 else {}
         said["primary"] = pair in primary
@@ -150,6 +160,23 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
         row |= {"original": original.info.model, "original_seeds": len(original.runs)}
         rows.append(row | {"welch": effect.welch})
     return _table("effects", rows)
+
+
+def equal_rates(runs: Sequence[Run]) -> pd.DataFrame:
+    """Returns a row an improved network minus its original at the same learning rate.
+
+    They stand beside `effects`, where each network has a rate of its own. No verdict is given.
+    """
+    found = groups(runs)
+    hidden = closed(found)
+    rows = []
+    for improved, original in _pairs(found, lambda a, b: _numbers(a) == _numbers(b)):
+        if improved.recipe != original.recipe and improved not in hidden:
+            effect = statistics.difference(improved.right(), original.right())
+            row = improved.columns() | _effect(effect) | _same_machine(improved, original)
+            row |= {"original": original.info.model, "original_seeds": len(original.runs)}
+            rows.append(row | {"learning_rate": improved.info.recipe.learning_rate})
+    return _table("equal_rates", rows)
 
 
 def corners(runs: Sequence[Run]) -> pd.DataFrame:
@@ -215,8 +242,8 @@ def control(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 TABLES: dict[str, Callable[[Sequence[Run]], pd.DataFrame]] = {
-    "accuracies": accuracies, "seeds": seeds, "effects": effects, "corners": corners,
-    "changes": changes, "control": control,
+    "accuracies": accuracies, "seeds": seeds, "effects": effects, "equal_rates": equal_rates,
+    "corners": corners, "changes": changes, "control": control,
 }  # fmt: skip
 
 
@@ -299,11 +326,20 @@ def _by_place(found: Sequence[Group]) -> dict[tuple[Any, str, str], Group]:
     return {(group.setting, group.info.model, group.recipe): group for group in whole}
 
 
-def _pairs(found: Sequence[Group]) -> list[tuple[Group, Group]]:
-    """Returns the improved networks with their originals that were trained alike."""
-    place = _by_place(found)
-    wanted = {key: (key[0], ORIGINALS.get(key[1], ""), key[2]) for key in place}
-    return [(place[key], place[other]) for key, other in wanted.items() if other in place]
+def _pairs(
+    found: Sequence[Group], alike: Callable[[Group, Group], bool]
+) -> Iterator[tuple[Group, Group]]:
+    """Yields the improved networks with their originals that were trained alike."""
+    whole = [group for group in found if not group.info.options]
+    for improved, original in product(whole, whole):
+        family = ORIGINALS.get(improved.info.model) == original.info.model
+        if family and improved.setting == original.setting and alike(improved, original):
+            yield improved, original
+
+
+def _numbers(group: Group) -> Recipe:
+    """Returns the recipe without its name."""
+    return replace(group.info.recipe, name="")
 
 
 def _parts(four: Sequence[Group]) -> dict[str, Any]:
