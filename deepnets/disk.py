@@ -75,8 +75,7 @@ def replacing(path: Path, resume: bool = False) -> Iterator[BinaryIO]:
     try:
         with unfinished.open("ab" if resume else "wb") as file:
             yield file
-            file.flush()
-            _sync(file.fileno())
+            sync(file)
         unfinished.replace(path)
     except BaseException as error:
         if not resume or isinstance(error, OSError):  # a full disk, say
@@ -129,9 +128,11 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _sync(handle: int) -> None:
+def sync(file: BinaryIO) -> None:
+    """Makes what was written to a file survive a power cut."""
+    file.flush()
     try:
-        os.fsync(handle)
+        os.fsync(file.fileno())
     except OSError as error:
         if error.errno not in CANNOT_SYNC:
             raise

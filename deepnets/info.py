@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Annotated, Any, get_args, get_type_hints
 
-from .recipes import Recipe
+from .recipes import CHOICES, Recipe
 
 CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
 
@@ -40,6 +40,14 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _name(value: Any) -> bool:
+    return _text(value) and value.isprintable()
+
+
+def _options(value: Any) -> bool:
+    return _table({}, _plain)(value) and value.keys().isdisjoint(RESERVED)
+
+
 def _plain(value: Any) -> bool:
     return isinstance(value, str | bool) or _number(-1e6, 1e6)(value)
 
@@ -48,6 +56,8 @@ def _or_null(rule: Rule) -> Rule:
     return lambda value: value is None or rule(value)
 
 
+AUGMENT = CHOICES["augment"]
+RESERVED = ("name", "num_classes", "in_channels")  # what no option of a network is called
 MANY = 10_000_000  # images
 IMAGES = _whole(1, MANY)
 SECONDS = _number(0, 1e12)
@@ -56,7 +66,7 @@ SHARE = _number(0, 1)
 COUNT = _whole(0, 10**15)
 RECIPE: dict[str, Rule] = {
     "name": _text, "learning_rate": _number(0, 1e6), "batch_size": IMAGES,
-    "milestones": _list(SHARE), "flip_test": _plain,
+    "milestones": _list(SHARE), "flip_test": _plain, "augment": lambda value: value in AUGMENT,
 }  # fmt: skip
 ROBUSTNESS = {name: _whole(0, MANY) for name in ("images", "clean", *CORRUPTIONS)}
 
@@ -68,8 +78,8 @@ class Info:
     A field's annotation has its rule. Those with a default are missing in some runs.
     """
 
-    model: str
-    options: Annotated[dict[str, Any], _table({}, _plain)]
+    model: Annotated[str, _name]
+    options: Annotated[dict[str, Any], _options]
     """Options of the network."""
     dataset: str
     """Name, as for `data.load`."""
@@ -116,7 +126,7 @@ class Info:
     bf16_speedup: Annotated[float | None, _or_null(SECONDS)] = None
     """How much faster than fp32 products the processor's bf16 products were, where it was asked."""
     threads: Annotated[int, _whole(1, 65_536)]
-    versions: Annotated[dict[str, str], _table({}, _text)]
+    versions: Annotated[dict[str, str], _table({"torch": _text}, _text)]
     commit: str
     made_by: Annotated[list[dict[str, Any]], _list(_table({}))]
     """Commit and versions of each program that trained a part."""

@@ -53,7 +53,7 @@ def pictures(made: dict[str, pd.DataFrame]) -> dict[str, bytes]:
     rows = part["accuracies"]
     whole = rows[(rows["recipe"] == "tuned") & (rows["options"] == "")]
     draw: list[tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame, str]] = [
-        (charts.corners, part["corners"], "network"), (charts.changes, part["changes"], "effect"),
+        (charts.corners, part["corners"], "network"), (charts.changes, of_whole(part["changes"]), "effect"),
         (charts.cost, whole, "accuracy"), (charts.robustness, whole, "accuracy"),
         (charts.calibration, whole, "accuracy"),
     ]  # fmt: skip
@@ -96,7 +96,8 @@ def measured(accuracies: pd.DataFrame, dataset: str) -> pd.DataFrame:
     Shares are in percent. Networks whose test accuracies may not be looked at yet are left out.
     """
     rows = accuracies[(accuracies["dataset"] == dataset) & (accuracies["options"] == "")]
-    rows = rows[rows["recipe"].isin(RECIPES)].dropna(subset="accuracy")
+    rows = rows[rows["recipe"].isin(RECIPES) & (rows["input_size"] == 64)]
+    rows = rows.dropna(subset="accuracy")
     rows = rows.sort_values("accuracy", ascending=False)
     rows = rows.sort_values("recipe", key=lambda names: names.map(RECIPES.index), kind="stable")
     seconds = rows["seconds"].map("{:,.0f}".format).where(rows["seconds"].notna(), "differs")
@@ -121,7 +122,7 @@ def points(rows: pd.DataFrame, part: str, ends: str = "") -> pd.Series:
     value, low, high = (
         (100 * rows[name]).map("{:+.2f}".format) for name in (part, f"{ends}low", f"{ends}high")
     )
-    return (value + " (" + low + " to " + high + ")").where(rows[part].notna(), "")
+    return (value + " (" + low + " to " + high + ")").where(rows[f"{ends}low"].notna(), "")
 
 
 def contrasts(effects: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +133,11 @@ def contrasts(effects: pd.DataFrame) -> pd.DataFrame:
         | {"dataset": effects["dataset"], "recipe": effects["recipe"]}
         | {"trainings": effects["seeds"].astype(str) + ", " + effects["original_seeds"].astype(str)}
         | {"effect in points": points(effects, "effect"), "adjusted p": p}
-        | {"verdict": effects["verdict"]}
+        | {"by its own variance": points(effects, "effect", "own_")}
+        | {
+            "verdict": effects["verdict"]
+            + effects["welch"].map({True: ", by Welch's form"}).fillna("")
+        }
     )
 
 
@@ -158,11 +163,15 @@ def taken_apart(corners: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def of_whole(changes: pd.DataFrame) -> pd.DataFrame:
+    """Returns the single changes of ResNet18+, the network of studies/changes.toml."""
+    return changes[changes["network"] == "resnet18_improved"]
+
+
 def single_changes(changes: pd.DataFrame) -> pd.DataFrame:
     """Returns the effects of single changes, as a table to read."""
-    names = changes["network"].map(style.NAMES)
     return pd.DataFrame(
-        {"change": changes["change"].replace(charts.CHANGES) + ", " + names.astype(str)}
+        {"change": changes["change"].replace(charts.CHANGES)}
         | {"effect in points": points(changes, "effect"), "verdict": changes["verdict"]}
     )
 
@@ -197,7 +206,7 @@ def page(made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Returns the tables of results/README by their names."""
     return {title: measured(made["accuracies"], title) for title in DATASETS} | {
         "effects": contrasts(made["effects"]), "rates": at_one_rate(made["equal_rates"]), "corners": taken_apart(made["corners"]),
-        "changes": single_changes(made["changes"]), "control": others(made["control"]),
+        "changes": single_changes(of_whole(made["changes"])), "control": others(made["control"]),
     }  # fmt: skip
 
 

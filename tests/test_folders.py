@@ -97,9 +97,9 @@ def test_an_interrupted_decoding_goes_on_where_it_was(folder, root, tmp_path, mo
             raise KeyboardInterrupt
         return read(file, side)
 
+    monkeypatch.setattr(cache, "CHUNK", 4 * 3 * 12**2)  # four pictures
     with monkeypatch.context() as patched:
         patched.setattr(pictures, "read_image", interrupt)
-        patched.setattr(cache, "CHUNK", 4 * 3 * 12**2)  # four pictures
         patched.setattr(cache, "ThreadPoolExecutor", partial(ThreadPoolExecutor, 1))
         with pytest.raises(KeyboardInterrupt):
             load(folder)
@@ -107,8 +107,25 @@ def test_an_interrupted_decoding_goes_on_where_it_was(folder, root, tmp_path, mo
     part.write_bytes(part.read_bytes() + b"half a picture")
     seen.clear()
     assert load(folder).sha256 == expected.sha256
-    assert len(seen) == 40 - 15
+    assert len(seen) == 40 - 8, "the last whole chunk and what came after it are decoded again"
     assert not [*(root / ".decoded").glob("*.part")]
+
+
+def test_two_folders_for_one_part_are_named(tmp_path):
+    for part in ("train", "val", "valid"):
+        make(tmp_path / "set" / part, count=3)
+    with pytest.raises(UserError, match="both for validation"):
+        load(tmp_path / "set")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY damaged"])
+def test_a_damaged_copy_is_made_again(folder, root, content):
+    expected = load(folder).sha256
+    [copy] = (root / ".decoded").glob("*.npy")
+    whole = copy.read_bytes()
+    copy.write_bytes(content)
+    assert load(folder).sha256 == expected
+    assert copy.read_bytes() == whole
 
 
 def test_gray_pictures_of_other_sizes(tmp_path):

@@ -135,7 +135,7 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
     rows = _missing(found) if hidden else []
     by_one_recipe = _pairs(found, lambda a, b: a.recipe == b.recipe)
     pairs = [pair for pair in by_one_recipe if pair[0] not in hidden]
-    tested = [pair for pair in pairs if pair[0].primary and complete(found)]
+    tested = [pair for pair in pairs if complete(found) and pair[0].whole and pair[1].whole]
     pooled = statistics.pooled_variance([group.right(SEEDS) for pair in tested for group in pair])
     primary = {
         (a, b): statistics.difference(a.right(SEEDS), b.right(SEEDS), pooled) for a, b in tested

@@ -61,6 +61,11 @@ class Group:
         return declared and self.recipe == TUNED and self.info.model in NETWORKS
 
     @property
+    def whole(self) -> bool:
+        """Whether it has every declared run of a network of the primary comparisons."""
+        return self.primary and self.runs.keys() >= set(SEEDS)
+
+    @property
     def accuracy(self) -> float:
         """Mean over seeds."""
         return float(np.mean([run.accuracy for run in self.runs.values()]))
@@ -120,8 +125,7 @@ def _settings(run: Run) -> str:
 
 def complete(found: Iterable[Group]) -> bool:
     """Returns whether every declared run of the primary comparisons is among the groups."""
-    there = {group.info.model: group.runs.keys() for group in found if group.primary}
-    return all(there.get(name, set()) >= set(SEEDS) for name in NETWORKS)
+    return {group.info.model for group in found if group.whole} >= set(NETWORKS)
 
 
 def closed(found: Sequence[Group]) -> list[Group]:

@@ -56,6 +56,8 @@ class Dataset:
         else:
             what = self.name if limit is None else f"--limit {limit}: {self.name}"
             labels = self.train.labels
+            if self.validation is not None:  # none is drawn but one a class, which is not used
+                size = len(self.classes)
             train, drawn = stratified(labels, limit, size, seed, what, self.classes)
         source = self.validation or self.train
         validation = np.arange(len(self.validation)) if self.validation else drawn

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import io
-import math
 import os
 import shutil
 import tempfile
@@ -45,21 +44,23 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
     """
     place, cache = _digest([f"{path.resolve()} {size}"]), root / ".decoded"
     copy = cache / f"{place}-{_digest(_state(file, path) for file in files)}.npy"
-    # A root that cannot be written, or is damaged, only costs time
-    with suppress(OSError, ValueError):
+    with suppress(OSError):  # a root that cannot be written only costs time
         cache.mkdir(parents=True, exist_ok=True)
         with disk.lock(cache / f"{place}.lock"):  # a second process finds them decoded
-            if not copy.exists():
+            if (images := _mapped(copy, len(files))) is None:
                 for old in cache.glob(f"{place}-*"):
-                    if not old.name.startswith(copy.name):
+                    if old.name != f"{copy.name}.part":
                         old.unlink()
                 _decode(files, copy, size)
-        return _mapped(copy)
+                images = _mapped(copy, len(files))
+        if images is not None:
+            return images
     try:
         # A deleted file stays mapped
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            _decode(files, Path(folder, copy.name), size)
-            return _mapped(Path(folder, copy.name))
+            copy = Path(folder, copy.name)
+            _decode(files, copy, size)
+            return cast(Tensor, _mapped(copy, len(files)))
     except OSError as error:
         wrong = f"there is no place for the decoded pictures of {path} in {cache}"
         raise UserError(f"{wrong} or {tempfile.gettempdir()}: {error.strerror}") from None
@@ -71,13 +72,23 @@ def _digest(texts: Iterable[Any]) -> str:
 
 def _state(file: str, path: Path) -> tuple[Any, ...]:
     """Returns what changes when the file or what it is changes."""
-    found, name = os.stat(file), os.path.relpath(file, path)
+    with suppress(FileNotFoundError):  # a link to nothing, which will not be readable either
+        found = os.lstat(file)
+        found = os.stat(file)
+    name = os.path.relpath(file, path)
     return name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def _mapped(copy: Path) -> Tensor:
+def _mapped(copy: Path, count: int) -> Tensor | None:
+    """Returns a decoded copy of so many pictures, or None if it is not there or damaged."""
+    try:
+        array = np.lib.format.open_memmap(copy, mode="r")
+        if array.dtype != np.uint8 or array.shape[:2] != (count, 3) or array.ndim != 4:
+            return None
+    except Exception:  # a damaged file fails in many ways
+        return None
     with warnings.catch_warnings(action="ignore"):  # that nothing can be written to it
-        images = torch.from_numpy(np.load(copy, mmap_mode="r"))
+        images = torch.from_numpy(array)
     gray = all(bool((some == some[:, :1]).all()) for some in images.split(256))
     return cast(Tensor, Rows(images[:, :1] if gray else images, torch.arange(len(images))))
 
@@ -85,7 +96,7 @@ def _mapped(copy: Path) -> Tensor:
 def _decode(files: list[str], copy: Path, size: int) -> None:
     """Writes pictures (N, 3, side, side) to a `.npy` file, which is complete or not there at all.
 
-    An interrupted decoding goes on where it was.
+    An interrupted decoding goes on from the chunk before the last, which is surely on the disk.
 
     Raises:
         OSError: there is no room, or no right to write.
@@ -116,8 +127,6 @@ def _decode(files: list[str], copy: Path, size: int) -> None:
         own = sides.pop() if len(sides) == 1 else 0
         side = own if 0 < own <= size else size
         shape = (len(files), 3, side, side)
-        if shutil.disk_usage(copy.parent).free < math.prod(shape):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         header, each_size = io.BytesIO(), 3 * side**2
         what = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(header, what)
@@ -127,8 +136,11 @@ def _decode(files: list[str], copy: Path, size: int) -> None:
             disk.replacing(copy, resume=True) as out,
             tqdm(None, "decoding", len(files), unit=" images", leave=False, disable=None) as bar,
         ):
-            done = max(0, out.tell() - header.tell()) // each_size
+            written = max(0, out.tell() - header.tell()) // each_size
+            done = max(0, written // step - 1) * step
             out.truncate(header.tell() + done * each_size if done else 0)
+            if shutil.disk_usage(copy.parent).free < (len(files) - done) * each_size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if not done:
                 out.write(header.getvalue())
             bar.update(done)
@@ -137,4 +149,5 @@ def _decode(files: list[str], copy: Path, size: int) -> None:
                     if not bad:  # what is written has no gaps
                         out.write(picture.transpose(2, 0, 1).tobytes())
                     bar.update()
+                disk.sync(out)
             refuse()

@@ -72,6 +72,10 @@ def _parts(path: Path) -> dict[str, str]:
     for part, names in PARTS.items():
         for folder in _folders(path):
             if folder.name.lower() in names and _folders(folder):
+                if part in found:
+                    raise UserError(
+                        f"{found[part]} and {folder.path} are both for {part}; join them"
+                    )
                 found[part] = folder.path
     return found if "train" in found else {"train": str(path)}
 

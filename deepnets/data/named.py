@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -140,9 +141,13 @@ def _fetch(
     if not download:
         advice = f"train with --download, or set DEEPNETS_DATA to a folder with {layout}"
         raise UserError(f"{title} is not in {root}: {advice}")
+    new = [p for p in (root / "MNIST/raw", root / "MNIST", root, *root.parents) if not p.exists()]
     try:
         source(str(root), download=True)
     except (OSError, RuntimeError) as error:
+        with suppress(OSError):  # what was downloaded stays
+            for path in filter(Path.exists, new):
+                path.rmdir()
         why = str(error).splitlines()[0]
         raise UserError(f"{title} could not be downloaded to {root}: {why}") from None
 

@@ -116,7 +116,8 @@ def _train_all(
                 except KilledWorker:
                     why = f"{job.folder}: its process died several times; repeat the command"
                 except UserError as error:
-                    early, why = early or error, str(error)
+                    why = f"{job.folder}: stopped before it began" if early else str(error)
+                    early = early or error
                 folder = progress.out / job.folder
                 progress.note(job, Run.load(folder) if folder.is_dir() else None, why)
             if early and not begun & {future.key for future in running}:

@@ -50,11 +50,13 @@ def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Keeps SIGINT and SIGTERM from threads and processes that are started within."""
+    """Keeps SIGINT, SIGTERM and SIGHUP from threads and processes that are started within."""
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    )
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import data, runs
 from ..errors import UserError
+from ..info import RESERVED
 from ..recipes import Recipe
 
 
@@ -39,8 +40,7 @@ class Job:
         if not isinstance(self.options, dict):
             raise UserError("options must be a table, as in options = { dropout = 0.1 }")
         for name, value in self.options.items():
-            reserved = name in ("name", "num_classes", "in_channels")
-            if reserved or type(value) not in (str, bool, int, float) or value != value:
+            if name in RESERVED or type(value) not in (str, bool, int, float) or value != value:
                 kinds = "an option of a network is a number, a word, true or false"
                 raise UserError(f"option {name} = {value!r}: {kinds}")
 

@@ -20,7 +20,7 @@ from ..info import Info
 from ..runs import Run
 from . import hardware
 from .folder import complete, tidy, working_folder
-from .interrupts import interruptions
+from .interrupts import OutOfTime, interruptions
 from .job import Job, check_same
 from .loop import Diverged, Trainer
 
@@ -89,8 +89,11 @@ def fit(
         trainer.resume(any_precision=precision == "auto")
         try:
             trainer.train()
-        except Diverged:
+        except Diverged as error:
             trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
+            if (asked := interruption()) and not isinstance(asked, OutOfTime):
+                print(f"  {error}", flush=True)
+                raise asked from None
             raise
         finish(trainer, work)
         complete(work, folder)
