@@ -65,6 +65,8 @@ def test_numbers_are_printed_in_points_and_per_cent():
     assert make.written(row, "p_holm") == "below 0.001"
     assert make.written(row, "accuracy") == make.UNKNOWN
     assert make.written({"verdict": "less than 0.9 points either way"}, "verdict").startswith("not")
+    for verdict in ("better", "worse"):
+        assert make.written({"verdict": verdict}, "verdict") == f"{verdict} than"
 
 
 def test_the_abstract_is_short():
