@@ -254,6 +254,8 @@ def test_nothing_is_opened_before_all_declared_runs_are_there(study, train, miss
     change = named(effects.changes(study))
     assert (change["accuracy"], change["verdict"]) == (0.7, "runs are missing")
     assert math.isnan(change["effect"])
+    at_one_rate = train("resnet18", 0.7, changes={"learning_rate": 0.1}, study="rates")
+    assert effects.equal_rates([*study, at_one_rate]).empty
     assert "tuned: runs are missing" in text.terminal(study)
     assert [run.info.recipe.name for run in groups.opened(study)] == ["tuned", "vanilla"]
 
