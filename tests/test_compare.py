@@ -232,6 +232,12 @@ def test_the_primary_comparisons_follow_the_protocol(study):
     assert not table["welch"].any()
 
 
+def test_a_verdict_follows_the_adjusted_p(study, monkeypatch):
+    monkeypatch.setattr(effects.statistics, "verdict", lambda effect, p: p)
+    table = effects.effects(study)
+    assert table["verdict"].to_list() == table["p_holm"].to_list() != table["p"].to_list()
+
+
 @pytest.mark.parametrize("missing", [3, 12, slice(8, 16)])
 def test_nothing_is_opened_before_all_declared_runs_are_there(study, train, missing):
     del study[missing]
