@@ -140,6 +140,19 @@ def test_several_seeds_have_an_interval_for_new_trainings_too(train):
     assert named(effects.accuracies(wide))["high"] == 1, "no interval leaves 0 to 1"
 
 
+def test_each_figure_stands_under_its_name_in_the_table_and_on_the_page(train):
+    right = {"images": 100, "clean": 75, "noise": 51, "blur": 42, "contrast": 33}
+    figures = {"test_ece": 0.04, "test_ece_calibrated": 0.02, "temperature": 1.5}
+    table = effects.accuracies([train("alexnet", 0.75, robustness=right, **figures)])
+    names = [*CORRUPTIONS, "ece", "calibrated_ece", "temperature"]
+    assert named(table)[names].to_list() == [0.51, 0.42, 0.33, 0.04, 0.02, 1.5]
+    shown = named(make.measured(table, "CIFAR-10"))
+    names = ["network", "accuracy", "95 % interval", *CORRUPTIONS, "ece", "temperature"]
+    ends = " to ".join(f"{100 * end:.2f}" for end in wilson(0.75, IMAGES))
+    told = ["AlexNet", "75.00", ends, "51.0", "42.0", "33.0", "4.0", "1.50"]
+    assert shown[names].to_list() == told
+
+
 def test_seeds_of_several_devices_are_one_row_without_seconds(train):
     found = [train("vgg11", 0.8), train("vgg11", 0.81, seed=1, device="H100", device_type="cuda")]
     row = named(effects.accuracies(found))
