@@ -220,6 +220,12 @@ def test_on_mnist_equality_is_tested(train):
     wanted = by_hand([found[1::2], found[::2]], [1, -1], v, 4)[:3]
     assert row[["effect", "low", "high"]].to_list() == pytest.approx(wanted)
     assert row["verdict"] == ("equal within 0.2 points" if row["p_equal"] < 0.05 else "exploratory")
+    cells = [np.array([right(run) for run in part]) for part in (found[1::2], found[::2])]
+    equal = effects.statistics.difference(*cells).equivalence(0.002)
+    assert row["p_equal"] == pytest.approx(equal)
+    assert effects.effects(found[:4])["p_equal"].isna().all(), "two trainings are too few"
+    colour = [train(n, 0.9, seed=s) for n in ("vgg16", "vgg16_improved") for s in range(3)]
+    assert effects.effects(colour)["p_equal"].isna().all(), "of MNIST alone"
     apart = [train("googlenet", 0.99 + 0.0005 * s, seed=s, dataset="mnist") for s in range(3)]
     apart += [train("googlenet_improved", 0.995, seed=s, dataset="mnist") for s in range(3)]
     row = named(effects.effects(apart))
@@ -243,6 +249,13 @@ def test_the_primary_comparisons_follow_the_protocol(study):
     assert named(table, network="resnet18_improved")["verdict"] == "better"
     assert named(table, network="googlenet_improved")["verdict"].startswith("less than ")
     assert not table["welch"].any()
+
+
+def test_a_fifth_training_does_not_count_in_the_primary_comparisons(study, train):
+    figures = ["effect", "low", "high", "own_low", "own_high", "p_holm", "verdict"]
+    declared = effects.effects(study)[figures]
+    more = effects.effects([*study, train("resnet18", 0.5, seed=4)])
+    pd.testing.assert_frame_equal(more[figures], declared)
 
 
 def test_a_verdict_follows_the_adjusted_p(study, monkeypatch):
