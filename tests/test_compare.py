@@ -140,6 +140,19 @@ def test_several_seeds_have_an_interval_for_new_trainings_too(train):
     assert named(effects.accuracies(wide))["high"] == 1, "no interval leaves 0 to 1"
 
 
+def test_each_figure_stands_under_its_name_in_the_table_and_on_the_page(train):
+    right = {"images": 100, "clean": 75, "noise": 51, "blur": 42, "contrast": 33}
+    figures = {"test_ece": 0.04, "test_ece_calibrated": 0.02, "temperature": 1.5}
+    table = effects.accuracies([train("alexnet", 0.75, robustness=right, **figures)])
+    names = [*CORRUPTIONS, "ece", "calibrated_ece", "temperature"]
+    assert named(table)[names].to_list() == [0.51, 0.42, 0.33, 0.04, 0.02, 1.5]
+    shown = named(make.measured(table, "CIFAR-10"))
+    names = ["network", "accuracy", "95 % interval", *CORRUPTIONS, "ece", "temperature"]
+    ends = " to ".join(f"{100 * end:.2f}" for end in wilson(0.75, IMAGES))
+    told = ["AlexNet", "75.00", ends, "51.0", "42.0", "33.0", "4.0", "1.50"]
+    assert shown[names].to_list() == told
+
+
 def test_seeds_of_several_devices_are_one_row_without_seconds(train):
     found = [train("vgg11", 0.8), train("vgg11", 0.81, seed=1, device="H100", device_type="cuda")]
     row = named(effects.accuracies(found))
@@ -207,6 +220,12 @@ def test_on_mnist_equality_is_tested(train):
     wanted = by_hand([found[1::2], found[::2]], [1, -1], v, 4)[:3]
     assert row[["effect", "low", "high"]].to_list() == pytest.approx(wanted)
     assert row["verdict"] == ("equal within 0.2 points" if row["p_equal"] < 0.05 else "exploratory")
+    cells = [np.array([right(run) for run in part]) for part in (found[1::2], found[::2])]
+    equal = effects.statistics.difference(*cells).equivalence(0.002)
+    assert row["p_equal"] == pytest.approx(equal)
+    assert effects.effects(found[:4])["p_equal"].isna().all(), "two trainings are too few"
+    colour = [train(n, 0.9, seed=s) for n in ("vgg16", "vgg16_improved") for s in range(3)]
+    assert effects.effects(colour)["p_equal"].isna().all(), "of MNIST alone"
     apart = [train("googlenet", 0.99 + 0.0005 * s, seed=s, dataset="mnist") for s in range(3)]
     apart += [train("googlenet_improved", 0.995, seed=s, dataset="mnist") for s in range(3)]
     row = named(effects.effects(apart))
@@ -232,6 +251,19 @@ def test_the_primary_comparisons_follow_the_protocol(study):
     assert not table["welch"].any()
 
 
+def test_a_fifth_training_does_not_count_in_the_primary_comparisons(study, train):
+    figures = ["effect", "low", "high", "own_low", "own_high", "p_holm", "verdict"]
+    declared = effects.effects(study)[figures]
+    more = effects.effects([*study, train("resnet18", 0.5, seed=4)])
+    pd.testing.assert_frame_equal(more[figures], declared)
+
+
+def test_a_verdict_follows_the_adjusted_p(study, monkeypatch):
+    monkeypatch.setattr(effects.statistics, "verdict", lambda effect, p: p)
+    table = effects.effects(study)
+    assert table["verdict"].to_list() == table["p_holm"].to_list() != table["p"].to_list()
+
+
 @pytest.mark.parametrize("missing", [3, 12, slice(8, 16)])
 def test_nothing_is_opened_before_all_declared_runs_are_there(study, train, missing):
     del study[missing]
@@ -254,6 +286,8 @@ def test_nothing_is_opened_before_all_declared_runs_are_there(study, train, miss
     change = named(effects.changes(study))
     assert (change["accuracy"], change["verdict"]) == (0.7, "runs are missing")
     assert math.isnan(change["effect"])
+    at_one_rate = train("resnet18", 0.7, changes={"learning_rate": 0.1}, study="rates")
+    assert effects.equal_rates([*study, at_one_rate]).empty
     assert "tuned: runs are missing" in text.terminal(study)
     assert [run.info.recipe.name for run in groups.opened(study)] == ["tuned", "vanilla"]
 

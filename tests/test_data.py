@@ -82,6 +82,23 @@ def test_a_damaged_mnist_is_refused(tmp_path):
         data.load("mnist", tmp_path)
 
 
+def test_mnist_is_read_as_torchvision_reads_it(tmp_path, monkeypatch):
+    random, sha256 = np.random.default_rng(0), {}
+    (raw := tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for name in named.MNIST_SHA256:
+        shape = (20, 28, 28) if "images" in name else (20,)
+        header = np.array([0x800 + len(shape), *shape], ">u4").tobytes()
+        content = header + random.integers(0, 10, shape, np.uint8).tobytes()
+        (raw / name).write_bytes(content)
+        sha256[name] = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(named, "MNIST_SHA256", sha256)
+    mnist = data.load("mnist", tmp_path)
+    for ours, part in ((mnist.train, True), (mnist.test, False)):
+        theirs = datasets.MNIST(str(tmp_path), train=part)
+        assert torch.equal(ours.images[:, 0], theirs.data)
+        assert torch.equal(ours.labels, theirs.targets)
+
+
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
     """Both versions of a small set in the layout of the original, with the right checksums."""

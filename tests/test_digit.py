@@ -8,6 +8,7 @@ import numpy as np
 import photos
 import pytest
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from deepnets import data, digit, predict, runs
 from deepnets.errors import UserError
@@ -56,6 +57,14 @@ def ink(values):
 
 Y, X = np.mgrid[:400, :400] / 400
 PLAIN = seven(225.0)
+
+
+def test_the_middle_of_the_ink_is_the_middle_of_the_square(tmp_path):
+    """As in MNIST; the middle of a seven's box is further down."""
+    Image.fromarray(PLAIN.astype(np.uint8)).save(tmp_path / "seven.png")
+    run = runs.Run.load(ROOT / "results/main/mnist/resnet20/tuned/seed0")
+    pixels = predict.prepare(tmp_path / "seven.png", run)[0][0, 0].numpy()
+    assert ndimage.center_of_mass(pixels) == pytest.approx((13.5, 13.5), abs=0.6)
 
 
 @pytest.mark.parametrize("dark", [True, False], ids=["pen", "chalk"])

@@ -61,6 +61,17 @@ def test_calibration_error_by_hand_with_confidences_of_zero_and_one():
     assert metrics.expected_calibration_error(np.eye(2), np.array([0, 1])) == 0
 
 
+def test_calibration_has_15_bins_which_are_closed_above():
+    def error(*confidences):
+        """Of images of which the first is right and the second is not."""
+        probabilities = np.array([[p, 1 - p] for p in confidences])
+        return metrics.expected_calibration_error(probabilities, np.array([0, 1]))
+
+    assert error(0.6, 0.58) == pytest.approx((0.58 - 0.4) / 2), "9/15 ends a bin"
+    assert error(0.62, 0.6) == pytest.approx((0.38 + 0.6) / 2)
+    assert error(0.54, 0.52) == pytest.approx((0.46 + 0.52) / 2), "8/15 is between"
+
+
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
 def test_temperature_is_recovered(temperature):
     random = np.random.default_rng(2)

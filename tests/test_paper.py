@@ -57,6 +57,12 @@ def test_numbers_and_tables_are_those_of_the_results(tables):
         assert (generated / f"{name}.tex").read_text() == table(tables), name
 
 
+def test_runs_that_nobody_may_look_at_are_not_in_the_paper(monkeypatch):
+    monkeypatch.setattr(make, "opened", lambda found: [])
+    with pytest.raises(ValueError, match="not enough values"):  # there is no best one
+        make.main(["--check"])
+
+
 def test_numbers_are_printed_in_points_and_per_cent():
     row = {"dataset": "CIFAR-10", "effect": -0.0123, "low": -0.02, "high": 0.0049, "p_holm": 0.0004}
     assert make.written(row, "effect") == "$-$1.2"
@@ -65,6 +71,8 @@ def test_numbers_are_printed_in_points_and_per_cent():
     assert make.written(row, "p_holm") == "below 0.001"
     assert make.written(row, "accuracy") == make.UNKNOWN
     assert make.written({"verdict": "less than 0.9 points either way"}, "verdict").startswith("not")
+    for verdict in ("better", "worse"):
+        assert make.written({"verdict": verdict}, "verdict") == f"{verdict} than"
 
 
 def test_the_abstract_is_short():

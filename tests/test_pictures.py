@@ -126,6 +126,14 @@ def test_a_larger_picture_is_scaled_down_on_demand(read):
     assert read(content, most=300).shape == (100, 300, 3)
 
 
+@pytest.mark.parametrize("how", [{"side": 16}, {"most": 16}])
+def test_stripes_too_fine_for_the_size_become_gray(read, how):
+    stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
+    shown = read(encoded(Image.fromarray(stripes), "PNG"), **how).astype(int)
+    assert shown.shape == (16, 16, 3)
+    assert abs(shown[:, 2:-2] - 128).max() < 10
+
+
 def test_large_pictures_are_decoded_a_few_at_a_time(tmp_path, monkeypatch):
     """So many pixels at a time: the memory of all threads together."""
     Image.new("L", (100, 100)).save(tmp_path / "p.png")

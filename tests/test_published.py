@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import InterpolationMode, Normalize
 from torchvision.transforms.v2 import functional as F
 
 from deepnets import data, models, recipes
+from deepnets.compare import effects
 from deepnets.data.named import JITTERED, TURNED
 from deepnets.training.loop import Trainer
 from deepnets.transforms import Policy, Transform, affine, blends, random_blends, recolour, warp
@@ -97,6 +98,21 @@ def test_images_are_recoloured_before_they_are_normalised_and_gray_ones_never():
     found = transform(images, [matrices, steps])
     torch.testing.assert_close(found, Normalize(mean, std)(expected))
     assert len(Transform(16, (0.5,), (0.2,), JITTERED).draw(8, 16, draw)) == 1
+
+
+def test_the_published_accuracies():
+    """Of the original and of the improved network, in per cent."""
+    table = {
+        "cifar10": {
+            "vgg16": (75.98, 79.02),
+            "resnet18": (65.53, 81.87),
+            "googlenet": (83.15, 85.85),
+        },
+        "mnist": {"vgg16": (99.19, 99.65), "resnet18": (98.99, 99.63), "googlenet": (99.51, 99.65)},
+    }
+    told = {(d, f"{name}_improved"): ends for d, row in table.items() for name, ends in row.items()}
+    found = {place: [100 * share for share in ends] for place, ends in effects.PUBLISHED.items()}
+    assert found == {place: pytest.approx(ends) for place, ends in told.items()}
 
 
 @pytest.mark.parametrize(

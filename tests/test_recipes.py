@@ -74,6 +74,20 @@ def test_tuned_is_the_cheapest_candidate_that_got_far_enough():
     assert (tuned.epochs, tuned.milestones, tuned.schedule) == (24, (0.625, 0.92), "steps")
 
 
+def test_classic_is_he_et_als():
+    """Section 4.2: 64,000 steps, of which the rate falls at 32,000 and 48,000. It may stretch."""
+    theirs = recipes.Recipe("classic", learning_rate=0.1, batch_size=128, momentum=0.9)
+    theirs = replace(theirs, weight_decay=1e-4, schedule="steps", milestones=(0.5, 0.75))
+    assert replace(recipes.CLASSIC, epochs=theirs.epochs) == replace(theirs, augment="standard")
+
+
+def test_best_is_tuned_and_what_the_studies_say_it_adds():
+    """Decided before the first run: studies/README.md."""
+    added = {"epochs": 60, "schedule": "cosine", "warmup": 0.1}
+    added |= {"cutout": 0.5, "average": 0.999, "flip_test": True}
+    assert replace(recipes.TUNED, name="best", **added) == recipes.BEST
+
+
 @pytest.mark.parametrize(("recipe", "value", "everywhere"), [("tuned", 5e-4, False), ("altered", 4e-5, True)])  # fmt: skip
 def test_weight_decay_spares_biases_and_norms_unless_it_is_the_published_one(
     recipe, value, everywhere

@@ -10,6 +10,7 @@ import deepnets
 from deepnets import metrics, models, notebook, runs, study
 from deepnets.info import CORRUPTIONS
 from deepnets.runs import Run
+from results import images
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -66,3 +67,9 @@ def test_the_weights_that_ship_give_the_stored_predictions(name):
     stored = run.test["log_probabilities"][kept["indices"]]
     assert np.abs(np.exp(found) - np.exp(stored)).mean() < 0.01
     assert (found.argmax(1) == stored.argmax(1)).mean() > 0.97
+
+
+def test_images_are_not_chosen_by_runs_that_nobody_may_look_at(monkeypatch):
+    """Then they are four of each class, and twenty others, of which the first is one of the four."""
+    monkeypatch.setattr(images.groups, "opened", lambda found: [])
+    assert len(images.chosen("cifar10", np.arange(10_000) % 10)) == 59

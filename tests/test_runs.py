@@ -147,6 +147,16 @@ def test_a_stored_test_image_is_predicted_as_in_the_run(run, tmp_path):
     assert sum(share for _, share in classes) == pytest.approx(1)
 
 
+def test_probabilities_are_those_of_the_runs_temperature(run, draw):
+    def told(temperature):
+        told = runs.Run(run.path, replace(run.info, temperature=temperature))
+        return dict(predict.classifier(told, top=10)(draw(SEVEN))[0])
+
+    roots = {name: share**0.5 for name, share in told(1.0).items()}
+    wanted = {name: root / sum(roots.values()) for name, root in roots.items()}
+    assert told(2.0) == pytest.approx(wanted, abs=1e-5)
+
+
 def test_stored_weights_give_the_stored_predictions_again(trained, tmp_path, capsys):
     for run in runs.find(trained):
         np.testing.assert_array_equal(predict.evaluate(run), run.test["predicted"])

@@ -146,13 +146,14 @@ def test_a_seed_decides_everything_and_every_epoch_and_step_draws_anew(job, monk
         assert not [pair for pair in itertools.combinations(values, 2) if torch.equal(*pair)]
 
 
-def test_bf16_is_what_is_computed(job):
-    trainer, seen = trainer_of(job, "bf16"), []
+@pytest.mark.parametrize(("name", "kind"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_precision_is_what_is_computed_in(job, name, kind):
+    trainer, seen = trainer_of(job, name), []
     classifier = trainer.network.classifier
     classifier.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     trainer.train_step(torch.arange(8))
     trainer.logits(trainer.validation_set.images)
-    assert seen == [torch.bfloat16] * 2
+    assert seen == [kind] * 2
 
 
 def test_the_running_average_is_of_weights_and_statistics(job):

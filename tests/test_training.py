@@ -248,6 +248,20 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(job, tmp_path, before
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_that_its_last_update_spoils_is_no_run(job, tmp_path, monkeypatch):
+    step = Trainer.train_step
+
+    def spoiling(trainer, index):
+        step(trainer, index)
+        if (trainer.epoch, trainer.step) == (1, trainer.batches - 1):
+            trainer.network.classifier[1].weight.data.fill_(float("inf"))
+
+    monkeypatch.setattr(Trainer, "train_step", spoiling)
+    with pytest.raises(Diverged, match="the validation loss is not finite at epoch 2"):
+        fit(job(), tmp_path, **QUIET)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_chance_level_plateau_is_named(job, tmp_path):
     still = {"learning_rate": 0.0, "limit": 40, "input_size": 64, "epochs": 1}
     run = fit(job("alexnet", "vanilla", **still), tmp_path, **QUIET)

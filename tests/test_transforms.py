@@ -38,7 +38,7 @@ def test_geometry_is_torchvisions_flip_and_affine(image, angle, shift, scale, fl
     torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("size", [64, 48, 33, 32])
+@pytest.mark.parametrize("size", [64, 48, 33, 32, 20])
 def test_resize_is_torchvisions_with_or_without_a_matrix(image, size):
     theirs = F.resize(image, [size, size], antialias=False)
     torch.testing.assert_close(warp(image, None, size), theirs, atol=2e-6, rtol=0)
