@@ -25,7 +25,7 @@ from deepnets.data import Dataset, Images
 from deepnets.errors import UserError
 from deepnets.info import Info
 from deepnets.training import Diverged, Job, OutOfTime, checkpoint, fit, hardware, session
-from deepnets.training.folder import working_folder
+from deepnets.training.folder import complete, working_folder
 from deepnets.training.loop import Trainer
 from deepnets.transforms import Transform
 
@@ -200,6 +200,14 @@ def test_losses_are_means_over_images(job, tmp_path):
         assert run.history[f"{name}_loss"][0] == pytest.approx(loss, rel=1e-5)
         accuracy = (logits.argmax(1) == part.labels).float().mean().item()
         assert run.history[f"{name}_accuracy"][0] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_a_finished_run_is_on_the_disk_before_and_after_it_is_moved(tmp_path, monkeypatch):
+    (work := tmp_path / "seed0.partial").mkdir()
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append((tmp_path / "seed0").exists()))
+    complete(work, tmp_path / "seed0")
+    assert synced == [False, True]
 
 
 # --- what stops a training
