@@ -171,7 +171,7 @@ def equal_rates(runs: Sequence[Run]) -> pd.DataFrame:
     hidden = closed(found)
     rows = []
     for improved, original in _pairs(found, lambda a, b: _numbers(a) == _numbers(b)):
-        if improved.recipe != original.recipe and improved not in hidden:
+        if improved.recipe != original.recipe and not {improved, original} & {*hidden}:
             effect = statistics.difference(improved.right(), original.right())
             row = improved.columns() | _effect(effect) | _same_machine(improved, original)
             row |= {"original": original.info.model, "original_seeds": len(original.runs)}
