@@ -108,8 +108,7 @@ def _logits(
     """Returns logits for images (N, C, H, W), uint8, as the run computed those of its test set."""
     info = run.info
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    policy = data.facts(info.dataset).policy(info.recipe.augment)
-    flip = info.recipe.flip_test and policy is not None and policy.flip
+    flip = info.recipe.flip_test and data.facts(info.dataset).mirrors(info.recipe.augment)
     return evaluation.Predictor(network, _transform(run), precision, flip)(images)[1]
 
 

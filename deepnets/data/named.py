@@ -61,6 +61,11 @@ class Facts:
         ours = {"none": None, "shift": shift, "standard": self.standard}
         return (ours | {"published": self.published})[augment]
 
+    def mirrors(self, augment: str) -> bool:
+        """Returns whether a recipe's `augment` mirrors images."""
+        policy = self.policy(augment)
+        return policy is not None and policy.flip
+
 
 def _digits(root: Path, download: bool) -> Parts:
     """Reads scikit-learn's 1,797 digits of 8x8 pixels (Alpaydin and Kaynak 1998).

@@ -114,8 +114,7 @@ def _finished(job: Job, folder: Path, precision: str | None) -> Run:
 def finish(trainer: Trainer, folder: Path) -> None:
     """Evaluates the trained network on the test set, once, and writes the run."""
     dataset, name, recipe = trainer.dataset, trainer.job.dataset, trainer.recipe
-    policy = trainer.transform.policy
-    flip = recipe.flip_test and policy is not None and policy.flip
+    flip = recipe.flip_test and data.facts(name).mirrors(recipe.augment)
     found = evaluation.evaluate(trainer.predictor(flip), dataset.test, trainer.validation_set)
     logits = io.BytesIO()
     np.save(logits, found.logits)
