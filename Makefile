@@ -30,9 +30,6 @@ paper: .venv/ready  ## build paper/deepnets.pdf, six pages, from the tables of r
 		{ grep -A 2 '^!' build/main.log >&2; exit 1; }
 	.venv/bin/python paper/check.py paper/build
 	cp paper/build/main.pdf paper/deepnets.pdf
-	pdftoppm -r 80 -png -f 1 -singlefile paper/deepnets.pdf assets/paper
-	.venv/bin/python -c 'from PIL import Image; page = Image.open("assets/paper.png"); \
-		page.convert("L").quantize(16).save("assets/paper.png", optimize=True)'
 
 bench: .venv/ready  ## measure training speed (a quarter of an hour; let nothing else run)
 	.venv/bin/python benchmarks/bench.py > benchmarks/cpu.json.new

@@ -25,7 +25,8 @@ def counts(tex: str, numbers: str, printed: str) -> dict[str, int]:
     """
     values = dict(re.findall(r"\\resdef\{(.*?)\}\{(.*)\}", numbers))
     abstract = re.search(r"\\begin\{abstract\}(.*?)\\end\{abstract\}", tex, re.S)
-    lines = re.sub(r"(?m)^%.*\n", "", abstract[1] if abstract else "")
+    # Of a text and what else would stand there, both are counted
+    lines = re.sub(r"(?m)^%.*\n|\\when\{.*?\}|%$", "", abstract[1] if abstract else "")
     plain = re.sub(r"\\res\{(.*?)\}", lambda key: values.get(key[1], "??"), lines)
     return {
         "words in the abstract": len(plain.split()),

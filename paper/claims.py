@@ -53,11 +53,10 @@ def improved_form_helps_twice(effects: pd.DataFrame) -> None:
 
 
 def figures_come_out_again(corners: pd.DataFrame) -> None:
-    """Each of our accuracies lies within two points of the published one."""
-    for family in FAMILIES:
-        found = cifar10(corners, "gain", f"{family}_improved")
-        assert abs(found["original_vanilla"] - found["published_original"]) < 0.02, family
-        assert abs(found["improved_altered"] - found["published_improved"]) < 0.02, family
+    """Each of our accuracies that has a published one lies within two points of it."""
+    table = corners[corners["dataset"] == "CIFAR-10"]
+    for ours, theirs in (("original_vanilla", "original"), ("improved_altered", "improved")):
+        assert ((table[ours] - table[f"published_{theirs}"]).abs().dropna() < 0.02).all(), ours
 
 
 def training_gives_most_to_all(corners: pd.DataFrame) -> None:

@@ -43,7 +43,9 @@ def test_a_claim_sees_that_its_table_says_otherwise(tables):
 def test_no_result_is_typed():
     results = TEX[TEX.index(r"\section{Results}") :]
     text = re.sub(
-        r"\\(res|includegraphics|setlength|claim)(\[.*?\])?\{[^}]*\}(\{[\d.]+pt.*?\})?", "", results
+        r"\\(res|when|includegraphics|setlength|claim)(\[.*?\])?\{[^}]*\}(\{[\d.]+pt.*?\})?",
+        "",
+        results,
     )
     assert re.findall(r"\d+\.\d+", text) == []
 
