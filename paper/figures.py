@@ -66,26 +66,26 @@ def facts(run: Run) -> dict[str, str]:
     }  # fmt: skip
 
 
+@rc_context(style.STYLE)
 def mistakes(run: Run) -> Figure:
     """Draws a run's confusion matrix, and its surest mistakes beside it, 7 inches wide."""
     counts, names = confusion(run), run.info.classes
-    with rc_context(style.STYLE):
-        figure = Figure(figsize=(7, 3.55), layout="constrained")
-        parts = figure.subfigures(1, 2, width_ratios=(3.6, 3.4))
-        left, right = cast(np.ndarray, parts)
-        ax = left.subplots()
-        ax.imshow(counts / counts.sum(1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
-        ax.set_xticks(range(len(names)), names, rotation=90)
-        ax.set_yticks(range(len(names)), names)
-        ax.set(xlabel="predicted", ylabel="true")
-        for i, k in zip(*np.nonzero(counts >= SHOWN), strict=True):
-            colour = "white" if i == k else "black"
-            ax.text(k, i, counts[i, k], ha="center", va="center", color=colour)
-        chosen = notebook.surest_mistakes(run, MISTAKES[0] * MISTAKES[1])
-        images = notebook.images_of(run)[chosen].transpose(0, 2, 3, 1)
-        axes = right.subplots(*MISTAKES).ravel()
-        for ax, image, i in zip(axes, images, chosen, strict=True):
-            ax.imshow(image)
-            ax.set_axis_off()
-            ax.set_title(f"{names[run.test['predicted'][i]]}?\nis {names[run.test['labels'][i]]}")
+    figure = Figure(figsize=(7, 3.55), layout="constrained")
+    parts = figure.subfigures(1, 2, width_ratios=(3.6, 3.4))
+    left, right = cast(np.ndarray, parts)
+    ax = left.subplots()
+    ax.imshow(counts / counts.sum(1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
+    ax.set_xticks(range(len(names)), names, rotation=90)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel="predicted", ylabel="true")
+    for i, k in zip(*np.nonzero(counts >= SHOWN), strict=True):
+        colour = "white" if i == k else "black"
+        ax.text(k, i, counts[i, k], ha="center", va="center", color=colour)
+    chosen = notebook.surest_mistakes(run, MISTAKES[0] * MISTAKES[1])
+    images = notebook.images_of(run)[chosen].transpose(0, 2, 3, 1)
+    axes = right.subplots(*MISTAKES).ravel()
+    for ax, image, i in zip(axes, images, chosen, strict=True):
+        ax.imshow(image)
+        ax.set_axis_off()
+        ax.set_title(f"{names[run.test['predicted'][i]]}?\nis {names[run.test['labels'][i]]}")
     return figure
