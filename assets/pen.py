@@ -27,21 +27,17 @@ DARK = "0.25"
 ARROW, LINE = 0.16, 0.13  # of arrows, of a line of text
 
 
-def window(layer: Any) -> int:
-    """Returns the side of the window of a convolution or a pool."""
-    return _one(layer.kernel_size)
-
-
 def words(layer: Any, padding: bool = False) -> str:
     """Returns what a convolution or a pool does, in one to three lines, with its `padding`."""
-    text = f"{window(layer)}x{window(layer)}"
+    side = one(layer.kernel_size)
+    text = f"{side}x{side}"
     text = f"max {text}" if isinstance(layer, nn.MaxPool2d) else f"{text}, {layer.out_channels}"
-    text += f"\nstride {_one(layer.stride)}" if _one(layer.stride) > 1 else ""
-    return text + (f"\npadding {_one(layer.padding)}" if padding else "")
+    text += f"\nstride {one(layer.stride)}" if one(layer.stride) > 1 else ""
+    return text + (f"\npadding {one(layer.padding)}" if padding else "")
 
 
-def _one(size: int | tuple[int, ...]) -> int:
-    """Of a size that is the same along both axes."""
+def one(size: int | tuple[int, ...]) -> int:
+    """Returns a size that is the same along both axes."""
     return size[0] if isinstance(size, tuple) else size
 
 
@@ -73,11 +69,7 @@ class Pen:
         self.legend[style["label"]] = Patch(**style)
 
     def line(
-        self,
-        *points: tuple[float, float],
-        dashed: bool = False,
-        head: bool = True,
-        zorder: float = 1,
+        self, *points: tuple[float, float], dashed: bool = False, head: bool = True, zorder: int = 1
     ) -> None:
         """Draw a line through points, its corners rounded, with an arrow's head at its end."""
         vertices, codes = [np.array(points[0])], [Path.MOVETO]
@@ -91,13 +83,12 @@ class Pen:
         path = Path([*vertices, np.array(points[-1])], [*codes, Path.LINETO])
         style: dict[str, Any] = {"color": DARK, "zorder": zorder, "mutation_scale": 9}
         arrow = "-|>,head_width=0.25,head_length=0.5" if head else "-"
-        if dashed:
+        if dashed:  # but for the head
             dashes = FancyArrowPatch(path=path, arrowstyle="-", linestyle=(0, (3, 1.5)), **style)
             self.ax.add_patch(dashes)
             step = np.subtract(points[-1], points[-2])
             path = Path([points[-1] - step * 0.09 / np.hypot(*step), points[-1]])
-        if head or not dashed:
-            self.ax.add_patch(FancyArrowPatch(path=path, arrowstyle=arrow, **style))
+        self.ax.add_patch(FancyArrowPatch(path=path, arrowstyle=arrow, **style))
 
     def plus(self, x: float, y: float) -> None:
         """Draw an addition."""
@@ -105,10 +96,6 @@ class Pen:
         self.ax.add_patch(circle)
         self.line((x - 0.04, y), (x + 0.04, y), head=False, zorder=3)
         self.line((x, y - 0.04), (x, y + 0.04), head=False, zorder=3)
-
-    def join(self, left: float, bottom: float, right: float, top: float) -> None:
-        """Draw a concatenation."""
-        self.area(left, bottom, right, top, facecolor=DARK, linewidth=1, label="concatenation")
 
     def column(
         self, x: float, y: float, width: float, layers: Iterable[nn.Module],

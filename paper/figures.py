@@ -1,4 +1,4 @@
-"""Draws the figures of the paper: charts of deepnets.compare at the size at which they are printed."""
+"""Draws the figures of the paper: charts of deepnets.compare at the size that is printed."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from assets.blocks import blocks
+from assets.make import blocks
 from deepnets import metrics, notebook
 from deepnets.compare import charts, style
 from deepnets.runs import Run
@@ -43,7 +43,7 @@ def printed(figure: Figure, width: float, height: float) -> bytes:
 
 
 def best(found: Sequence[Run]) -> list[Run]:
-    """Returns the first seed of the network of `tuned` that is most accurate on CIFAR-10, if any."""
+    """Returns the first seed of the most accurate network of `tuned` on CIFAR-10, if any."""
     rows = [run for run in found if run.info.dataset == "cifar10" and run.info.seed == 0]
     rows = [run for run in rows if run.recipe == "tuned" and not run.info.options]
     return sorted(rows, key=lambda run: -run.accuracy)[:1]

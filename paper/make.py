@@ -22,7 +22,6 @@ from deepnets.compare import style
 from deepnets.compare.effects import MISSING, ONE_TRAINING
 from deepnets.compare.groups import opened
 from deepnets.models import shapes
-from deepnets.runs import Run
 
 from . import claims, figures
 
@@ -43,12 +42,12 @@ Tables = Mapping[str, pd.DataFrame]
 
 def find(tables: Tables, table: str, *place: str) -> dict[str, Any]:
     """Returns the row of a table at a place, or nothing."""
-    rows = tables[table]
-    if "options" in rows:
-        rows = rows[rows["options"].isna()]
-    for column, value in zip(PLACES[table], place, strict=True):
-        rows = rows[rows[column] == value]
-    return rows.iloc[0].to_dict() if len(rows) == 1 else {}
+    columns = PLACES[table]
+    try:
+        where = dict(zip(columns, place, strict=True))
+        return claims.row(tables[table], columns[0], **where).to_dict()
+    except claims.Missing:
+        return {}
 
 
 def written(row: Mapping[str, Any], name: str) -> str:
