@@ -6,7 +6,7 @@ from a pass over one image.
 python -m assets.make    (writes assets/blocks.png and its three parts)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,16 +25,11 @@ from .pen import ATTACHED, DARK, LAYERS, Pen, one, words
 WIDE = 0.61  # of a layer, in inches
 
 
-def blocks() -> Figure:
-    """Draw a residual block, an Inception module and the stems side by side, 7 inches wide."""
-    return figure(residual, inception, stems)
-
-
 @rc_context(STYLE)
-def figure(*draws: Callable[[Pen, float], float]) -> Figure:
-    """Returns the drawings side by side, with letters if there are several."""
+def figure(name: str) -> Figure:
+    """Returns the drawings of `PICTURES` side by side; several have letters, and are 7 inches."""
+    draws, pen, x = PICTURES[name], Pen(), 0.0
     several = len(draws) > 1
-    pen, x = Pen(8), 0.0
     for letter, draw in zip("abc", draws, strict=False):
         if several:
             pen.text(x, 0.1, letter, fontweight="bold", ha="left")
@@ -140,10 +135,11 @@ def by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
+PICTURES: dict[str, Sequence[Callable[[Pen, float], float]]] = {
+    "blocks": (residual, inception, stems), "residual-block": (residual,),
+    "inception-module": (inception,), "stems": (stems,),
+}  # fmt: skip
+
 if __name__ == "__main__":
-    pictures = {
-        "blocks": blocks(), "residual-block": figure(residual),
-        "inception-module": figure(inception), "stems": figure(stems),
-    }  # fmt: skip
     here = Path(__file__).parent
-    disk.write_all({here / f"{name}.png": encoded(made, 200) for name, made in pictures.items()})
+    disk.write_all({here / f"{name}.png": encoded(figure(name), 200) for name in PICTURES})

@@ -25,6 +25,7 @@ LAYERS = tuple(KINDS)
 ATTACHED = (nn.BatchNorm2d, nn.ReLU)  # drawn touching the layer before
 DARK = "0.25"
 ARROW, LINE = 0.16, 0.13  # of arrows, of a line of text
+FONT = 8  # points
 
 
 def words(layer: Any, padding: bool = False) -> str:
@@ -42,14 +43,9 @@ def one(size: int | tuple[int, ...]) -> int:
 
 
 class Pen:
-    """Draws on a figure whose unit is the inch, and remembers what, for the legend.
+    """Draws on a figure whose unit is the inch, and remembers what, for the legend."""
 
-    Args:
-        font: size of letters in points.
-    """
-
-    def __init__(self, font: float) -> None:
-        self.font = font
+    def __init__(self) -> None:
         self.figure = Figure(figsize=(1, 1))  # until it is finished
         self.ax = self.figure.add_axes((0, 0, 1, 1), xlim=(0, 1), ylim=(0, 1))
         self.ax.set_axis_off()
@@ -57,7 +53,7 @@ class Pen:
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
         """Write lines with their middle at (x, y), unless `style` says otherwise."""
-        centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": self.font}
+        centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": FONT}
         lines = text.split("\n")
         for number, line in enumerate(lines):  # evenly, whatever letters they have
             self.ax.text(x, y + LINE * ((len(lines) - 1) / 2 - number), line, **centred | style)
@@ -136,7 +132,7 @@ class Pen:
             legend = self.ax.legend(
                 handles=handles, loc="upper center", bbox_transform=self.ax.transData,
                 bbox_to_anchor=((left + right) / 2, bottom - 0.06), ncols=-(-len(handles) // rows),
-                frameon=False, fontsize=self.font, handlelength=1.5, columnspacing=1.2, borderpad=0,
+                frameon=False, fontsize=FONT, handlelength=1.5, columnspacing=1.2, borderpad=0,
             )  # fmt: skip
             extent = self._extent(legend)
             if extent[2] - extent[0] <= right - left:

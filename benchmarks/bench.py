@@ -246,6 +246,8 @@ def usual_loop(
     It is SGD with momentum, and reads the loss and the hits at every step. In `bf16` its forward
     pass runs under autocast. Of what `hardware.set_up` has set only TF32 stays, which helps it.
     """
+    hardware.keep_memory(False)
+    torch.backends.cudnn.deterministic = False
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
     criterion = nn.CrossEntropyLoss()
     batches = iter(usual_loader(device, batch_size))
@@ -264,8 +266,6 @@ def usual_loop(
             total += loss.item()
             hits += outputs.max(1)[1].eq(labels).sum().item()
 
-    hardware.keep_memory(False)
-    torch.backends.cudnn.deterministic = False
     train(1)  # waits for the workers
     seconds = _timed(device, partial(train, steps))
     hardware.set_up(device)

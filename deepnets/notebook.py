@@ -194,10 +194,10 @@ def accuracies(found: Iterable[Run]) -> pd.DataFrame:
     """Returns a row a run: its test accuracy with Wilson's 95 % interval, for new test images."""
     rows = []
     for run in found:
-        low, high = metrics.accuracy_interval(run.info.test_correct, run.info.test_total)
-        accuracy, interval = f"{100 * run.accuracy:.2f}", f"{100 * low:.2f} to {100 * high:.2f}"
+        ends = metrics.accuracy_interval(run.info.test_correct, run.info.test_total)
+        interval = " to ".join(f"{100 * end:.2f}" for end in ends)
         named = figures.network(run), run.info.dataset_title, run.recipe
-        rows.append((*named, accuracy, interval))
+        rows.append((*named, f"{100 * run.accuracy:.2f}", interval))
     columns = ["network", "data set", "recipe", "accuracy %", "95 % interval"]
     return pd.DataFrame(rows, columns=columns).set_index("network")
 

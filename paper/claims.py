@@ -19,7 +19,11 @@ class Missing(Exception):
 
 
 def row(table: pd.DataFrame, needed: str, **place: str) -> pd.Series:
-    """Returns the one row of a table at a place, if what is needed of it is known."""
+    """Returns the one row of a table at a place, if what is needed of it is known.
+
+    Where the place names no dataset, it is CIFAR-10.
+    """
+    place = {"dataset": "CIFAR-10"} | place
     for column, value in place.items():
         table = table[table[column] == value]
     if "options" in table:
@@ -29,26 +33,21 @@ def row(table: pd.DataFrame, needed: str, **place: str) -> pd.Series:
     return table.iloc[0]
 
 
-def cifar10(table: pd.DataFrame, needed: str, network: str, **place: str) -> pd.Series:
-    """Returns the row of a network on CIFAR-10."""
-    return row(table, needed, dataset="CIFAR-10", network=network, **place)
-
-
 def training_gives_most_to_resnet18(corners: pd.DataFrame) -> None:
     """For ResNet18 about nine tenths of the gain come from the training."""
-    assert 0.85 < cifar10(corners, "gain", "resnet18_improved")["training_share"] < 0.95
+    assert 0.85 < row(corners, "gain", network="resnet18_improved")["training_share"] < 0.95
 
 
 def factors_add_up(corners: pd.DataFrame) -> None:
     """For ResNet18 the interval of the interaction includes zero."""
-    found = cifar10(corners, "gain", "resnet18_improved")
+    found = row(corners, "gain", network="resnet18_improved")
     assert found["interaction_low"] < 0 < found["interaction_high"]
 
 
 def improved_form_helps_twice(effects: pd.DataFrame) -> None:
     """ResNet18+ is ahead of ResNet18 under both published trainings."""
     for recipe in PUBLISHED:
-        found = cifar10(effects, "effect", "resnet18_improved", recipe=recipe)
+        found = row(effects, "effect", network="resnet18_improved", recipe=recipe)
         assert 0.005 < found["effect"] < 0.025, recipe
 
 
@@ -62,7 +61,7 @@ def figures_come_out_again(corners: pd.DataFrame) -> None:
 def training_gives_most_to_all(corners: pd.DataFrame) -> None:
     """In every family training gives more than architecture."""
     for family in FAMILIES:
-        found = cifar10(corners, "gain", f"{family}_improved")
+        found = row(corners, "gain", network=f"{family}_improved")
         assert found["training"] > found["architecture"], family
 
 
@@ -70,7 +69,7 @@ def tuned_is_ahead(accuracies: pd.DataFrame) -> None:
     """Every network of the two primary pairs is more accurate under tuned than as published."""
     for network in ("resnet18", "resnet18_improved", "googlenet", "googlenet_improved"):
         tuned, *published = (
-            cifar10(accuracies, "accuracy", network, recipe=recipe)["accuracy"]
+            row(accuracies, "accuracy", network=network, recipe=recipe)["accuracy"]
             for recipe in ("tuned", *PUBLISHED)
         )
         assert tuned > max(published), network
@@ -147,7 +146,7 @@ def improved_form_is_brittle(accuracies: pd.DataFrame) -> None:
     """
     for recipe in PUBLISHED:
         improved, original = (
-            cifar10(accuracies, "noise", network, recipe=recipe)
+            row(accuracies, "noise", network=network, recipe=recipe)
             for network in ("resnet18_improved", "resnet18")
         )
         for kind in ("noise", "blur"):
@@ -170,7 +169,7 @@ def control_comes_out_again(control: pd.DataFrame) -> None:
 
 def claims() -> dict[str, Callable[..., None]]:
     """Returns the claims by their names."""
-    helpers = (row, cifar10, claims, verdict)
+    helpers = (row, claims, verdict)
     ours = {n: f for n, f in globals().items() if isfunction(f) and f.__module__ == __name__}
     return {name: function for name, function in ours.items() if function not in helpers}
 

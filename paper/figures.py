@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from assets.make import blocks
+from assets import make as diagrams
 from deepnets import metrics, notebook
 from deepnets.compare import charts, style
 from deepnets.runs import Run
@@ -32,7 +32,7 @@ def drawn(tables: Mapping[str, pd.DataFrame], run: Run) -> dict[str, bytes]:
         "calibration": printed(charts.calibration(rows), 3.3, 2.7),
         "robustness": printed(charts.robustness(rows), 3.6, 2.7),
     }
-    unscaled = {"mistakes": mistakes(run), "blocks": blocks()}
+    unscaled = {"mistakes": mistakes(run), "blocks": diagrams.figure("blocks")}
     return made | {name: style.encoded(figure, kind="pdf") for name, figure in unscaled.items()}
 
 

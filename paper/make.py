@@ -21,7 +21,6 @@ from deepnets import disk, models, recipes, runs
 from deepnets.compare import style
 from deepnets.compare.effects import MISSING, ONE_TRAINING
 from deepnets.compare.groups import opened
-from deepnets.models import shapes
 
 from . import claims, figures
 
@@ -42,10 +41,9 @@ Tables = Mapping[str, pd.DataFrame]
 
 def find(tables: Tables, table: str, *place: str) -> dict[str, Any]:
     """Returns the row of a table at a place, or nothing."""
-    columns = PLACES[table]
+    where = dict(zip(PLACES[table], place, strict=True))
     try:
-        where = dict(zip(columns, place, strict=True))
-        return claims.row(tables[table], columns[0], **where).to_dict()
+        return claims.row(tables[table], PLACES[table][0], **where).to_dict()
     except claims.Missing:
         return {}
 
@@ -97,8 +95,8 @@ def networks(tables: Tables) -> str:
     rows = []
     for name, title in style.NAMES.items():
         built = models.blueprint(name)
-        size = {"dataset": "", "parameters": shapes.count_parameters(built)}
-        size["macs"] = shapes.multiply_adds(built, 64)
+        size = {"dataset": "", "parameters": models.count_parameters(built)}
+        size["macs"] = models.multiply_adds(built, 64)
         cells = [title, written(size, "parameters"), written(size, "macs")]
         cells.append(f"{recipes.get(recipes.TUNED.name, name).learning_rate:g}")
         for dataset in DATASETS:
@@ -117,8 +115,7 @@ def effects(tables: Tables) -> str:
         color, gray = (
             find(tables, "effects", d, f"{original}_improved", "tuned") for d in DATASETS
         )
-        primary = bool(color.get("primary"))
-        p = written(color, "p_holm") if primary else "--"
+        p = written(color, "p_holm") if color.get("primary") else "--"
         star = ["*" * (row.get("verdict") == ONE_TRAINING) for row in (color, gray)]
         cells = [written(color, "effect"), written(color, "effect:interval") + star[0], p]
         rows.append([title, *cells, written(gray, "effect:interval") + star[1]])

@@ -7,12 +7,11 @@ python -m results.make [--check]
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Formatter
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from deepnets import disk, models, runs
 from deepnets.compare import charts, effects, groups, style
@@ -72,17 +71,6 @@ READ = {
 }  # fmt: skip
 
 
-def find(root: Path = HERE) -> list[Run]:
-    """Returns the runs of the study, from the folders of `STUDIES` that are there."""
-    folders = [root / study for study in STUDIES if (root / study).is_dir()]
-    return [run for folder in folders for run in runs.find(folder)]
-
-
-def tables(found: Sequence[Run]) -> dict[str, pd.DataFrame]:
-    """Returns the tables by their names."""
-    return {name: table(found) for name, table in effects.TABLES.items()}
-
-
 def tuned(accuracies: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of whole networks under `tuned`."""
     return accuracies[(accuracies["recipe"] == "tuned") & (accuracies["options"] == "")]
@@ -99,15 +87,15 @@ def pictures(made: dict[str, pd.DataFrame], found: Sequence[Run]) -> dict[str, b
     That of `corners` says itself what is missing; `mistakes` are the most accurate network's.
     """
     part = {name: table[table["dataset"] == "CIFAR-10"] for name, table in made.items()}
-    draw: list[tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame, str]] = [
-        (charts.corners, part["corners"], "network"),
-        (charts.changes, of_whole(part["changes"]), "effect"),
-    ]
-    of_networks = (charts.cost, charts.robustness, charts.calibration)
-    draw += [(chart, tuned(part["accuracies"]), "accuracy") for chart in of_networks]
+    draw = dict.fromkeys(
+        (charts.cost, charts.robustness, charts.calibration),
+        (tuned(part["accuracies"]), "accuracy"),
+    )
+    draw[charts.corners] = part["corners"], "network"
+    draw[charts.changes] = of_whole(part["changes"]), "effect"
     drawn = {
         chart.__name__: chart(table)
-        for chart, table, needed in draw
+        for chart, (table, needed) in draw.items()
         if len(table) and table[needed].notna().all()
     }
     for run in figures.best(groups.opened(found)):
@@ -189,9 +177,10 @@ def main(arguments: Sequence[str], root: Path = HERE, readme_file: Path = README
     if unknown := [word for word in arguments if word != "--check"]:
         print(f"results/make.py: {unknown[0]!r} is not known; it has --check", file=sys.stderr)
         return 2
+    folders = [root / study for study in STUDIES if (root / study).is_dir()]
     try:
-        found = find(root)
-        table = tables(found)
+        found = [run for folder in folders for run in runs.find(folder)]
+        table = {name: make(found) for name, make in effects.TABLES.items()}
     except UserError as error:
         print(f"results/make.py: {error}", file=sys.stderr)
         return 2

@@ -104,7 +104,8 @@ def changes(table: pd.DataFrame) -> Figure:
 def intervals(ax: Axes, table: pd.DataFrame, column: str, names: pd.Series) -> None:
     """Draws shares with their 95 % intervals, in per cent, a row each under its name."""
     for place, row in enumerate(table.to_dict("records")):
-        _interval(ax, place, row[column], row, BLUE)
+        reach, look = _interval(row, column, BLUE)
+        ax.errorbar(100 * row[column], place, xerr=reach, **look)
     ax.set_yticks(range(len(table)), names)
 
 
@@ -119,7 +120,8 @@ def cost(table: pd.DataFrame) -> Figure:
     ax = figure.subplots()
     rows = table.to_dict("records")
     for row, colour in zip(rows, colours([*table["network"]]), strict=True):
-        _interval(ax, row["macs"] / 1e6, row["accuracy"], row, colour, upright=True)
+        reach, look = _interval(row, "accuracy", colour)
+        ax.errorbar(row["macs"] / 1e6, 100 * row["accuracy"], yerr=reach, **look)
     ax.set_xscale("log")
     ax.set(xlabel="million multiply-adds an image", ylabel="test accuracy (%)")
     ax.margins(0.15, 0.12)
@@ -212,17 +214,14 @@ def _legend(figure: Figure, filled: str, hollow: str) -> None:
     figure.legend(handles, [filled, hollow], loc="outside upper center", ncols=2, **TIGHT)
 
 
-def _interval(
-    ax: Axes, place: float, value: float, row: dict[str, Any], colour: Any, upright: bool = False
-) -> None:
-    """Draws a share and its interval in per cent; the point is hollow unless of several seeds."""
+def _interval(row: dict[str, Any], column: str, colour: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns how far a share's interval reaches, in per cent, and the look of its point.
+
+    The point is hollow unless it is of several seeds.
+    """
     inside = colour if row["seeds"] > 1 else "white"
     look = {"fmt": "o", "color": colour, "markerfacecolor": inside, "markersize": 6}
-    reach = 100 * np.array([[value - row["low"]], [row["high"] - value]])
-    if upright:
-        ax.errorbar(place, 100 * value, yerr=reach, **look)
-    else:
-        ax.errorbar(100 * value, place, xerr=reach, **look)
+    return 100 * np.array([[row[column] - row["low"]], [row["high"] - row[column]]]), look
 
 
 def _names(table: pd.DataFrame) -> pd.Series:

@@ -134,9 +134,9 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
     adjusted = metrics.holm([effect.p for effect in tested.values()])
     p_holm = dict(zip(tested, adjusted, strict=True))
     for pair in pairs:
-        said = dict[str, Any]()
+        said: dict[str, Any] = {"primary": pair in tested}
         if effect := tested.get(pair):
-            said = {"p": effect.p, "p_holm": p_holm[pair]}
+            said |= {"p": effect.p, "p_holm": p_holm[pair]}
             said["verdict"] = statistics.verdict(effect, p_holm[pair])
             said["own_low"], said["own_high"] = statistics.difference(*cells[pair]).interval
         else:
@@ -145,7 +145,7 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
             if pair[0].info.dataset == "mnist" and trainings >= EQUAL_TRAININGS:
                 said["p_equal"] = effect.equivalence(EQUAL_WITHIN)
                 said |= {"verdict": EQUAL} if said["p_equal"] < 0.05 else {}
-        rows.append(_contrast(*pair, effect) | said | {"primary": pair in tested})
+        rows.append(_contrast(*pair, effect) | said)
     return _table("effects", rows)
 
 

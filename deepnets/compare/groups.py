@@ -79,16 +79,9 @@ class Group:
     def columns(self) -> dict[str, Any]:
         """Returns what was trained and how, as columns of a table."""
         info = self.info
-        return {
-            "dataset": info.dataset_title,
-            "network": info.model,
-            "options": changed(info.options),
-            "recipe": self.recipe,
-            "input_size": info.input_size,
-            "epochs": info.epochs,
-            "train_images": info.train_images,
-            "seeds": len(self.runs),
-        }
+        row = {"dataset": info.dataset_title, "network": info.model, "recipe": self.recipe}
+        row |= {name: getattr(info, name) for name in ("input_size", "epochs", "train_images")}
+        return row | {"options": changed(info.options), "seeds": len(self.runs)}
 
 
 def changed(values: dict[str, Any]) -> str:
