@@ -104,7 +104,9 @@ def vanilla_learns_by_heart(seeds: pd.DataFrame) -> None:
 def resnet18_falls_furthest(accuracies: pd.DataFrame) -> None:
     """On CIFAR-10 under vanilla both forms of ResNet18 do far worse than GoogLeNet."""
     names = "resnet18", "resnet18_improved", "googlenet"
-    *two, other = (cifar10(accuracies, "accuracy", n, recipe="vanilla")["accuracy"] for n in names)
+    *two, other = (
+        row(accuracies, "accuracy", network=n, recipe="vanilla")["accuracy"] for n in names
+    )
     assert max(two) < other - 0.1
 
 
@@ -136,7 +138,7 @@ def temperature_mends_it(accuracies: pd.DataFrame) -> None:
     """
     table = accuracies.dropna(subset="ece")
     assert (table["calibrated_ece"] < table["ece"]).all()
-    alexnet = cifar10(accuracies, "ece", "alexnet", recipe="tuned")
+    alexnet = row(accuracies, "ece", network="alexnet", recipe="tuned")
     assert alexnet["ece"] - alexnet["calibrated_ece"] < 0.01
 
 

@@ -69,20 +69,6 @@ def written(row: Mapping[str, Any], name: str) -> str:
     return text
 
 
-def numbers(tables: Tables, facts: Mapping[str, str], text: str) -> dict[str, str]:
-    """Returns what each key that a LaTeX `text` asks for stands for, if it is known."""
-    found = {}
-    for key in dict.fromkeys(re.findall(r"\\(?:res|when)\{([^}#]+)\}", text)):
-        table, *place, column = key.split("/")
-        if table == "rate":
-            found[key] = str(recipes.get(recipes.TUNED.name, column).learning_rate)
-        elif table == "mistakes":
-            found[key] = facts[column]
-        else:
-            found[key] = written(find(tables, table, *place), column)
-    return {key: value for key, value in found.items() if value != UNKNOWN}
-
-
 def tabular(columns: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Returns a LaTeX table."""
     lines = [" & ".join(cells) + r" \\" for cells in (head, *rows)]
@@ -160,26 +146,30 @@ TABLES: dict[str, Callable[[Tables], str]] = {
 
 
 def definitions(tables: Tables, facts: Mapping[str, str]) -> str:
-    """Returns the LaTeX that defines the numbers of main.tex, and the claims that hold."""
-    found = numbers(tables, facts, (HERE / "main.tex").read_text())
+    """Returns the LaTeX that defines the known numbers of main.tex, and the claims that hold."""
+    found = {}
+    asked = re.findall(r"\\(?:res|when)\{([^}#]+)\}", (HERE / "main.tex").read_text())
+    for key in dict.fromkeys(asked):
+        table, *place, column = key.split("/")
+        if table == "rate":
+            found[key] = str(recipes.get(recipes.TUNED.name, column).learning_rate)
+        elif table == "mistakes":
+            found[key] = facts[column]
+        else:
+            found[key] = written(find(tables, table, *place), column)
     said = {name: claims.verdict(claim, tables) for name, claim in claims.claims().items()}
     found |= {f"claim/{name}": "" for name, verdict in said.items() if verdict == "holds"}
-    return "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in found.items())
-
-
-def contents(tables: Tables, run: Run) -> dict[str, bytes]:
-    """Returns what is generated, by file name."""
-    made = {"numbers.tex": definitions(tables, figures.facts(run))}
-    made |= {f"{name}.tex": table(tables) for name, table in TABLES.items()}
-    drawn = {f"{name}.pdf": figure for name, figure in figures.drawn(tables, run).items()}
-    return {name: text.encode() for name, text in made.items()} | drawn
+    known = {key: value for key, value in found.items() if value != UNKNOWN}
+    return "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in known.items())
 
 
 def main(arguments: Sequence[str]) -> int:
     """Writes paper/generated, or checks it; returns 1 if it is out of date or a claim is wrong."""
     tables = {name: pd.read_csv(RESULTS / f"{name}.csv") for name in PLACES}
     [best] = figures.best(opened(runs.find(RESULTS / "main")))
-    made = contents(tables, best)
+    made = {"numbers.tex": definitions(tables, figures.facts(best)).encode()}
+    made |= {f"{name}.tex": table(tables).encode() for name, table in TABLES.items()}
+    made |= {f"{name}.pdf": figure for name, figure in figures.drawn(tables, best).items()}
     paths = {HERE / "generated" / name: content for name, content in made.items()}
     said = {name: claims.verdict(claim, tables) for name, claim in claims.claims().items()}
     found = [f"claim {name} {text}" for name, text in said.items() if text.startswith("is wrong")]
