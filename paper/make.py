@@ -1,9 +1,10 @@
 r"""Makes paper/generated, the paper's numbers, tables and figures, from results/*.csv.
 
 main.tex asks for a number with \res{TABLE/DATASET/NETWORK/RECIPE/COLUMN}, and with
-`COLUMN:interval` for its 95 % interval. What is not known yet is not defined: \when{KEY}{TEXT}{ELSE}
-prints TEXT where it is, and \claim{NAME}{TEXT} where the claim (claims.py) has its runs. A claim
-that is wrong stops the paper. `--check` writes nothing and names what is out of date.
+`COLUMN:interval` for its 95 % interval. What is not known yet is not defined:
+\when{KEY}{TEXT}{ELSE} prints TEXT where it is, and \claim{NAME}{TEXT} where the claim (claims.py)
+has its runs. A claim that is wrong stops the paper. `--check` writes nothing and names what is out
+of date.
 
 python -m paper.make [--check]
 """

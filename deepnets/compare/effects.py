@@ -215,7 +215,7 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def control(runs: Sequence[Run]) -> pd.DataFrame:
-    """Returns a row a training that others report an accuracy of, or for accuracy alone (`best`)."""
+    """Returns a row a training that others report an accuracy of, or one for accuracy alone."""
     rows = []
     for group in groups(runs):
         info = group.info
