@@ -97,8 +97,7 @@ def inception(pen: Pen, x: float) -> float:
     pen.text(middle, -0.08, by(taken))
     pen.line((middle, -0.15), (middle, top), head=False)
     pen.line((places[0], top), (places[-1], top), head=False)
-    joined = {"facecolor": DARK, "linewidth": 1, "label": "concatenation"}
-    pen.area(x, bottom - 0.07, right, bottom, **joined)
+    pen.area(x, bottom - 0.07, right, bottom, facecolor=DARK, linewidth=1, label="concatenation")
     pen.line((middle, bottom - 0.07), (middle, bottom - 0.27))
     channels = " + ".join(str(shapes[branch][1][0]) for branch in module.branches)
     pen.text(middle + 0.07, bottom - 0.17, channels, ha="left")

@@ -128,7 +128,7 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
     rows = _missing(found) if any(group.closed for group in found) else []
     pairs = _pairs(found, lambda group: group.recipe)
     primary = [pair for pair in pairs if complete(found) and all(group.whole for group in pair)]
-    cells = {pair: [group.right(SEEDS) for group in pair] for pair in primary}
+    cells = {(a, b): (a.right(SEEDS), b.right(SEEDS)) for a, b in primary}
     pooled = statistics.pooled_variance([right for both in cells.values() for right in both])
     tested = {pair: statistics.difference(*both, pooled) for pair, both in cells.items()}
     adjusted = metrics.holm([effect.p for effect in tested.values()])
@@ -140,7 +140,7 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
             said["verdict"] = statistics.verdict(effect, p_holm[pair])
             said["own_low"], said["own_high"] = statistics.difference(*cells[pair]).interval
         else:
-            effect = statistics.difference(*(group.right() for group in pair))
+            effect = statistics.difference(pair[0].right(), pair[1].right())
             trainings = min(len(group.runs) for group in pair)
             if pair[0].info.dataset == "mnist" and trainings >= EQUAL_TRAININGS:
                 said["p_equal"] = effect.equivalence(EQUAL_WITHIN)
