@@ -25,35 +25,27 @@ LAYERS = tuple(KINDS)
 ATTACHED = (nn.BatchNorm2d, nn.ReLU)  # drawn touching the layer before
 DARK = "0.25"
 ARROW, LINE = 0.16, 0.13  # of arrows, of a line of text
-
-
-def window(layer: Any) -> int:
-    """Returns the side of the window of a convolution or a pool."""
-    return _one(layer.kernel_size)
+FONT = 8  # points
 
 
 def words(layer: Any, padding: bool = False) -> str:
     """Returns what a convolution or a pool does, in one to three lines, with its `padding`."""
-    text = f"{window(layer)}x{window(layer)}"
+    side = one(layer.kernel_size)
+    text = f"{side}x{side}"
     text = f"max {text}" if isinstance(layer, nn.MaxPool2d) else f"{text}, {layer.out_channels}"
-    text += f"\nstride {_one(layer.stride)}" if _one(layer.stride) > 1 else ""
-    return text + (f"\npadding {_one(layer.padding)}" if padding else "")
+    text += f"\nstride {one(layer.stride)}" if one(layer.stride) > 1 else ""
+    return text + (f"\npadding {one(layer.padding)}" if padding else "")
 
 
-def _one(size: int | tuple[int, ...]) -> int:
-    """Of a size that is the same along both axes."""
+def one(size: int | tuple[int, ...]) -> int:
+    """Returns a size that is the same along both axes."""
     return size[0] if isinstance(size, tuple) else size
 
 
 class Pen:
-    """Draws on a figure whose unit is the inch, and remembers what, for the legend.
+    """Draws on a figure whose unit is the inch, and remembers what, for the legend."""
 
-    Args:
-        font: size of letters in points.
-    """
-
-    def __init__(self, font: float) -> None:
-        self.font = font
+    def __init__(self) -> None:
         self.figure = Figure(figsize=(1, 1))  # until it is finished
         self.ax = self.figure.add_axes((0, 0, 1, 1), xlim=(0, 1), ylim=(0, 1))
         self.ax.set_axis_off()
@@ -61,7 +53,7 @@ class Pen:
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
         """Write lines with their middle at (x, y), unless `style` says otherwise."""
-        centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": self.font}
+        centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": FONT}
         lines = text.split("\n")
         for number, line in enumerate(lines):  # evenly, whatever letters they have
             self.ax.text(x, y + LINE * ((len(lines) - 1) / 2 - number), line, **centred | style)
@@ -73,11 +65,7 @@ class Pen:
         self.legend[style["label"]] = Patch(**style)
 
     def line(
-        self,
-        *points: tuple[float, float],
-        dashed: bool = False,
-        head: bool = True,
-        zorder: float = 1,
+        self, *points: tuple[float, float], dashed: bool = False, head: bool = True, zorder: int = 1
     ) -> None:
         """Draw a line through points, its corners rounded, with an arrow's head at its end."""
         vertices, codes = [np.array(points[0])], [Path.MOVETO]
@@ -91,13 +79,12 @@ class Pen:
         path = Path([*vertices, np.array(points[-1])], [*codes, Path.LINETO])
         style: dict[str, Any] = {"color": DARK, "zorder": zorder, "mutation_scale": 9}
         arrow = "-|>,head_width=0.25,head_length=0.5" if head else "-"
-        if dashed:
+        if dashed:  # but for the head
             dashes = FancyArrowPatch(path=path, arrowstyle="-", linestyle=(0, (3, 1.5)), **style)
             self.ax.add_patch(dashes)
             step = np.subtract(points[-1], points[-2])
             path = Path([points[-1] - step * 0.09 / np.hypot(*step), points[-1]])
-        if head or not dashed:
-            self.ax.add_patch(FancyArrowPatch(path=path, arrowstyle=arrow, **style))
+        self.ax.add_patch(FancyArrowPatch(path=path, arrowstyle=arrow, **style))
 
     def plus(self, x: float, y: float) -> None:
         """Draw an addition."""
@@ -105,10 +92,6 @@ class Pen:
         self.ax.add_patch(circle)
         self.line((x - 0.04, y), (x + 0.04, y), head=False, zorder=3)
         self.line((x, y - 0.04), (x, y + 0.04), head=False, zorder=3)
-
-    def join(self, left: float, bottom: float, right: float, top: float) -> None:
-        """Draw a concatenation."""
-        self.area(left, bottom, right, top, facecolor=DARK, linewidth=1, label="concatenation")
 
     def column(
         self, x: float, y: float, width: float, layers: Iterable[nn.Module],
@@ -149,7 +132,7 @@ class Pen:
             legend = self.ax.legend(
                 handles=handles, loc="upper center", bbox_transform=self.ax.transData,
                 bbox_to_anchor=((left + right) / 2, bottom - 0.06), ncols=-(-len(handles) // rows),
-                frameon=False, fontsize=self.font, handlelength=1.5, columnspacing=1.2, borderpad=0,
+                frameon=False, fontsize=FONT, handlelength=1.5, columnspacing=1.2, borderpad=0,
             )  # fmt: skip
             extent = self._extent(legend)
             if extent[2] - extent[0] <= right - left:

@@ -1,7 +1,7 @@
 """How fast this machine trains: our loop, the usual one, and what the processor could do.
 
 Timings mean something only beside each other, so every repeat runs one loop and then the other, in
-one process.
+one process. README.md says what each figure is.
 """
 
 import argparse
@@ -24,7 +24,6 @@ from unittest import mock
 import numpy as np
 import torch
 import torchvision
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
@@ -46,22 +45,14 @@ class Settings:
     """Says how to measure."""
 
     device: torch.device
-    precision: str
-    """Of our loop; the usual one has fp32, and this one as well."""
+    precision: str  # of our loop; the usual one has fp32, and this one as well
     batch_size: int
-    repeats: int
-    """Of each comparison, after a first one that is not counted."""
-    seconds: float
-    """About how long a repeat of the slower loop takes, a few steps at least."""
+    repeats: int  # of each comparison, after a first one that is not counted
+    seconds: float  # about how long a repeat of the slower loop takes, a few steps at least
 
 
 def measure(networks: list[str], settings: Settings) -> dict[str, Any]:
-    """Measures everything, and prints each result on stderr as it comes.
-
-    Returns:
-        `machine`; `peak`: matrix products in GFLOP/s by precision; `input`: images/s of the input
-        pipelines alone; `networks`: a table each, see `loops`.
-    """
+    """Measures everything, and prints each result on stderr as it comes."""
     if not 1 <= settings.repeats <= 100:
         raise UserError(f"repeats {settings.repeats}: must be from 1 to 100")
     for name in networks:  # a mistake is reported before anything is measured
@@ -106,11 +97,10 @@ def matrix_products(device: torch.device, dtype: torch.dtype) -> float:
 
 def input_pipelines(settings: Settings) -> dict[str, float]:
     """Measures augmented, normalised batches without a network: ours and a DataLoader's."""
-    device, batch_size = settings.device, settings.batch_size
+    device, batch_size, seconds = settings.device, settings.batch_size, min(settings.seconds, 3)
     stored = pictures(5_000).images.to(device)
     transform = Transform(SIZE, MEAN, STD, facts("cifar10").standard)
     generator = torch.Generator().manual_seed(0)
-    seconds = min(settings.seconds, 3)
     ours, usual = [], []
 
     def batch() -> None:
@@ -119,23 +109,19 @@ def input_pipelines(settings: Settings) -> dict[str, float]:
         transform(stored[index], [send(drawn, device) for drawn in numbers])
 
     for _ in range(settings.repeats):
-        ours.append(batch_size * _rate(device, seconds, batch))
+        ours.append(batch_size / _timed(device, batch, seconds))
         batches = iter(usual_loader(device, batch_size))
         for _ in range(8):  # while the workers start
             next(batches)
-        usual.append(batch_size * _rate(device, seconds, partial(next, batches)))
+        usual.append(batch_size / _timed(device, partial(next, batches), seconds))
         del batches
     return _compared(ours, usual)
 
 
 def loops(name: str, settings: Settings, peak: float) -> dict[str, Any]:
-    """Trains a network by our loop and by the usual one, in turns.
+    """Trains a network by our loop and by the usual one, in turns; returns their figures.
 
-    Returns:
-        Images/s of both and their ratio, the usual loop in fp32; `same_precision`: likewise, the
-        usual loop in ours, if that is another; the `share_of_peak` (GFLOP/s of matrix products)
-        that our loop reaches, counting three times the forward pass's multiply-adds for a step;
-        `time`: the shares of data, forward, backward, update and the rest in our steps.
+    The usual loop has fp32; `same_precision` is with the usual loop in ours, if that is another.
     """
     device, batch_size, usual = settings.device, settings.batch_size, {}
     if network := usual_network(name):
@@ -189,8 +175,7 @@ def train_epochs(trainer: Trainer, count: int) -> None:
 def where_time_goes(trainer: Trainer, work: Callable[[], None]) -> dict[str, float]:
     """Returns the shares of training that its parts take.
 
-    `rest` is the loss, clipping and bookkeeping. On a GPU these are steps without a CUDA graph,
-    which has no parts.
+    On a GPU these are steps without a CUDA graph, which has no parts.
     """
     spent: defaultdict[str, float] = defaultdict(float)
 
@@ -225,18 +210,6 @@ def pictures(count: int) -> Images:
     return Images(images, torch.arange(count) % 10)
 
 
-@contextmanager
-def usual_settings() -> Iterator[None]:
-    """Undoes what `hardware.set_up` has set, but for TF32, which only helps the usual loop."""
-    hardware.keep_memory(False)
-    torch.backends.cudnn.deterministic = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = True
-        hardware.keep_memory(True)
-
-
 def usual_network(name: str) -> nn.Module | None:
     """Returns torchvision's network of that name; None if it has none."""
     if name not in torchvision.models.list_models(module=torchvision.models):
@@ -245,41 +218,36 @@ def usual_network(name: str) -> nn.Module | None:
     return torchvision.models.get_model(name, num_classes=10, **keywords)
 
 
-class UsualDataset(torch.utils.data.Dataset):
-    """Serves pictures as torchvision's CIFAR10 does: as PIL images put through transforms."""
+class UsualDataset(torchvision.datasets.CIFAR10):
+    """Serves random pictures as torchvision's CIFAR10 serves its own."""
 
-    def __init__(self, images: Images) -> None:
-        self.images = images.images.permute(0, 2, 3, 1).numpy()
-        self.labels = images.labels.tolist()
+    def __init__(self) -> None:
+        images = pictures(5_000)
+        self.data, self.targets = images.images.permute(0, 2, 3, 1).numpy(), images.labels.tolist()
         crop, flip = v2.RandomCrop(SIZE, padding=SIZE // 8), v2.RandomHorizontalFlip()
         floats, normalise = v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)
         steps = [v2.Resize(SIZE), crop, flip, v2.ToImage(), floats, normalise]
-        self.transform = v2.Compose(steps)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.images[index])), self.labels[index]
+        self.transform, self.target_transform = v2.Compose(steps), None
 
 
 def usual_loader(device: torch.device, batch_size: int) -> DataLoader:
     """Returns batches without end, from a worker for each core (16 at most)."""
-    dataset = UsualDataset(pictures(5_000))
+    dataset = UsualDataset()
     sampler = torch.utils.data.RandomSampler(dataset, replacement=True, num_samples=10**7)
     workers, pin = min(hardware.cores(), 16), device.type == "cuda"
     return DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, pin_memory=pin)
 
 
-@usual_settings()
 def usual_loop(
     network: nn.Module, device: torch.device, batch_size: int, steps: int, *, precision: str
 ) -> float:
     """Returns the seconds of `steps` steps of the loop that most CIFAR-10 repositories have.
 
     It is SGD with momentum, and reads the loss and the hits at every step. In `bf16` its forward
-    pass runs under autocast.
+    pass runs under autocast. Of what `hardware.set_up` has set only TF32 stays, which helps it.
     """
+    hardware.keep_memory(False)
+    torch.backends.cudnn.deterministic = False
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
     criterion = nn.CrossEntropyLoss()
     batches = iter(usual_loader(device, batch_size))
@@ -299,25 +267,22 @@ def usual_loop(
             hits += outputs.max(1)[1].eq(labels).sum().item()
 
     train(1)  # waits for the workers
-    return _timed(device, partial(train, steps))
+    seconds = _timed(device, partial(train, steps))
+    hardware.set_up(device)
+    return seconds
 
 
-def _timed(device: torch.device, work: Callable[[], Any]) -> float:
-    """Returns the seconds that some work takes, on the device, too."""
+def _timed(device: torch.device, work: Callable[[], Any], repeat_for: float = 0.0) -> float:
+    """Returns the mean seconds that some work takes, on the device, too; repeats it for some."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda device: None
-    wait(device)
-    start = time.perf_counter()
-    work()
-    wait(device)
-    return time.perf_counter() - start
-
-
-def _rate(device: torch.device, seconds: float, work: Callable[[], Any]) -> float:
-    """Repeats some work for so many seconds; returns how often a second."""
     times: list[float] = []
-    while sum(times) < seconds:
-        times.append(_timed(device, work))
-    return len(times) / sum(times)
+    while not times or sum(times) < repeat_for:
+        wait(device)
+        start = time.perf_counter()
+        work()
+        wait(device)
+        times.append(time.perf_counter() - start)
+    return statistics.fmean(times)
 
 
 def _compared(ours: list[float], usual: list[float]) -> dict[str, float]:

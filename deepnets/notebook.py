@@ -40,6 +40,7 @@ if not (ROOT / "notebooks").is_dir():
     raise UserError("the notebooks and their runs are in the repository: install it with pip -e")
 PASSING = tempfile.TemporaryDirectory()  # of the smoke profile's runs, until the process ends
 SETTINGS = ("seed", "limit", "input_size")  # of a job
+_loaded = cache(data.load)
 # A notebook runs in its own folder
 os.environ["DEEPNETS_DATA"] = os.environ.get("DEEPNETS_DATA") or str(ROOT / "data")
 
@@ -134,7 +135,7 @@ def images_of(run: Run) -> np.ndarray:
     """
     info = run.info
     with suppress(UserError):
-        dataset = _loaded(info.dataset, info.input_size)
+        dataset = _loaded(info.dataset, size=info.input_size)
         if dataset.sha256 == info.data_sha256:
             return dataset.test.images.numpy()
     side = info.image_side
@@ -146,11 +147,6 @@ def images_of(run: Run) -> np.ndarray:
         what = f"The images of {info.dataset_title} that this run saw are not on this machine"
         print(f"{what}: gray in their place.")
     return images
-
-
-@cache
-def _loaded(name: str, size: int) -> data.Dataset:
-    return data.load(name, size=size)
 
 
 def surest_mistakes(run: Run, count: int = 10) -> list[int]:
@@ -181,10 +177,7 @@ def lit(run: Run) -> Figure:
 def shapes(model: str, input_size: int = 64, **options: Any) -> pd.DataFrame:
     """Returns a row a stage, head and classifier: its output for a colour image, its parameters.
 
-    Args:
-        model: name as for `models.create`.
-        input_size: side of the image in pixels.
-        options: of the network.
+    `model` is named as for `models.create`; `input_size` is the side of the image in pixels.
     """
     network = models.blueprint(model, **options)
     shapes = models.module_shapes(network, input_size)
@@ -201,10 +194,10 @@ def accuracies(found: Iterable[Run]) -> pd.DataFrame:
     """Returns a row a run: its test accuracy with Wilson's 95 % interval, for new test images."""
     rows = []
     for run in found:
-        low, high = metrics.accuracy_interval(run.info.test_correct, run.info.test_total)
-        accuracy, interval = f"{100 * run.accuracy:.2f}", f"{100 * low:.2f} to {100 * high:.2f}"
+        ends = metrics.accuracy_interval(run.info.test_correct, run.info.test_total)
+        interval = " to ".join(f"{100 * end:.2f}" for end in ends)
         named = figures.network(run), run.info.dataset_title, run.recipe
-        rows.append((*named, accuracy, interval))
+        rows.append((*named, f"{100 * run.accuracy:.2f}", interval))
     columns = ["network", "data set", "recipe", "accuracy %", "95 % interval"]
     return pd.DataFrame(rows, columns=columns).set_index("network")
 
@@ -240,6 +233,7 @@ def code(*parts: Any) -> None:
     display(HTML(f"<pre><code>{html.escape(text)}</code></pre>"))
 
 
+@rc_context(style.STYLE)
 def tiles(
     images: Iterable[np.ndarray], titles: Sequence[str] = (), columns: int = 5, wrong: bool = False
 ) -> Figure:
@@ -251,33 +245,32 @@ def tiles(
     every = list(images)
     rows = -(-len(every) // columns)
     lines = 1 + max((title.count("\n") for title in titles), default=-1)
-    with rc_context(style.STYLE):
-        size = 1.15 * columns, (1.15 + 0.17 * lines) * rows
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax, image, title in zip_longest(axes, every, titles):
-            ax.set_axis_off()
-            if image is not None:
-                low, high = (0, 255) if image.dtype == np.uint8 else (image.min(), image.max())
-                ax.imshow(image.transpose(1, 2, 0), cmap="gray", vmin=low, vmax=high)
-            ax.set_title(title or "", fontsize=9, color=style.RED if wrong else "black")
+    size = 1.15 * columns, (1.15 + 0.17 * lines) * rows
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, image, title in zip_longest(axes, every, titles):
+        ax.set_axis_off()
+        if image is not None:
+            low, high = (0, 255) if image.dtype == np.uint8 else (image.min(), image.max())
+            ax.imshow(image.transpose(1, 2, 0), cmap="gray", vmin=low, vmax=high)
+        ax.set_title(title or "", fontsize=9, color=style.RED if wrong else "black")
     return figure
 
 
+@rc_context(style.GRID)
 def lines(panels: dict[str, dict[str, Sequence[float]]], x: str) -> Figure:
     """Draws lines by their names over 1, 2, 3, ... of what `x` counts.
 
     The `panels`, one above the other, are named by their y axes.
     """
-    with rc_context(style.GRID):
-        figure = Figure(figsize=(5.5, 0.5 + 1.9 * len(panels)), layout="constrained")
-        axes = figure.subplots(len(panels), sharex=True, squeeze=False).ravel()
-        for ax, (y, values) in zip(axes, panels.items(), strict=True):
-            for name, found in values.items():
-                ax.plot(range(1, len(found) + 1), found, label=name)
-            ax.set_ylabel(y)
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[-1].set_xlabel(x)
-        if len(values) > 1:
-            axes[0].legend(frameon=False)
+    figure = Figure(figsize=(5.5, 0.5 + 1.9 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False).ravel()
+    for ax, (y, values) in zip(axes, panels.items(), strict=True):
+        for name, found in values.items():
+            ax.plot(range(1, len(found) + 1), found, label=name)
+        ax.set_ylabel(y)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1].set_xlabel(x)
+    if len(values) > 1:
+        axes[0].legend(frameon=False)
     return figure

@@ -1,6 +1,6 @@
-"""Is the paper fit to be read? Looks at what LaTeX said, at the PDF and at how much there is of what.
+"""Is the paper fit to be read? Looks at LaTeX's log, at the PDF and at how much there is of what.
 
-python paper/check.py BUILD_FOLDER [PAGES]
+python paper/check.py BUILD_FOLDER
 """
 
 import re
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+PAGES = 6
 WIDEST, HIGHEST = 2.0, 12.0  # points by which a line may stick out, and a page: less than a line
 # At most so many
 LIMITS = {"words in the abstract": 150, "numbers in the abstract": 5, "numerals": 500, "tables": 4}
@@ -37,34 +38,26 @@ def counts(tex: str, numbers: str, printed: str) -> dict[str, int]:
 
 
 def complaints(log: str) -> list[str]:
-    """What is wrong according to LaTeX's log."""
+    """Returns what is wrong according to LaTeX's log."""
     log = re.sub(r"(?<=.{79})\n", "", log)  # TeX breaks its lines there
-    found = re.findall(r"LaTeX Warning: ((?:Reference|Citation) .*? undefined)", log)
-    found += re.findall(r"Package natbib Warning: (Citation .*? undefined)", log)
-    found += re.findall(r"LaTeX Warning: (Label .*? multiply defined)", log)
+    found = re.findall(r"Warning: ((?:Reference|Citation) .*? undefined)", log)
+    found += re.findall(r"Warning: (Label .*? multiply defined)", log)
     for kind, points, where in re.findall(r"Overfull \\([hv]box) \(([\d.]+)pt too \w+\) (.*)", log):
         if float(points) > (WIDEST if kind == "hbox" else HIGHEST):
             found.append(f"{kind} {points} pt too large {where}")
     return found
 
 
-def faults(pdf: Path, pages: int) -> list[str]:
-    """What is wrong with the PDF itself: its number of pages, its fonts, marks of what LaTeX did
-    not find.
-    """
-    if not pdf.exists():
-        return [f"there is no {pdf}: its log says why"]
-    found = []
-    count = re.search(r"^Pages:\s+(\d+)", _say("pdfinfo", str(pdf)), re.M)
-    if not count or int(count[1]) != pages:
-        found.append(f"{count[1] if count else 'no'} pages, not {pages}")
-    found += [
+def faults(pdf: Path) -> list[str]:
+    """Returns what is wrong with a PDF's number of pages and its fonts."""
+    found = [
         f"font {line.split()[0]} is Type 3"
         for line in _say("pdffonts", str(pdf)).splitlines()
         if " Type 3 " in line
     ]
-    if "??" in _say("pdftotext", str(pdf), "-"):
-        found.append("?? in the text")
+    count = re.search(r"^Pages:\s+(\d+)", _say("pdfinfo", str(pdf)), re.M)
+    if not count or int(count[1]) != PAGES:
+        found.append(f"{count[1] if count else 'no'} pages, not {PAGES}")
     return found
 
 
@@ -72,19 +65,20 @@ def _say(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def main(folder: str, pages: str = "6") -> int:
-    """Print what is wrong; 0 if nothing is."""
+def main(folder: str) -> int:
+    """Prints what is wrong; returns 0 if nothing is."""
     build = Path(folder)
-    source = build.parent
-    tex, numbers = (source / name for name in ("main.tex", "generated/numbers.tex"))
-    found = complaints((build / "main.log").read_text(errors="replace")) + faults(
-        build / "main.pdf", int(pages)
-    )
-    if (build / "main.pdf").exists():
-        printed = _say("pdftotext", str(build / "main.pdf"), "-")
+    pdf, paper = build / "main.pdf", build.parent
+    found = complaints((build / "main.log").read_text(errors="replace"))
+    if pdf.exists():
+        printed = _say("pdftotext", str(pdf), "-")
+        found += faults(pdf) + ["?? in the text"] * ("??" in printed)
+        tex, numbers = (paper / name for name in ("main.tex", "generated/numbers.tex"))
         for what, count in counts(tex.read_text(), numbers.read_text(), printed).items():
             print(f"paper: {count} {what}")
             found += [f"{count} {what}, not at most {LIMITS[what]}"] * (count > LIMITS[what])
+    else:
+        found.append(f"there is no {pdf}: its log says why")
     for line in found:
         print(f"paper: {line}", file=sys.stderr)
     return 1 if found else 0

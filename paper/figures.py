@@ -1,4 +1,4 @@
-"""Draws the figures of the paper: charts of deepnets.compare at the size at which they are printed."""
+"""Draws the figures of the paper: charts of deepnets.compare at the size that is printed."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from assets.blocks import blocks
+from assets import make as diagrams
 from deepnets import metrics, notebook
 from deepnets.compare import charts, style
 from deepnets.runs import Run
@@ -32,7 +32,7 @@ def drawn(tables: Mapping[str, pd.DataFrame], run: Run) -> dict[str, bytes]:
         "calibration": printed(charts.calibration(rows), 3.3, 2.7),
         "robustness": printed(charts.robustness(rows), 3.6, 2.7),
     }
-    unscaled = {"mistakes": mistakes(run), "blocks": blocks()}
+    unscaled = {"mistakes": mistakes(run), "blocks": diagrams.figure("blocks")}
     return made | {name: style.encoded(figure, kind="pdf") for name, figure in unscaled.items()}
 
 
@@ -43,7 +43,7 @@ def printed(figure: Figure, width: float, height: float) -> bytes:
 
 
 def best(found: Sequence[Run]) -> list[Run]:
-    """Returns the first seed of the network of `tuned` that is most accurate on CIFAR-10, if any."""
+    """Returns the first seed of the most accurate network of `tuned` on CIFAR-10, if any."""
     rows = [run for run in found if run.info.dataset == "cifar10" and run.info.seed == 0]
     rows = [run for run in rows if run.recipe == "tuned" and not run.info.options]
     return sorted(rows, key=lambda run: -run.accuracy)[:1]
@@ -66,26 +66,26 @@ def facts(run: Run) -> dict[str, str]:
     }  # fmt: skip
 
 
+@rc_context(style.STYLE)
 def mistakes(run: Run) -> Figure:
     """Draws a run's confusion matrix, and its surest mistakes beside it, 7 inches wide."""
     counts, names = confusion(run), run.info.classes
-    with rc_context(style.STYLE):
-        figure = Figure(figsize=(7, 3.55), layout="constrained")
-        parts = figure.subfigures(1, 2, width_ratios=(3.6, 3.4))
-        left, right = cast(np.ndarray, parts)
-        ax = left.subplots()
-        ax.imshow(counts / counts.sum(1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
-        ax.set_xticks(range(len(names)), names, rotation=90)
-        ax.set_yticks(range(len(names)), names)
-        ax.set(xlabel="predicted", ylabel="true")
-        for i, k in zip(*np.nonzero(counts >= SHOWN), strict=True):
-            colour = "white" if i == k else "black"
-            ax.text(k, i, counts[i, k], ha="center", va="center", color=colour)
-        chosen = notebook.surest_mistakes(run, MISTAKES[0] * MISTAKES[1])
-        images = notebook.images_of(run)[chosen].transpose(0, 2, 3, 1)
-        axes = right.subplots(*MISTAKES).ravel()
-        for ax, image, i in zip(axes, images, chosen, strict=True):
-            ax.imshow(image)
-            ax.set_axis_off()
-            ax.set_title(f"{names[run.test['predicted'][i]]}?\nis {names[run.test['labels'][i]]}")
+    figure = Figure(figsize=(7, 3.55), layout="constrained")
+    parts = figure.subfigures(1, 2, width_ratios=(3.6, 3.4))
+    left, right = cast(np.ndarray, parts)
+    ax = left.subplots()
+    ax.imshow(counts / counts.sum(1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
+    ax.set_xticks(range(len(names)), names, rotation=90)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel="predicted", ylabel="true")
+    for i, k in zip(*np.nonzero(counts >= SHOWN), strict=True):
+        colour = "white" if i == k else "black"
+        ax.text(k, i, counts[i, k], ha="center", va="center", color=colour)
+    chosen = notebook.surest_mistakes(run, MISTAKES[0] * MISTAKES[1])
+    images = notebook.images_of(run)[chosen].transpose(0, 2, 3, 1)
+    axes = right.subplots(*MISTAKES).ravel()
+    for ax, image, i in zip(axes, images, chosen, strict=True):
+        ax.imshow(image)
+        ax.set_axis_off()
+        ax.set_title(f"{names[run.test['predicted'][i]]}?\nis {names[run.test['labels'][i]]}")
     return figure

@@ -1,9 +1,10 @@
 r"""Makes paper/generated, the paper's numbers, tables and figures, from results/*.csv.
 
 main.tex asks for a number with \res{TABLE/DATASET/NETWORK/RECIPE/COLUMN}, and with
-`COLUMN:interval` for its 95 % interval. What is not known yet is not defined: \when{KEY}{TEXT}{ELSE}
-prints TEXT where it is, and \claim{NAME}{TEXT} where the claim (claims.py) has its runs. A claim
-that is wrong stops the paper. `--check` writes nothing and names what is out of date.
+`COLUMN:interval` for its 95 % interval. What is not known yet is not defined:
+\when{KEY}{TEXT}{ELSE} prints TEXT where it is, and \claim{NAME}{TEXT} where the claim (claims.py)
+has its runs. A claim that is wrong stops the paper. `--check` writes nothing and names what is out
+of date.
 
 python -m paper.make [--check]
 """
@@ -21,8 +22,6 @@ from deepnets import disk, models, recipes, runs
 from deepnets.compare import style
 from deepnets.compare.effects import MISSING, ONE_TRAINING
 from deepnets.compare.groups import opened
-from deepnets.models import shapes
-from deepnets.runs import Run
 
 from . import claims, figures
 
@@ -43,12 +42,11 @@ Tables = Mapping[str, pd.DataFrame]
 
 def find(tables: Tables, table: str, *place: str) -> dict[str, Any]:
     """Returns the row of a table at a place, or nothing."""
-    rows = tables[table]
-    if "options" in rows:
-        rows = rows[rows["options"].isna()]
-    for column, value in zip(PLACES[table], place, strict=True):
-        rows = rows[rows[column] == value]
-    return rows.iloc[0].to_dict() if len(rows) == 1 else {}
+    where = dict(zip(PLACES[table], place, strict=True))
+    try:
+        return claims.row(tables[table], PLACES[table][0], **where).to_dict()
+    except claims.Missing:
+        return {}
 
 
 def written(row: Mapping[str, Any], name: str) -> str:
@@ -72,20 +70,6 @@ def written(row: Mapping[str, Any], name: str) -> str:
     return text
 
 
-def numbers(tables: Tables, facts: Mapping[str, str], text: str) -> dict[str, str]:
-    """Returns what each key that a LaTeX `text` asks for stands for, if it is known."""
-    found = {}
-    for key in dict.fromkeys(re.findall(r"\\(?:res|when)\{([^}#]+)\}", text)):
-        table, *place, column = key.split("/")
-        if table == "rate":
-            found[key] = str(recipes.get(recipes.TUNED.name, column).learning_rate)
-        elif table == "mistakes":
-            found[key] = facts[column]
-        else:
-            found[key] = written(find(tables, table, *place), column)
-    return {key: value for key, value in found.items() if value != UNKNOWN}
-
-
 def tabular(columns: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Returns a LaTeX table."""
     lines = [" & ".join(cells) + r" \\" for cells in (head, *rows)]
@@ -98,8 +82,8 @@ def networks(tables: Tables) -> str:
     rows = []
     for name, title in style.NAMES.items():
         built = models.blueprint(name)
-        size = {"dataset": "", "parameters": shapes.count_parameters(built)}
-        size["macs"] = shapes.multiply_adds(built, 64)
+        size = {"dataset": "", "parameters": models.count_parameters(built)}
+        size["macs"] = models.multiply_adds(built, 64)
         cells = [title, written(size, "parameters"), written(size, "macs")]
         cells.append(f"{recipes.get(recipes.TUNED.name, name).learning_rate:g}")
         for dataset in DATASETS:
@@ -118,8 +102,7 @@ def effects(tables: Tables) -> str:
         color, gray = (
             find(tables, "effects", d, f"{original}_improved", "tuned") for d in DATASETS
         )
-        primary = bool(color.get("primary"))
-        p = written(color, "p_holm") if primary else "--"
+        p = written(color, "p_holm") if color.get("primary") else "--"
         star = ["*" * (row.get("verdict") == ONE_TRAINING) for row in (color, gray)]
         cells = [written(color, "effect"), written(color, "effect:interval") + star[0], p]
         rows.append([title, *cells, written(gray, "effect:interval") + star[1]])
@@ -164,26 +147,30 @@ TABLES: dict[str, Callable[[Tables], str]] = {
 
 
 def definitions(tables: Tables, facts: Mapping[str, str]) -> str:
-    """Returns the LaTeX that defines the numbers of main.tex, and the claims that hold."""
-    found = numbers(tables, facts, (HERE / "main.tex").read_text())
+    """Returns the LaTeX that defines the known numbers of main.tex, and the claims that hold."""
+    found = {}
+    asked = re.findall(r"\\(?:res|when)\{([^}#]+)\}", (HERE / "main.tex").read_text())
+    for key in dict.fromkeys(asked):
+        table, *place, column = key.split("/")
+        if table == "rate":
+            found[key] = str(recipes.get(recipes.TUNED.name, column).learning_rate)
+        elif table == "mistakes":
+            found[key] = facts[column]
+        else:
+            found[key] = written(find(tables, table, *place), column)
     said = {name: claims.verdict(claim, tables) for name, claim in claims.claims().items()}
     found |= {f"claim/{name}": "" for name, verdict in said.items() if verdict == "holds"}
-    return "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in found.items())
-
-
-def contents(tables: Tables, run: Run) -> dict[str, bytes]:
-    """Returns what is generated, by file name."""
-    made = {"numbers.tex": definitions(tables, figures.facts(run))}
-    made |= {f"{name}.tex": table(tables) for name, table in TABLES.items()}
-    drawn = {f"{name}.pdf": figure for name, figure in figures.drawn(tables, run).items()}
-    return {name: text.encode() for name, text in made.items()} | drawn
+    known = {key: value for key, value in found.items() if value != UNKNOWN}
+    return "".join(f"\\resdef{{{key}}}{{{value}}}\n" for key, value in known.items())
 
 
 def main(arguments: Sequence[str]) -> int:
     """Writes paper/generated, or checks it; returns 1 if it is out of date or a claim is wrong."""
     tables = {name: pd.read_csv(RESULTS / f"{name}.csv") for name in PLACES}
     [best] = figures.best(opened(runs.find(RESULTS / "main")))
-    made = contents(tables, best)
+    made = {"numbers.tex": definitions(tables, figures.facts(best)).encode()}
+    made |= {f"{name}.tex": table(tables).encode() for name, table in TABLES.items()}
+    made |= {f"{name}.pdf": figure for name, figure in figures.drawn(tables, best).items()}
     paths = {HERE / "generated" / name: content for name, content in made.items()}
     said = {name: claims.verdict(claim, tables) for name, claim in claims.claims().items()}
     found = [f"claim {name} {text}" for name, text in said.items() if text.startswith("is wrong")]

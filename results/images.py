@@ -14,7 +14,6 @@ from deepnets.compare import groups
 from deepnets.errors import UserError
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("mnist", "cifar10")
 EACH = 4  # first test images of each class: of the galleries, and the first one of Grad-CAM
 SUREST = 20  # mistakes of a network
 
@@ -34,23 +33,17 @@ def chosen(name: str, labels: np.ndarray) -> list[int]:
     return sorted(map(int, found))
 
 
-def kept(name: str) -> dict[str, np.ndarray]:
-    """Returns what `notebook.kept` reads of a dataset, by its name."""
-    whole = data.load(name)
-    indices = chosen(name, whole.test.labels.numpy())
-    return {
-        "indices": np.array(indices),
-        "images": whole.test.images[indices].numpy(),
-        "labels": whole.test.labels[indices].numpy(),
-        "sha256": np.array(whole.sha256),
-    }
-
-
 def main() -> int:
     """Writes results/images/*.npz and prints their sizes; returns the exit code."""
     try:
-        for name in NAMES:
-            content = disk.packed(kept(name), zipfile.ZIP_DEFLATED)
+        for name in ("mnist", "cifar10"):
+            whole = data.load(name)
+            indices = chosen(name, whole.test.labels.numpy())
+            kept = {
+                "indices": np.array(indices), "images": whole.test.images[indices].numpy(),
+                "labels": whole.test.labels[indices].numpy(), "sha256": np.array(whole.sha256),
+            }  # fmt: skip
+            content = disk.packed(kept, zipfile.ZIP_DEFLATED)
             for path in disk.write_all({HERE / "images" / f"{name}.npz": content}):
                 print(f"{path.relative_to(HERE)}: {len(content) / 1e3:.0f} KB")
     except UserError as error:

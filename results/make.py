@@ -7,17 +7,16 @@ python -m results.make [--check]
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from string import Formatter
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from deepnets import disk, models, runs
 from deepnets.compare import charts, effects, groups, style
 from deepnets.compare.text import markdown, percent
 from deepnets.errors import UserError
-from deepnets.info import CORRUPTIONS
 from deepnets.runs import Run
 from paper import figures
 
@@ -28,139 +27,53 @@ DATASETS = ("CIFAR-10", "MNIST")
 RECIPES = ["tuned", "best", "classic", "vanilla", "altered"]
 
 
-def find(root: Path = HERE) -> list[Run]:
-    """Returns the runs of the study, from the folders of `STUDIES` that are there."""
-    folders = [root / study for study in STUDIES if (root / study).is_dir()]
-    return [run for folder in folders for run in runs.find(folder)]
+def points(effect: str, ends: str = "") -> str:
+    """Returns the format of an effect and its interval, the columns `ends`low and `ends`high."""
+    return f"{{{effect}:+.2%}} ({{{ends}low:+.2%}} to {{{ends}high:+.2%}})"
 
 
-def tables(found: Sequence[Run]) -> dict[str, pd.DataFrame]:
-    """Returns the tables by their names."""
-    return {name: table(found) for name, table in effects.TABLES.items()}
+# The tables to read: their titles, and how `cells` writes a row
+MEASURED = {
+    "network": "{network}", "recipe": "{recipe}", "epochs": "{epochs}", "seeds": "{seeds}",
+    "accuracy": "{accuracy:.2%}", "95 % interval": "{low:.2%} to {high:.2%}",
+    "noise": "{noise:.1%}", "blur": "{blur:.1%}", "contrast": "{contrast:.1%}",
+    "ece": "{ece:.1%}", "temperature": "{temperature:.2f}", "seconds": "{seconds:,.0f}",
+    "trained on": "{devices}",
+}  # fmt: skip
+READ = {
+    "effects": {
+        "improved minus original": "{network}", "dataset": "{dataset}", "recipe": "{recipe}",
+        "trainings": "{seeds}, {original_seeds}", "effect in points": points("effect"),
+        "adjusted p": "{p_holm:.3f}", "by its own variance": points("effect", "own_"),
+        "verdict": "{verdict}{welch}",
+    },
+    "rates": {
+        "improved minus original": "{network}", "recipe": "{recipe}",
+        "learning rate": "{learning_rate}", "trainings": "{seeds}, {original_seeds}",
+        "effect in points": points("effect"),
+    },
+    "corners": {
+        "improved": "{network}", "dataset": "{dataset}",
+        "original, vanilla": "{original_vanilla:.2%}",
+        "original, altered": "{original_altered:.2%}",
+        "improved, vanilla": "{improved_vanilla:.2%}",
+        "improved, altered": "{improved_altered:.2%}",
+        "published": "{published_original:.2%}, {published_improved:.2%}",
+    } | {part: points(part, f"{part}_") for part in effects.PARTS},
+    "changes": {
+        "change": "{change}", "effect in points": points("effect"), "verdict": "{verdict}",
+    },
+    "control": {
+        "network": "{network}", "recipe": "{recipe}", "side in pixels": "{input_size}",
+        "epochs": "{epochs}", "accuracy": "{accuracy:.2%}",
+        "95 % interval": "{low:.2%} to {high:.2%}", "reported": "{reported:.2%}",
+    },
+}  # fmt: skip
 
 
-def text(table: pd.DataFrame) -> str:
-    """Returns a table as the content of a CSV file."""
-    return table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-
-
-def pictures(made: dict[str, pd.DataFrame]) -> dict[str, bytes]:
-    """Returns README's pictures (PNG) of CIFAR-10 by their names, those whose table is complete.
-
-    That of `corners` says itself what is missing.
-    """
-    part = {name: table[table["dataset"] == "CIFAR-10"] for name, table in made.items()}
-    rows = part["accuracies"]
-    whole = rows[(rows["recipe"] == "tuned") & (rows["options"] == "")]
-    draw: list[tuple[Callable[[pd.DataFrame], Figure], pd.DataFrame, str]] = [
-        (charts.corners, part["corners"], "network"), (charts.changes, of_whole(part["changes"]), "effect"),
-        (charts.cost, whole, "accuracy"), (charts.robustness, whole, "accuracy"),
-        (charts.calibration, whole, "accuracy"),
-    ]  # fmt: skip
-    return {
-        f"{chart.__name__}.png": style.encoded(chart(table), dpi=200)
-        for chart, table, needed in draw
-        if len(table) and table[needed].notna().all()
-    }
-
-
-def mistakes(found: Sequence[Run]) -> dict[str, bytes]:
-    """Returns README's picture of the most accurate network's mistakes by its name, if there is any."""
-    best = figures.best(groups.opened(found))
-    drawn = [style.encoded(figures.mistakes(run), dpi=200) for run in best]
-    return dict(zip(["mistakes.png"], drawn, strict=False))
-
-
-def networks(accuracies: pd.DataFrame) -> pd.DataFrame:
-    """Returns README's table: a row a network, with its accuracies under `tuned` in percent.
-
-    Several seeds have half of their 95 % interval; of what is not trained yet a cell is empty.
-    """
-    rows = accuracies[(accuracies["recipe"] == "tuned") & (accuracies["options"] == "")]
-    table = pd.DataFrame(index=pd.Index(style.NAMES, name="network"))
-    blueprints = [models.blueprint(name) for name in table.index]
-    table["parameters"] = [f"{models.count_parameters(network):,}" for network in blueprints]
-    costs = [models.multiply_adds(network, 64) for network in blueprints]
-    table["multiply-adds, M"] = [f"{cost / 1e6:,.0f}" for cost in costs]
-    for title in DATASETS:
-        found = rows[rows["dataset"] == title].dropna(subset="accuracy").set_index("network")
-        half = (50 * (found["high"] - found["low"])).map(" ± {:.2f}".format)
-        shown = percent(found["accuracy"]) + half.where(found["seeds"] > 1, "")
-        table[title] = shown.astype(object).reindex(table.index, fill_value="")
-    return table.rename(index=style.NAMES).reset_index()
-
-
-def measured(accuracies: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """Returns what was measured of each network on a dataset, by recipe, the most accurate first.
-
-    Shares are in percent. Networks whose test accuracies may not be looked at yet are left out.
-    """
-    rows = accuracies[(accuracies["dataset"] == dataset) & (accuracies["options"] == "")]
-    rows = rows[rows["recipe"].isin(RECIPES) & (rows["input_size"] == 64)]
-    rows = rows.dropna(subset="accuracy")
-    rows = rows.sort_values("accuracy", ascending=False)
-    rows = rows.sort_values("recipe", key=lambda names: names.map(RECIPES.index), kind="stable")
-    seconds = rows["seconds"].map("{:,.0f}".format).where(rows["seconds"].notna(), "differs")
-    return pd.DataFrame(
-        {"network": rows["network"].map(style.NAMES), "recipe": rows["recipe"]}
-        | {"epochs": rows["epochs"], "seeds": rows["seeds"], "accuracy": percent(rows["accuracy"])}
-        | {"95 % interval": percent(rows["low"]) + " to " + percent(rows["high"])}
-        | {name: (100 * rows[name]).map("{:.1f}".format) for name in (*CORRUPTIONS, "ece")}
-        | {"temperature": rows["temperature"].map("{:.2f}".format)}
-        | {"seconds": seconds, "trained on": rows["devices"]}
-    )
-
-
-def points(rows: pd.DataFrame, part: str, ends: str = "") -> pd.Series:
-    """Returns effects as text, in points with their 95 % intervals, empty where they are missing.
-
-    Args:
-        rows: of a table.
-        part: the effects' column.
-        ends: what the columns of the intervals' ends begin with.
-    """
-    value, low, high = (
-        (100 * rows[name]).map("{:+.2f}".format) for name in (part, f"{ends}low", f"{ends}high")
-    )
-    return (value + " (" + low + " to " + high + ")").where(rows[f"{ends}low"].notna(), "")
-
-
-def contrasts(effects: pd.DataFrame) -> pd.DataFrame:
-    """Returns the effects of the improved forms, as a table to read."""
-    p = effects["p_holm"].map("{:.3f}".format).where(effects["p_holm"].notna(), "")
-    return pd.DataFrame(
-        {"improved minus original": effects["network"].map(style.NAMES)}
-        | {"dataset": effects["dataset"], "recipe": effects["recipe"]}
-        | {"trainings": effects["seeds"].astype(str) + ", " + effects["original_seeds"].astype(str)}
-        | {"effect in points": points(effects, "effect"), "adjusted p": p}
-        | {"by its own variance": points(effects, "effect", "own_")}
-        | {
-            "verdict": effects["verdict"]
-            + effects["welch"].map({True: ", by Welch's form"}).fillna("")
-        }
-    )
-
-
-def at_one_rate(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the effects at equal learning rates, as a table to read."""
-    return pd.DataFrame(
-        {"improved minus original": rows["network"].map(style.NAMES)}
-        | {"recipe": rows["recipe"], "learning rate": rows["learning_rate"]}
-        | {"trainings": rows["seeds"].astype(str) + ", " + rows["original_seeds"].astype(str)}
-        | {"effect in points": points(rows, "effect")}
-    )
-
-
-def taken_apart(corners: pd.DataFrame) -> pd.DataFrame:
-    """Returns the published gains and what they are made of, as a table to read."""
-    found = {"improved": corners["network"].map(style.NAMES), "dataset": corners["dataset"]}
-    for column in effects.CORNERS:
-        share = percent(corners[column]).where(corners[column].notna(), "")
-        found[column.replace("_", ", ")] = share
-    ends = ("published_original", "published_improved")
-    found["published"] = percent(corners[ends[0]]) + ", " + percent(corners[ends[1]])
-    found |= {part: points(corners, part, f"{part}_") for part in effects.PARTS}
-    return pd.DataFrame(found)
+def tuned(accuracies: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of whole networks under `tuned`."""
+    return accuracies[(accuracies["recipe"] == "tuned") & (accuracies["options"] == "")]
 
 
 def of_whole(changes: pd.DataFrame) -> pd.DataFrame:
@@ -168,24 +81,72 @@ def of_whole(changes: pd.DataFrame) -> pd.DataFrame:
     return changes[changes["network"] == "resnet18_improved"]
 
 
-def single_changes(changes: pd.DataFrame) -> pd.DataFrame:
-    """Returns the effects of single changes, as a table to read."""
-    return pd.DataFrame(
-        {"change": changes["change"].replace(charts.CHANGES)}
-        | {"effect in points": points(changes, "effect"), "verdict": changes["verdict"]}
+def pictures(made: dict[str, pd.DataFrame], found: Sequence[Run]) -> dict[str, bytes]:
+    """Returns README's pictures (PNG) of CIFAR-10 by their names, those whose table is complete.
+
+    That of `corners` says itself what is missing; `mistakes` are the most accurate network's.
+    """
+    part = {name: table[table["dataset"] == "CIFAR-10"] for name, table in made.items()}
+    draw = dict.fromkeys(
+        (charts.cost, charts.robustness, charts.calibration),
+        (tuned(part["accuracies"]), "accuracy"),
     )
+    draw[charts.corners] = part["corners"], "network"
+    draw[charts.changes] = of_whole(part["changes"]), "effect"
+    drawn = {
+        chart.__name__: chart(table)
+        for chart, (table, needed) in draw.items()
+        if len(table) and table[needed].notna().all()
+    }
+    for run in figures.best(groups.opened(found)):
+        drawn["mistakes"] = figures.mistakes(run)
+    return {f"{name}.png": style.encoded(figure, dpi=200) for name, figure in drawn.items()}
 
 
-def others(control: pd.DataFrame) -> pd.DataFrame:
-    """Returns what others report beside ours, as a table to read."""
-    reported = percent(control["reported"]).where(control["reported"].notna(), "")
-    return pd.DataFrame(
-        {"network": control["network"].map(style.NAMES), "recipe": control["recipe"]}
-        | {"side in pixels": control["input_size"], "epochs": control["epochs"]}
-        | {"accuracy": percent(control["accuracy"])}
-        | {"95 % interval": percent(control["low"]) + " to " + percent(control["high"])}
-        | {"reported": reported}
-    )
+def networks(accuracies: pd.DataFrame) -> pd.DataFrame:
+    """Returns README's table: a row a network, with its accuracies under `tuned` in percent.
+
+    Several seeds have half of their 95 % interval; of what is not trained yet a cell is empty.
+    """
+    table = pd.DataFrame(index=pd.Index(style.NAMES, name="network"))
+    blueprints = [models.blueprint(name) for name in table.index]
+    table["parameters"] = [f"{models.count_parameters(network):,}" for network in blueprints]
+    costs = [models.multiply_adds(network, 64) for network in blueprints]
+    table["multiply-adds, M"] = [f"{cost / 1e6:,.0f}" for cost in costs]
+    rows = tuned(accuracies).dropna(subset="accuracy")
+    for title in DATASETS:
+        found = rows[rows["dataset"] == title].set_index("network")
+        half = (50 * (found["high"] - found["low"])).map(" ± {:.2f}".format)
+        shown = percent(found["accuracy"]) + half.where(found["seeds"] > 1, "")
+        table[title] = shown.astype(object).reindex(table.index, fill_value="")
+    return table.rename(index=style.NAMES).reset_index()
+
+
+def cells(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
+    """Returns a table to read: each row as the formats of `columns` write it.
+
+    Percent signs are left out. A cell is empty where a value that it needs is not known.
+    """
+    rows = table.replace({"network": style.NAMES, "change": charts.CHANGES}).to_dict("records")
+    made = {}
+    for title, form in columns.items():
+        needed = [name for _, name, _, _ in Formatter().parse(form) if name]
+        known = zip(rows, table[needed].notna().all(axis=1), strict=True)
+        written = (form.format(**row) if all_known else "" for row, all_known in known)
+        made[title] = [cell.replace("%", "") for cell in written]
+    return pd.DataFrame(made)
+
+
+def measured(accuracies: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """Returns what was measured of each network on a dataset, by recipe, the most accurate first.
+
+    Networks whose test accuracies may not be looked at yet are left out.
+    """
+    rows = accuracies[(accuracies["dataset"] == dataset) & (accuracies["options"] == "")]
+    rows = rows[rows["recipe"].isin(RECIPES) & (rows["input_size"] == 64)]
+    rows = rows.dropna(subset="accuracy").sort_values("accuracy", ascending=False)
+    rows = rows.sort_values("recipe", key=lambda names: names.map(RECIPES.index), kind="stable")
+    return cells(rows, MEASURED).replace({"seconds": {"": "differs"}})
 
 
 def filled(text: str, shown: dict[str, pd.DataFrame]) -> str:
@@ -197,17 +158,14 @@ def filled(text: str, shown: dict[str, pd.DataFrame]) -> str:
     return text
 
 
-def readme(made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Returns README's tables by their names."""
-    return {"networks": networks(made["accuracies"])}
-
-
 def page(made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Returns the tables of results/README by their names."""
+    welch = made["effects"]["welch"].map({True: ", by Welch's form"}).fillna("")
+    rows = made | {"effects": made["effects"].assign(welch=welch), "rates": made["equal_rates"]}
+    rows["changes"] = of_whole(made["changes"])
     return {title: measured(made["accuracies"], title) for title in DATASETS} | {
-        "effects": contrasts(made["effects"]), "rates": at_one_rate(made["equal_rates"]), "corners": taken_apart(made["corners"]),
-        "changes": single_changes(of_whole(made["changes"])), "control": others(made["control"]),
-    }  # fmt: skip
+        name: cells(rows[name], columns) for name, columns in READ.items()
+    }
 
 
 def main(arguments: Sequence[str], root: Path = HERE, readme_file: Path = README) -> int:
@@ -219,16 +177,19 @@ def main(arguments: Sequence[str], root: Path = HERE, readme_file: Path = README
     if unknown := [word for word in arguments if word != "--check"]:
         print(f"results/make.py: {unknown[0]!r} is not known; it has --check", file=sys.stderr)
         return 2
+    folders = [root / study for study in STUDIES if (root / study).is_dir()]
     try:
-        found = find(root)
-        table = tables(found)
+        found = [run for folder in folders for run in runs.find(folder)]
+        table = {name: make(found) for name, make in effects.TABLES.items()}
     except UserError as error:
         print(f"results/make.py: {error}", file=sys.stderr)
         return 2
-    made = {root / f"{name}.csv": text(rows).encode() for name, rows in table.items()}
-    drawn = pictures(table) | mistakes(found)
+    as_text = {"index": False, "float_format": "%.6f", "lineterminator": "\n"}
+    made = {root / f"{name}.csv": rows.to_csv(**as_text).encode() for name, rows in table.items()}
+    drawn = pictures(table, found)
     made |= {readme_file.parent / "assets" / name: content for name, content in drawn.items()}
-    for path, shown in ((readme_file, readme(table)), (root / "README.md", page(table))):
+    front = {"networks": networks(table["accuracies"])}
+    for path, shown in ((readme_file, front), (root / "README.md", page(table))):
         made[path] = filled(path.read_text(), shown).encode()
     old = [path for path in made if not path.is_file() or path.read_bytes() != made[path]]
     if "--check" in arguments:

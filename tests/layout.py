@@ -21,7 +21,7 @@ def letters(figure):
 
 
 def check(figure, least=8.0):
-    """Fails where letters are smaller than `least` points, cover each other or leave the picture."""
+    """Fails where letters are under `least` points, cover each other or leave the picture."""
     found = letters(figure)
     assert found
     for text, box in found:

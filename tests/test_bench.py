@@ -2,8 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
 import time
 
 import pytest
@@ -31,8 +29,6 @@ def test_it_emits_json_and_speaks_on_stderr_meanwhile(capsys):
         assert min(row["time"].values()) > 0
         gflops = row["ours"] * 6 * models.multiply_adds(models.blueprint(row["name"]), 64) / 1e9
         assert row["share_of_peak"] == pytest.approx(gflops / results["peak"]["fp32"])
-    named = {"device", "threads", "precision", "versions", "commit", "date"}
-    assert named <= results["machine"].keys()
 
 
 @pytest.mark.parametrize(
@@ -44,13 +40,11 @@ def test_it_emits_json_and_speaks_on_stderr_meanwhile(capsys):
     ],
 )
 def test_mistakes_are_named_before_anything_is_measured(arguments, message, capsys):
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit, match="2"):
         bench.main(arguments)
-    assert stop.value.code == 2
     output = capsys.readouterr()
     assert message in output.err
-    assert len(output.err.splitlines()) == 1
-    assert not output.out
+    assert (len(output.err.splitlines()), output.out) == (1, "")
 
 
 def test_both_loops_train_the_same_network_on_the_same_kind_of_images():
@@ -63,17 +57,15 @@ def test_both_loops_train_the_same_network_on_the_same_kind_of_images():
     assert labels.shape == (4,)
 
 
-@pytest.mark.parametrize(
-    ("precision", "computes_in"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
-)
-def test_the_usual_loop_trains(precision, computes_in):
+@pytest.mark.parametrize(("precision", "kind"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_usual_loop_trains(precision, kind):
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, 10))
     before, seen = network[1].weight.detach().clone(), set()
     network.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
     assert bench.usual_loop(network, CPU, 4, 2, precision=precision) > 0
     assert not torch.equal(network[1].weight, before)
-    assert seen == {computes_in}
+    assert seen == {kind}
 
 
 def test_in_bf16_the_usual_loop_is_measured_in_both_precisions(monkeypatch):
@@ -89,9 +81,4 @@ def test_in_bf16_the_usual_loop_is_measured_in_both_precisions(monkeypatch):
 def test_a_measurement_whose_time_is_over_at_once_measures_something(monkeypatch):
     monkeypatch.setattr(time, "perf_counter", map(float, itertools.count(step=10)).__next__)
     assert bench.matrix_products(CPU, torch.float32) == pytest.approx(2 * 256**3 / 1e9 / 10)
-    assert bench._rate(CPU, 1, lambda: None) == pytest.approx(1 / 10)
-
-
-def test_help_does_without_torch():
-    code = "import sys, deepnets.cli; deepnets.cli._parser(); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert bench._timed(CPU, lambda: None, 1) == pytest.approx(10)

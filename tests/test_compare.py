@@ -1,6 +1,5 @@
 """The tables made from runs, against figures put into the runs and against an oracle."""
 
-import csv
 import json
 import math
 from dataclasses import asdict
@@ -10,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.metrics import accuracy_score, log_loss
 
 from deepnets import recipes, runs
-from deepnets.compare import effects, groups, report, text
+from deepnets.compare import effects, groups, report, statistics, text
 from deepnets.errors import UserError
 from deepnets.info import CORRUPTIONS
 from deepnets.runs import Run
@@ -33,14 +33,14 @@ def train(tmp_path):
     def write(model, share, recipe="tuned", seed=0, changes=(), study="main", **fields):
         how = recipes.get(recipe, model, **{"epochs": fields.get("epochs", 24)} | dict(changes))
         name = runs.labelled(recipe, dict(changes))
+        right = {"images": 100, "clean": 90} | dict.fromkeys(CORRUPTIONS, 50 + seed)
         info = json.loads((DEMO / "run.json").read_text()) | {
             "model": model, "dataset": "cifar10", "options": {}, "seed": seed, "limit": None,
-            "input_size": 64, "train_images": 45_000, "epochs": how.epochs, "data_sha256": f"of {fields.get('dataset')}",
-            "recipe": json.loads(json.dumps(asdict(how) | {"name": name})), "device": "EPYC",
-            "device_type": "cpu", "threads": 2, "precision": "bf16", "train_seconds": 10.0,
-            "test_nll": 0.5 + seed, "robustness": {"images": 100, "clean": 90} | dict.fromkeys(
-                CORRUPTIONS, 50 + seed), "test_correct": round(share * IMAGES),
-            "test_total": IMAGES, "warnings": [],
+            "input_size": 64, "train_images": 45_000, "epochs": how.epochs, "warnings": [],
+            "data_sha256": f"of {fields.get('dataset')}", "recipe": asdict(how) | {"name": name},
+            "device": "EPYC", "device_type": "cpu", "threads": 2, "precision": "bf16",
+            "train_seconds": 10.0, "test_nll": 0.5 + seed, "robustness": right,
+            "test_correct": round(share * IMAGES), "test_total": IMAGES,
         } | fields  # fmt: skip
         info["dataset_title"] = fields.get("dataset_title") or TITLES[info["dataset"]]
         key = [*f"{model} {name} {info['options']} {info['dataset']}".encode(), seed]
@@ -51,12 +51,12 @@ def train(tmp_path):
         predicted[wrong] = (labels[wrong] + 1) % 10
         levels = random.integers(100, 255, (IMAGES, 10))
         levels[np.arange(IMAGES), predicted] = random.integers(0, 60, IMAGES)
-        right = {kind: np.packbits(predicted == labels) for kind in CORRUPTIONS}
         network = runs.labelled(model, info["options"])
         folder = tmp_path / study / info["dataset"] / network / name / f"seed{seed}"
         folder.mkdir(parents=True)
-        arrays = {"labels": labels, "levels": levels} | right
-        np.savez(folder / "test.npz", **{k: v.astype(np.uint8) for k, v in arrays.items()})
+        arrays = dict.fromkeys(CORRUPTIONS, np.packbits(predicted == labels))
+        arrays |= {"labels": labels.astype(np.uint8), "levels": levels.astype(np.uint8)}
+        np.savez(folder / "test.npz", **arrays)
         rows = [",".join(runs.HISTORY), *(f"{i},1,0.5,1,0.{i},0.1,5" for i in range(how.epochs))]
         (folder / "history.csv").write_text("\n".join(rows))
         (folder / "run.json").write_text(json.dumps(info))
@@ -84,8 +84,8 @@ def right(run):
     return (stored["levels"].argmin(1) == stored["labels"]).astype(float)
 
 
-def by_hand(cells, weights, v=0.0, df=math.inf):
-    """Effect, ends of its interval and p by the formula of studies/README.md.
+def check(row, cells, weights, v=0.0, df=math.inf, names=("effect", "low", "high")):
+    """Effect, ends of its interval and p, under their names, are by the formula of the protocol.
 
     Without a variance v between seeds, for new test images alone.
     """
@@ -99,7 +99,13 @@ def by_hand(cells, weights, v=0.0, df=math.inf):
     nu = (s2 + b2) ** 2 / (s2**2 / df) if v else math.inf
     error = math.sqrt(s2 + b2)
     half, p = stats.t.ppf(0.975, nu) * error, 2 * stats.t.sf(abs(d.mean()) / error, nu)
-    return d.mean(), d.mean() - half, d.mean() + half, p
+    wanted = d.mean(), d.mean() - half, d.mean() + half, p
+    assert row[[*names]].to_list() == pytest.approx(wanted[: len(names)])
+
+
+def variance(found):
+    """Of accuracy between seeds."""
+    return np.var([run.accuracy for run in found], ddof=1)
 
 
 def wilson(p, n):
@@ -118,23 +124,12 @@ def named(table, **where):
     return table.iloc[0]
 
 
-def test_one_training_has_wilsons_interval(train):
-    row = named(effects.accuracies([train("alexnet", 0.91, options={"dropout": 0.3})]))
-    what = row[["dataset", "network", "options", "seeds", "accuracy", "interval"]].to_list()
-    assert what == ["CIFAR-10", "alexnet", "dropout=0.3", 1, 0.91, "new test images"]
-    assert (row["low"], row["high"]) == pytest.approx(wilson(0.91, IMAGES))
-    assert math.isnan(row["deviation"])
-
-
 def test_several_seeds_have_an_interval_for_new_trainings_too(train):
     found = [train("vgg11", 0.88 + 0.004 * seed, seed=seed) for seed in range(3)]
     row = named(effects.accuracies(found))
-    v = np.var([run.accuracy for run in found], ddof=1)
-    wanted = by_hand([found], [1], v, 2)[:3]
-    assert row[["accuracy", "low", "high"]].to_list() == pytest.approx(wanted)
-    assert row["deviation"] == pytest.approx(0.004)
+    check(row, [found], [1], variance(found), 2, ("accuracy", "low", "high"))
     assert row["interval"] == "new trainings and test images"
-    assert row[["nll", "noise", "blur", "contrast"]].to_list() == pytest.approx([1.5, *[0.51] * 3])
+    assert row[["deviation", "nll", "blur"]].to_list() == pytest.approx([0.004, 1.5, 0.51])
     assert (row["seconds"], row["devices"], row["precision"]) == (10, "EPYC, 2 threads", "bf16")
     wide = [train("alexnet", share, seed=seed) for seed, share in enumerate((0.9, 1.0))]
     assert named(effects.accuracies(wide))["high"] == 1, "no interval leaves 0 to 1"
@@ -145,20 +140,27 @@ def test_each_figure_stands_under_its_name_in_the_table_and_on_the_page(train):
     figures = {"test_ece": 0.04, "test_ece_calibrated": 0.02, "temperature": 1.5}
     table = effects.accuracies([train("alexnet", 0.75, robustness=right, **figures)])
     names = [*CORRUPTIONS, "ece", "calibrated_ece", "temperature"]
-    assert named(table)[names].to_list() == [0.51, 0.42, 0.33, 0.04, 0.02, 1.5]
-    shown = named(make.measured(table, "CIFAR-10"))
-    names = ["network", "accuracy", "95 % interval", *CORRUPTIONS, "ece", "temperature"]
+    row = named(table)
+    assert row[names].to_list() == [0.51, 0.42, 0.33, 0.04, 0.02, 1.5]
+    assert row[["dataset", "seeds", "interval"]].to_list() == ["CIFAR-10", 1, "new test images"]
+    assert math.isnan(row["deviation"])
     ends = " to ".join(f"{100 * end:.2f}" for end in wilson(0.75, IMAGES))
-    told = ["AlexNet", "75.00", ends, "51.0", "42.0", "33.0", "4.0", "1.50"]
-    assert shown[names].to_list() == told
+    assert named(make.measured(table, "CIFAR-10")).to_dict() == {
+        "network": "AlexNet", "recipe": "tuned", "epochs": "24", "seeds": "1", "accuracy": "75.00",
+        "95 % interval": ends, "noise": "51.0", "blur": "42.0", "contrast": "33.0", "ece": "4.0",
+        "temperature": "1.50", "seconds": "10", "trained on": "EPYC, 2 threads",
+    }  # fmt: skip
 
 
 def test_seeds_of_several_devices_are_one_row_without_seconds(train):
-    found = [train("vgg11", 0.8), train("vgg11", 0.81, seed=1, device="H100", device_type="cuda")]
-    row = named(effects.accuracies(found))
-    assert (row["seeds"], row["devices"]) == (2, "EPYC, 2 threads; H100")
-    assert math.isnan(row["seconds"])
-    assert effects.seeds(found)["devices"].to_list() == ["EPYC, 2 threads", "H100"]
+    found = [train("vgg11", 0.8), train("vgg11", 0.7, seed=1, device="H100", device_type="cuda")]
+    table = effects.accuracies(found)
+    assert (named(table)["seeds"], named(table)["devices"]) == (2, "EPYC, 2 threads; H100")
+    assert make.measured(table, "CIFAR-10")["seconds"].to_list() == ["differs"]
+    row = named(effects.seeds(found), seed=1)
+    assert (row["devices"], row["accuracy"], row["validation_accuracy"]) == ("H100", 0.7, 0.23)
+    assert row["torch"][0].isdigit()
+    assert len(row["commit"]) == 40
 
 
 def test_what_was_trained_otherwise_is_another_row(train):
@@ -167,7 +169,10 @@ def test_what_was_trained_otherwise_is_another_row(train):
     found += [train("resnet20", 0.5, study="d", data_sha256="of other images")]
     table = effects.accuracies(found)
     assert sorted(table["accuracy"]) == [0.5, 0.6, 0.7, 0.8]
-    assert set(table["epochs"]) == {24, 3}
+    [(_, shown, _)] = text.sections([*found[:2], train("vgg11", 0.6)])
+    assert shown["recipe"].to_list() == [
+        "tuned, 24 epochs, 64 pixels, bf16", "tuned, 24 epochs, 32 pixels, bf16", "tuned"
+    ]  # fmt: skip
 
 
 def test_the_same_training_twice_is_refused_unless_the_precision_differs(train):
@@ -180,75 +185,64 @@ def test_the_same_training_twice_is_refused_unless_the_precision_differs(train):
     assert named(effects.accuracies(mixed))["precision"] == "bf16; fp32"
 
 
-def test_a_run_is_a_row_of_seeds(train):
-    table = effects.seeds([train("resnet20", 0.8, seed=2), train("vgg11", 0.7)])
-    row = named(table, network="vgg11")
-    assert (row["seed"], row["accuracy"], row["validation_accuracy"]) == (0, 0.7, 0.23)
-    assert row["torch"][0].isdigit()
-    assert len(row["commit"]) == 40
-
-
 def test_an_improved_network_is_compared_to_its_original_trained_alike(train):
     found = [train("vgg16", 0.70), train("vgg16_improved", 0.73), train("alexnet", 0.9)]
     found += [train("vgg16_improved", 0.5, options={"dropout": 0.0})]
     found += [train("vgg16_improved", 0.6, study="short", epochs=3)]
     row = named(effects.effects(found))
     assert (row["network"], row["original"], row["recipe"]) == ("vgg16_improved", "vgg16", "tuned")
-    wanted = by_hand([found[1:2], found[:1]], [1, -1])[:3]
-    assert row[["effect", "low", "high"]].to_list() == pytest.approx(wanted)
-    assert row["effect"] == pytest.approx(0.03)
+    check(row, [found[1:2], found[:1]], [1, -1])
     assert (row["primary"], row["verdict"]) == (False, "one training")
-    assert row["same_machine"]
     assert row[["p", "p_holm", "p_equal"]].isna().all()
     assert effects.effects(found[1:]).empty
 
 
-def test_trainings_of_one_seed_on_two_machines_are_marked(train):
-    found = [train("vgg16", 0.70), train("vgg16_improved", 0.73, device="Xeon")]
-    assert not named(effects.effects(found))["same_machine"]
-    other_seeds = [train("googlenet", 0.7), train("googlenet_improved", 0.7, seed=1, device="Xeon")]
-    assert named(effects.effects(other_seeds))["same_machine"]
+@pytest.mark.parametrize(("seed", "same"), [(0, False), (1, True)])
+def test_trainings_of_one_seed_on_two_machines_are_marked(train, seed, same):
+    found = [train("vgg16", 0.70), train("vgg16_improved", 0.73, seed=seed, device="Xeon")]
+    assert named(effects.effects(found))["same_machine"] == same
 
 
-def test_on_mnist_equality_is_tested(train):
-    found = []
-    for seed, wobble in enumerate((0.0005, -0.0005, 0)):
-        found += [train("vgg16", 0.996 + wobble, seed=seed, dataset="mnist")]
-        found += [train("vgg16_improved", 0.996 + wobble, seed=seed, dataset="mnist")]
-    row = named(effects.effects(found))
-    v = np.var([run.accuracy for run in found[::2]], ddof=1)
-    wanted = by_hand([found[1::2], found[::2]], [1, -1], v, 4)[:3]
-    assert row[["effect", "low", "high"]].to_list() == pytest.approx(wanted)
-    assert row["verdict"] == ("equal within 0.2 points" if row["p_equal"] < 0.05 else "exploratory")
-    cells = [np.array([right(run) for run in part]) for part in (found[1::2], found[::2])]
-    equal = effects.statistics.difference(*cells).equivalence(0.002)
-    assert row["p_equal"] == pytest.approx(equal)
-    assert effects.effects(found[:4])["p_equal"].isna().all(), "two trainings are too few"
-    colour = [train(n, 0.9, seed=s) for n in ("vgg16", "vgg16_improved") for s in range(3)]
-    assert effects.effects(colour)["p_equal"].isna().all(), "of MNIST alone"
-    apart = [train("googlenet", 0.99 + 0.0005 * s, seed=s, dataset="mnist") for s in range(3)]
-    apart += [train("googlenet_improved", 0.995, seed=s, dataset="mnist") for s in range(3)]
-    row = named(effects.effects(apart))
-    assert row["p_equal"] > 0.9
+def test_on_mnist_equality_is_tested_with_three_trainings(train):
+    def trained(*shares, seeds=3, dataset="mnist"):
+        where = {"dataset": dataset, "study": f"{shares}{seeds}"}
+        found = [
+            [train(name, share + s / 2000, seed=s, **where) for s in range(seeds)]
+            for name, share in zip(("vgg16_improved", "vgg16"), shares, strict=True)
+        ]
+        return named(effects.effects([*found[0], *found[1]])), found
+
+    row, found = trained(0.997, 0.99)
+    check(row, found, [1, -1], np.mean([*map(variance, found)]), 4)
+    cells = [np.array([right(run) for run in part]) for part in found]
+    assert row["p_equal"] == pytest.approx(statistics.difference(*cells).equivalence(0.002))
     assert row["verdict"] == "exploratory"
-    [single] = effects.effects([found[0], found[1]])["verdict"]
-    assert single == "one training"
+    row, _ = trained(0.999, 0.999)
+    assert row["p_equal"] < 0.05
+    assert row["verdict"] == "equal within 0.2 points"
+    assert math.isnan(trained(0.999, 0.999, seeds=2)[0]["p_equal"])
+    assert math.isnan(trained(0.999, 0.999, dataset="cifar10")[0]["p_equal"])
 
 
 def test_the_primary_comparisons_follow_the_protocol(study):
+    """Beside the rule stands the interval with the variance of the pair alone."""
     table = effects.effects(study)
     assert table["primary"].all()
-    v = np.mean([np.var([r.accuracy for r in study[i : i + 4]], ddof=1) for i in (0, 4, 8, 12)])
-    resnet = by_hand([study[4:8], study[:4]], [1, -1], v, 12)
-    googlenet = by_hand([study[12:], study[8:12]], [1, -1], v, 12)
-    for network, wanted in (("resnet18_improved", resnet), ("googlenet_improved", googlenet)):
+    v = [variance(study[place : place + 4]) for place in (0, 4, 8, 12)]
+    for network, place in (("resnet18_improved", 0), ("googlenet_improved", 8)):
         row = named(table, network=network)
-        assert row[["effect", "low", "high", "p"]].to_list() == pytest.approx(wanted)
-    p = min(resnet[3], googlenet[3]), max(resnet[3], googlenet[3])
+        pair = study[place + 4 : place + 8], study[place : place + 4]
+        check(row, pair, [1, -1], np.mean(v), 12, ("effect", "low", "high", "p"))
+        alone = np.mean(v[place // 4 : place // 4 + 2])
+        check(row, pair, [1, -1], alone, 6, ("effect", "own_low", "own_high"))
+    p = sorted(table["p"])
     assert sorted(table["p_holm"]) == pytest.approx([2 * p[0], max(2 * p[0], p[1])])
     assert named(table, network="resnet18_improved")["verdict"] == "better"
     assert named(table, network="googlenet_improved")["verdict"].startswith("less than ")
     assert not table["welch"].any()
+    shown = text.terminal(study)
+    assert "better (p < 0.001 after Holm)" in shown
+    assert "points either way (p = 0." in shown
 
 
 def test_a_fifth_training_does_not_count_in_the_primary_comparisons(study, train):
@@ -265,7 +259,7 @@ def test_a_verdict_follows_the_adjusted_p(study, monkeypatch):
 
 
 @pytest.mark.parametrize("missing", [3, 12, slice(8, 16)])
-def test_nothing_is_opened_before_all_declared_runs_are_there(study, train, missing):
+def test_nothing_is_opened_before_all_declared_runs_are_there(study, train, missing, tmp_path):
     del study[missing]
     study.append(train("resnet18_improved", 0.7, study="changes", options={"dropout": 0.0}))
     study.append(train("resnet18_improved", 0.7, recipe="vanilla", study="replication"))
@@ -290,6 +284,10 @@ def test_nothing_is_opened_before_all_declared_runs_are_there(study, train, miss
     assert effects.equal_rates([*study, at_one_rate]).empty
     assert "tuned: runs are missing" in text.terminal(study)
     assert [run.info.recipe.name for run in groups.opened(study)] == ["tuned", "vanilla"]
+    with pytest.raises(UserError, match="primary comparisons"):
+        report.files(study[:3], tmp_path)
+    files = report.files([*study[:3], train("resnet18", 0.99, dataset="mnist")], tmp_path)
+    assert {path.name.partition("-")[0] for path in files} == {"report.md", "mnist"}
 
 
 def test_a_persons_own_runs_are_never_closed(study, monkeypatch):
@@ -299,17 +297,6 @@ def test_a_persons_own_runs_are_never_closed(study, monkeypatch):
     assert table["effect"].notna().all()
     assert set(table["verdict"]) == {"one training"}
     assert not table["primary"].any()
-    assert effects.accuracies(own)["accuracy"].notna().all()
-
-
-def test_beside_the_rule_stands_the_variance_of_the_pair_alone(study):
-    table = effects.effects(study)
-    for network, place in (("resnet18_improved", 0), ("googlenet_improved", 8)):
-        row = named(table, network=network)
-        pair = study[place + 4 : place + 8], study[place : place + 4]
-        v = np.mean([np.var([run.accuracy for run in runs], ddof=1) for runs in pair])
-        wanted = by_hand(pair, [1, -1], v, 6)[1:3]
-        assert row[["own_low", "own_high"]].to_list() == pytest.approx(wanted)
 
 
 def test_at_equal_rates_the_recipe_is_the_same_to_the_last_number(train):
@@ -320,39 +307,34 @@ def test_at_equal_rates_the_recipe_is_the_same_to_the_last_number(train):
     found.append(train("resnet18", 0.7, changes={"learning_rate": 0.2}))
     row = named(effects.equal_rates(found))
     assert (row["original"], row["recipe"], row["learning_rate"]) == ("resnet18", "tuned", 0.1)
-    wanted = by_hand([found[:1], found[2:3]], [1, -1])[:3]
-    assert row[["effect", "low", "high"]].to_list() == pytest.approx(wanted)
+    check(row, [found[:1], found[2:3]], [1, -1])
     assert len(effects.effects(found)) == 1
 
 
 def test_corners_take_the_published_gain_apart(train):
-    shares = {("resnet18", "vanilla"): 0.66, ("resnet18", "altered"): 0.78}
-    shares |= {("resnet18_improved", "vanilla"): 0.69, ("resnet18_improved", "altered"): 0.83}
-    found = [train(name, share, recipe=r) for (name, r), share in shares.items()]
+    shares = [0.66, 0.78, 0.69, 0.83]
+    found = [
+        train(name, share, recipe=effects.CORNERS[place].split("_")[1])
+        for place, (name, share) in enumerate(zip(np.repeat(NETWORKS[:2], 2), shares, strict=True))
+    ]
     row = named(effects.corners(found))
     assert (row["network"], row["original"], row["seeds"]) == ("resnet18_improved", "resnet18", 1)
-    assert row[["original_vanilla", "original_altered"]].to_list() == [0.66, 0.78]
-    assert row[["improved_vanilla", "improved_altered"]].to_list() == [0.69, 0.83]
+    assert row[[*effects.CORNERS]].to_list() == shares
     assert row["published_gain"] == pytest.approx(0.1634)
+    assert row[["gain", "training"]].to_list() == pytest.approx([0.17, 0.13])
     assert row["training_share"] == pytest.approx(0.13 / 0.17)
     assert row["verdict"] == "one training"
     for part, weights in {
         "gain": [-1, 0, 0, 1], "training": [-0.5, 0.5, -0.5, 0.5],
         "architecture": [-0.5, -0.5, 0.5, 0.5], "interaction": [1, -1, -1, 1],
     }.items():  # fmt: skip
-        wanted = by_hand([[run] for run in found], weights)[:3]
-        assert row[[part, f"{part}_low", f"{part}_high"]].to_list() == pytest.approx(wanted), part
-    assert row[["gain", "training"]].to_list() == pytest.approx([0.17, 0.13])
-
-
-def test_a_missing_corner_leaves_the_others(train):
-    found = [train("googlenet", 0.82, recipe="vanilla"), train("googlenet", 0.84, recipe="altered")]
-    found += [train("googlenet_improved", 0.85, recipe="altered")]
-    found += [train("vgg16", 0.99, recipe="vanilla", dataset="mnist")]
-    row = named(effects.corners(found), dataset="CIFAR-10")
-    assert row[["original_vanilla", "original_altered", "improved_altered"]].notna().all()
-    assert row[["improved_vanilla", "gain", "training", "architecture"]].isna().all()
-    assert row["verdict"] == "runs are missing"
+        names = part, f"{part}_low", f"{part}_high"
+        check(row, [[run] for run in found], weights, names=names)
+    lacking = named(effects.corners([*found[:2], found[3]]))
+    assert lacking[["original_vanilla", "original_altered", "improved_altered"]].notna().all()
+    assert lacking[["improved_vanilla", "gain", "training", "architecture"]].isna().all()
+    assert lacking["verdict"] == "runs are missing"
+    found.append(train("vgg16", 0.99, recipe="vanilla", dataset="mnist"))
     assert named(effects.corners(found), dataset="MNIST")["published_original"] == 0.9919
 
 
@@ -371,9 +353,8 @@ def test_a_single_change_is_compared_to_the_whole_network(train):
     assert table["change"].to_list() == ["augment=none", "stem=7x7"]
     row = named(table, change="stem=7x7")
     assert (row["recipe"], row["seeds"], row["whole_seeds"]) == ("tuned", 1, 3)
-    wanted = 0.88, *by_hand([found[3:4], whole], [1, -1])[:3]
-    assert row[["accuracy", "effect", "low", "high"]].to_list() == pytest.approx(wanted)
-    assert row["verdict"] == "one training"
+    assert (row["accuracy"], row["verdict"]) == (0.88, "one training")
+    check(row, [found[3:4], whole], [1, -1])
     assert effects.changes(found[3:6]).empty, "the whole network is not there"
 
 
@@ -387,13 +368,12 @@ def test_control_stands_beside_what_is_reported(train):
     assert table["reported"].to_list() == pytest.approx([0.9125, math.nan], nan_ok=True)
 
 
-@pytest.mark.parametrize("name", effects.TABLES)
-def test_no_table_needs_a_run_or_depends_on_their_order(name, study, train):
-    empty = effects.TABLES[name]([])
+def test_no_table_needs_a_run_or_depends_on_their_order(study, train):
     study.append(train("resnet20", 0.8, recipe="vanilla"))
-    table = effects.TABLES[name](study)
-    assert empty.columns.to_list() == table.columns.to_list() == effects.COLUMNS[name].split()
-    pd.testing.assert_frame_equal(table, effects.TABLES[name](study[::-1]))
+    for name, make_table in effects.TABLES.items():
+        empty, table = make_table([]), make_table(study)
+        assert empty.columns.to_list() == table.columns.to_list() == effects.COLUMNS[name].split()
+        pd.testing.assert_frame_equal(table, make_table(study[::-1]))
 
 
 def test_a_terminal_shows_a_short_table_and_a_few_lines(train):
@@ -409,28 +389,6 @@ def test_a_terminal_shows_a_short_table_and_a_few_lines(train):
     assert "resnet18_improved minus resnet18, tuned: +5.00 points (+2." in lines
     assert lines.endswith(": it stopped")
     assert others[0].startswith("MNIST\n")
-
-
-def test_rows_of_one_name_say_how_they_differ(train):
-    found = [train("resnet20", 0.8), train("resnet20", 0.7, input_size=32, study="b")]
-    [(_, table, _)] = text.sections([*found, train("vgg11", 0.6)])
-    assert table["recipe"].to_list() == [
-        "tuned, 24 epochs, 64 pixels, bf16", "tuned, 24 epochs, 32 pixels, bf16", "tuned"
-    ]  # fmt: skip
-
-
-def test_verdicts_of_the_primary_comparisons_are_told_with_their_p(study):
-    shown = text.terminal(study)
-    assert "better (p < 0.001 after Holm)" in shown
-    assert "points either way (p = 0." in shown
-
-
-def test_markdown_holds_the_same_cells(train):
-    [(_, table, _)] = text.sections([train("resnet18", 0.8)])
-    lines = text.markdown(table).splitlines()
-    assert lines[0].startswith("| network | recipe | seeds | accuracy % |")
-    assert lines[1].count("---:") == len(table.columns) - 1
-    assert lines[2].split(" | ")[3] == "80.00"
 
 
 def test_a_report_has_a_page_and_pictures_of_each_dataset(train, tmp_path):
@@ -462,23 +420,15 @@ def test_a_picture_of_accuracies_shows_each_row_and_its_interval(train):
     assert ends[2] == pytest.approx(wilson(0.7, IMAGES))
 
 
-def test_a_report_keeps_closed_what_is_closed(study, train, tmp_path):
-    with pytest.raises(UserError, match="primary comparisons"):
-        report.files(study[:4], tmp_path)
-    files = report.files([*study[:4], train("resnet18", 0.99, dataset="mnist")], tmp_path)
-    assert {path.name.partition("-")[0] for path in files} == {"report.md", "mnist"}
-
-
 def test_a_new_run_changes_the_tables_in_one_place(study, train, tmp_path, capsys):
-    pages = tmp_path / "front" / "README.md", tmp_path / "README.md"
-    for page, shown in zip(pages, (make.readme, make.page), strict=True):
-        names = shown({name: table([]) for name, table in effects.TABLES.items()})
-        page.parent.mkdir(exist_ok=True)
-        page.write_text("first\n" + "".join(f"<!-- {n} -->\n<!-- /{n} -->\n" for n in names))
-    how = tmp_path, pages[0]
+    front, page = tmp_path / "front" / "README.md", tmp_path / "README.md"
+    front.parent.mkdir()
+    for file, names in ((front, ["networks"]), (page, [*make.DATASETS, *make.READ])):
+        file.write_text("first\n" + "".join(f"<!-- {n} -->\n<!-- /{n} -->\n" for n in names))
+    how = tmp_path, front
     assert make.main([], *how) == 0
-    assert make.main(["--check"], *how) == 0
-    assert "| AlexNet | 57,044,810 | 94 |  |  |" in pages[0].read_text()
+    assert "| AlexNet | 57,044,810 | 94 |  |  |" in front.read_text()
+    assert "| ResNet18+ | CIFAR-10 | tuned | 4, 4 | +4.00 (+" in page.read_text()
     before = {path.name: path.read_text().splitlines() for path in tmp_path.glob("*.csv")}
     assert set(before) == {f"{name}.csv" for name in effects.TABLES}
     train("alexnet", 0.75, seed=0)
@@ -489,8 +439,8 @@ def test_a_new_run_changes_the_tables_in_one_place(study, train, tmp_path, capsy
         "accuracies.csv", "seeds.csv", "cost.png", "robustness.png", "calibration.png", "README.md",
         "README.md"]  # fmt: skip
     assert make.main([], *how) == 0
-    assert "| AlexNet | 57,044,810 | 94 | 75.00 |  |" in pages[0].read_text()
-    assert pages[0].read_text().startswith("first")
+    assert "| AlexNet | 57,044,810 | 94 | 75.00 |  |" in front.read_text()
+    assert front.read_text().startswith("first")
     for name, lines in before.items():
         after = (tmp_path / name).read_text().splitlines()
         assert not {*lines} - {*after}
@@ -507,47 +457,41 @@ def test_a_wrong_word_and_a_folder_without_runs_are_mistakes_of_one_line(tmp_pat
 def test_what_is_closed_is_not_drawn(study, train):
     """Nor is a chart of some of the networks; the corners say themselves what is missing."""
     corner = train("resnet18", 0.7, "vanilla", epochs=50)
-    assert [*make.pictures(make.tables([*study[:-1], corner]))] == ["corners.png"]
-    drawn = make.pictures(make.tables([*study, corner]))
-    assert [*drawn] == ["corners.png", "cost.png", "robustness.png", "calibration.png"]
+    for found, more in (
+        (study[:-1], []), (study, ["cost.png", "robustness.png", "calibration.png"]),
+    ):  # fmt: skip
+        tables = {name: table([*found, corner]) for name, table in effects.TABLES.items()}
+        assert [*make.pictures(tables, [])] == [*more, "corners.png"]
 
 
 def test_the_committed_tables_and_pictures_are_those_of_the_runs():
     assert make.main(["--check"]) == 0
 
 
-KEY = "dataset", "network", "options", "recipe", "input_size", "seed"
+KEY = ["dataset", "network", "options", "recipe", "input_size"]
 
 
 def committed(name):
-    with (RESULTS / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def stored():
-    """The predictions of the study's runs, by what the tables call `KEY`."""
-    found = {}
-    for file in [file for study in make.STUDIES for file in RESULTS.glob(f"{study}/**/run.json")]:
-        info = json.loads(file.read_text())
-        options = "-".join(f"{key}={value}" for key, value in sorted(info["options"].items()))
-        name = info["dataset_title"], info["model"], options, info["recipe"]["name"]
-        key = *name, str(info["input_size"]), str(info["seed"])
-        found[key] = np.load(file.with_name("test.npz"))
-    return found
+    return pd.read_csv(RESULTS / f"{name}.csv", converters={"options": str})
 
 
 def test_committed_figures_are_those_of_the_stored_predictions():
     """Recomputed with NumPy and scikit-learn from test.npz, without the library."""
-    from sklearn.metrics import accuracy_score, log_loss
-
-    folders, known = stored(), 0
+    stored = {}
+    for file in [file for study in make.STUDIES for file in RESULTS.glob(f"{study}/**/run.json")]:
+        info = json.loads(file.read_text())
+        info["options"] = "-".join(
+            f"{key}={value}" for key, value in sorted(info["options"].items())
+        )
+        info |= {"dataset": info["dataset_title"], "network": info["model"]}
+        info["recipe"] = info["recipe"]["name"]
+        stored[*(info[name] for name in [*KEY, "seed"])] = np.load(file.with_name("test.npz"))
     rows = committed("seeds")
-    assert len(rows) == len(folders), "every run is a row"
-    for row in rows:
-        if not row["accuracy"]:
-            continue
-        known += 1
-        file = folders[tuple(row[name] for name in KEY)]
+    assert len(rows) == len(stored), "every run is a row"
+    rows = rows.dropna(subset="accuracy")
+    assert len(rows)
+    for row in rows.to_dict("records"):
+        file = stored[*(row[name] for name in [*KEY, "seed"])]
         labels, scores = file["labels"].astype(int), np.exp(-25 * (file["levels"] / 255) ** 2)
 
         def calibration_error(p, labels=labels):
@@ -555,7 +499,7 @@ def test_committed_figures_are_those_of_the_stored_predictions():
             return sum(abs(gaps[bins == k].sum()) for k in range(16)) / len(labels)
 
         p = scores / scores.sum(1, keepdims=True)
-        q = scores ** (1 / float(row["temperature"]))
+        q = scores ** (1 / row["temperature"])
         wanted = {
             "accuracy": accuracy_score(labels, p.argmax(1)),
             "nll": log_loss(labels, p, labels=range(10)),
@@ -565,31 +509,26 @@ def test_committed_figures_are_those_of_the_stored_predictions():
         }
         for kind in ("noise", "blur", "contrast"):
             wanted[kind] = np.unpackbits(file[kind], count=len(labels)).mean()
-        found = {name: float(row[name]) for name in wanted}
-        assert found == pytest.approx(wanted, abs=2e-6), row
-    assert known
+        assert {name: row[name] for name in wanted} == pytest.approx(wanted, abs=2e-6), row
 
 
-def test_committed_means_and_effects_are_those_of_the_stored_predictions():
-    folders = stored()
+def test_committed_means_and_effects_are_those_of_the_seeds():
+    means = committed("seeds").groupby(KEY)["accuracy"].mean()
 
-    def mean(row, network, recipe, size="64"):
-        key = row["dataset"], network, row.get("options", ""), recipe, row.get("input_size", size)
-        found = [run for name, run in folders.items() if name[:5] == key]
-        return np.mean([run["levels"].argmin(1) == run["labels"] for run in found])
+    def mean(row, network, recipe):
+        return means[row["dataset"], network, "", recipe, 64]
 
-    wanted, found = [], []
-    for row in committed("accuracies"):
-        wanted += [mean(row, row["network"], row["recipe"])] if row["accuracy"] else []
-        found += [float(row["accuracy"])] if row["accuracy"] else []
-    for row in committed("effects"):
-        if row["effect"]:
-            first, second = (mean(row, row[n], row["recipe"]) for n in ("network", "original"))
-            wanted.append(first - second)
-            found.append(float(row["effect"]))
-    for row in committed("corners"):
-        for corner in filter(row.get, effects.CORNERS):
-            name, recipe = corner.split("_")
-            wanted.append(mean(row, row["original" if name == "original" else "network"], recipe))
-            found.append(float(row[corner]))
-    assert found == pytest.approx(wanted, abs=1e-6)
+    rows = committed("accuracies").dropna(subset="accuracy").set_index(KEY)
+    wanted, found = means[rows.index].to_list(), rows["accuracy"].to_list()
+    for row in committed("effects").dropna(subset="effect").to_dict("records"):
+        pair = (mean(row, row[name], row["recipe"]) for name in ("network", "original"))
+        wanted.append(np.subtract(*pair))
+        found.append(row["effect"])
+    for row in committed("corners").to_dict("records"):
+        for corner in effects.CORNERS:
+            if not math.isnan(row[corner]):
+                kind, recipe = corner.split("_")
+                network = row["original" if kind == "original" else "network"]
+                wanted.append(mean(row, network, recipe))
+                found.append(row[corner])
+    assert found == pytest.approx(wanted, abs=2e-6)

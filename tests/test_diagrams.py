@@ -7,24 +7,16 @@ import pytest
 from layout import check
 from matplotlib.patches import Rectangle
 
-from assets import blocks
+from assets.make import PICTURES, figure
 from deepnets.compare.style import encoded
 from deepnets.models.googlenet import INCEPTION
 
 ASSETS = Path(__file__).parent.parent / "assets"
-DRAWS = {
-    "residual-block": blocks.residual, "inception-module": blocks.inception, "stems": blocks.stems,
-}  # fmt: skip
-
-
-@pytest.fixture
-def figure(request):
-    return blocks.blocks() if request.param == "blocks" else blocks.figure(DRAWS[request.param])
 
 
 def written(name):
     """Every text of a picture, those of the legend included."""
-    (ax,) = blocks.figure(DRAWS[name]).axes
+    (ax,) = figure(name).axes
     return [text.get_text() for text in (*ax.texts, *ax.get_legend().get_texts())]
 
 
@@ -48,10 +40,12 @@ def test_the_blocks_have_the_papers_numbers():
     assert paddings == [f"padding {pad}" for pad in (3, 1, 3, 0, 0, 1)]
 
 
-@pytest.mark.parametrize("figure", ["blocks", *DRAWS], indirect=True)
-def test_texts_can_be_read(figure):
-    check(figure)
-    (ax,) = figure.axes
+@pytest.mark.parametrize("name", PICTURES)
+def test_texts_can_be_read_and_what_is_committed_is_what_is_drawn(name):
+    """If the latter fails: `make report`."""
+    drawn = figure(name)
+    check(drawn)
+    (ax,) = drawn.axes
     boxes = [patch.get_window_extent() for patch in ax.patches if isinstance(patch, Rectangle)]
     for text in ax.texts:
         place = text.get_window_extent()
@@ -59,15 +53,8 @@ def test_texts_can_be_read(figure):
             if box.contains(*(place.p0 + place.p1) / 2):
                 assert box.padded(1).contains(*place.p0), text
                 assert box.padded(1).contains(*place.p1), text
+    assert (ASSETS / f"{name}.png").read_bytes() == encoded(figure(name), 200)
 
 
 def test_the_papers_figure_is_seven_inches_wide():
-    assert blocks.blocks().get_figwidth() == pytest.approx(7)
-
-
-@pytest.mark.parametrize(
-    ("name", "figure"), [(n, n) for n in ("blocks", *DRAWS)], indirect=["figure"]
-)
-def test_what_is_committed_is_what_is_drawn(name, figure):
-    """If this fails: `make report`."""
-    assert (ASSETS / f"{name}.png").read_bytes() == encoded(figure, 200)
+    assert figure("blocks").get_figwidth() == pytest.approx(7)

@@ -2,7 +2,6 @@
 executes them besides.
 """
 
-import ast
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -31,89 +30,68 @@ def path(request):
     return request.param
 
 
-def code(path):
-    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+@pytest.fixture
+def lesson(path):
+    return nbformat.read(path, as_version=4)
 
 
-def test_each_family_has_one():
-    assert [path.stem for path in NOTEBOOKS] == sorted(NEXT)
+def code(lesson):
+    return [cell for cell in lesson.cells if cell.cell_type == "code"]
 
 
-def test_was_executed_from_top_to_bottom_without_complaint(path):
-    cells = code(path)
+def test_was_executed_from_top_to_bottom_without_complaint(lesson):
+    cells = code(lesson)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    for cell in cells:
-        for output in cell.outputs:
-            assert output.output_type != "error"
-            assert output.get("name") != "stderr", output["text"]
+    for output in [output for cell in cells for output in cell.outputs]:
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr", output["text"]
 
 
-def test_can_be_shown_anywhere(path):
+def test_can_be_shown_anywhere_and_is_as_jupyterlab_writes_it(path, lesson):
     """Sites refuse large notebooks, and those with the state of widgets."""
     assert path.stat().st_size < 2_000_000
-    assert "widgets" not in nbformat.read(path, as_version=4).metadata
+    assert "widgets" not in lesson.metadata
+    assert lesson.metadata.kernelspec.display_name == "Python 3 (ipykernel)"
+    assert lesson.metadata.language_info.keys() >= {"codemirror_mode", "pygments_lexer", "version"}
+    tagged = [cell for cell in lesson.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert [cell.cell_type for cell in tagged] == ["code"]
 
 
-def test_pictures_say_what_they_show_on_the_page(path):
+def test_pictures_say_what_they_show_on_the_page(path, lesson):
     """Where people read: JupyterLab drops the text of an image that is no HTML, nbconvert too."""
-    cells = code(path)
-    kinds = {kind for cell in cells for output in cell.outputs for kind in output.get("data", {})}
+    outputs = [output for cell in code(lesson) for output in cell.outputs]
+    kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert kinds <= {"text/html", "text/plain"}
     page = HTMLExporter().from_filename(str(path))[0]
-    images = re.findall(r"<img[^>]*>", page)
-    assert 5 < len(images) <= (25 if path.stem == "datasets" else 12)
-    alone = [re.search(r'alt="([^"]+)"', image)[1] for image in images]
+    alone = [re.search(r'alt="([^"]+)"', image)[1] for image in re.findall(r"<img[^>]*>", page)]
+    assert 5 < len(alone) <= (25 if path.stem == "datasets" else 12)
     assert len(set(alone)) == len(alone), "each has a text of its own"
     assert min(map(len, alone)) > 20
 
 
-def test_lessons_lead_to_readme_and_to_the_next(path):
+def test_lessons_lead_to_readme_and_to_the_next(path, lesson):
     """And every file that they link to is there."""
-    prose = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type != "code"]
-    links = re.findall(r"\]\(([^)#]+)", "".join(cell.source for cell in prose))
-    following = NEXT[path.stem]
-    assert {"../README.md", f"{following}.ipynb"} <= set(links)
+    prose = [cell.source for cell in lesson.cells if cell.cell_type != "code"]
+    links = re.findall(r"\]\(([^)#]+)", "".join(prose))
+    assert "../README.md" in links
     assert all((path.parent / link).exists() for link in links if "://" not in link)
-    assert f"[{following}]({following}.ipynb)" in prose[-1].source
-    assert "<details>" in "".join(cell.source for cell in prose), "exercises have answers"
+    assert f"[{NEXT[path.stem]}]({NEXT[path.stem]}.ipynb)" in prose[-1]
+    assert "<details>" in "".join(prose), "exercises have answers"
 
 
-def test_lessons_have_parameters_and_are_as_jupyterlab_writes_them(path):
-    stored = nbformat.read(path, as_version=4)
-    tagged = [cell for cell in stored.cells if "parameters" in cell.metadata.get("tags", [])]
-    assert [cell.cell_type for cell in tagged] == ["code"]
-    assert stored.metadata.kernelspec.display_name == "Python 3 (ipykernel)"
-    assert stored.metadata.language_info.keys() >= {"codemirror_mode", "pygments_lexer", "version"}
-    assert all("id" in cell for cell in stored.cells)
-
-
-def test_defines_nothing_but_what_a_lesson_builds(path):
-    """What the notebooks share is in the library; a network may be built before one's eyes."""
-    for cell in code(path):
-        for node in ast.walk(ast.parse(cell.source)):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                assert node.end_lineno - node.lineno < 30, "fits a screen"
-                assert ast.get_docstring(node), cell.source
-
-
-def test_is_no_older_than_what_it_shows(path):
+def test_is_no_older_than_what_it_shows(lesson):
     """If this fails: `make notebooks`."""
-    stored = nbformat.read(path, as_version=4)
-    assert stored.metadata["deepnets"]["made_from"] == make.digest(stored)
-    code_cell = next(cell for cell in stored.cells if cell.cell_type == "code")
-    code_cell.source += "\n"
-    assert stored.metadata["deepnets"]["made_from"] != make.digest(stored)
+    assert lesson.metadata["deepnets"]["made_from"] == make.digest(lesson)
+    code(lesson)[0].source += "\n"
+    assert lesson.metadata["deepnets"]["made_from"] != make.digest(lesson)
 
 
 def test_stored_runs_are_the_same_in_both_profiles_and_missing_ones_are_named(capsys, monkeypatch):
-    networks = ["alexnet", "resnet8"]
-    found = notebook.stored(networks, "mnist")
+    found = notebook.stored(["alexnet", "resnet8"], "mnist")
+    assert capsys.readouterr().out == "resnet8 on MNIST, tuned: not trained yet.\n"
     monkeypatch.setattr(notebook, "SMOKE", True)
-    assert notebook.stored(networks, "mnist") == found
+    assert notebook.stored(["alexnet", "resnet8"], "mnist") == found
     assert [run.info.model for run in found] == ["alexnet"]
-    assert set(capsys.readouterr().out.splitlines()) == {
-        "resnet8 on MNIST, tuned: not trained yet."
-    }
     assert notebook.stored(["vgg11"], "mnist", study="replication") == []
 
 
@@ -134,23 +112,26 @@ def test_accuracies_are_those_of_the_predictions():
     assert notebook.accuracies([]).empty
 
 
-def test_galleries_show_the_mistakes_and_what_grad_cam_lights():
+def drawn(ax):
+    return np.asarray(ax.images[0].get_array()).transpose(2, 0, 1)
+
+
+def test_galleries_show_the_surest_mistakes_and_what_grad_cam_lights():
     (run,) = notebook.stored(["alexnet"], "cifar10")
-    axes = notebook.mistakes(run, 3).axes[:3]
-    for ax, index in zip(axes, notebook.surest_mistakes(run, 3), strict=True):
+    found, confidence = notebook.surest_mistakes(run, 30), run.test["probabilities"].max(1)
+    assert not run.correct[found].any()
+    assert confidence[found].tolist() == sorted(confidence[found], reverse=True)
+    assert confidence[found].max() == confidence[~run.correct].max()
+    for ax, index in zip(notebook.mistakes(run, 3).axes[:3], found[:3], strict=True):
         answer, label = (run.info.classes[run.test[of][index]] for of in ("predicted", "labels"))
         assert ax.get_title() == f"{answer}?\nlabel {label}"
-        shown = np.asarray(ax.images[0].get_array()).transpose(2, 0, 1)
-        np.testing.assert_array_equal(shown, notebook.images_of(run)[index])
-    images, names = notebook.samples("cifar10")
-    for ax, image, name, heat in zip(
-        notebook.lit(run).axes, images, names, run.view("cam"), strict=True
-    ):
+        np.testing.assert_array_equal(drawn(ax), notebook.images_of(run)[index])
+    axes, maps = notebook.lit(run).axes, run.view("cam")
+    for ax, image, name, heat in zip(axes, *notebook.samples("cifar10"), maps, strict=True):
         assert ax.get_title() == name
-        shown = np.asarray(ax.images[0].get_array()).transpose(2, 0, 1).astype(int)
-        assert (shown <= image).all()
-        rows, columns = (np.array(np.unravel_index(heat.argmax(), heat.shape)) * 32) // 7
-        assert shown[:, rows + 2, columns + 2].sum() > 0.8 * image[:, rows + 2, columns + 2].sum()
+        assert (drawn(ax) <= image).all()
+        rows, columns = 2 + np.array(np.unravel_index(heat.argmax(), heat.shape)) * 32 // 7
+        assert drawn(ax)[:, rows, columns].sum() > 0.8 * image[:, rows, columns].sum()
 
 
 def test_training_anew_depends_on_the_changes(monkeypatch, tmp_path, capsys):
@@ -165,8 +146,7 @@ def test_training_anew_depends_on_the_changes(monkeypatch, tmp_path, capsys):
     assert first.path.is_relative_to(tmp_path / "runs/notebooks")
     assert notebook.images_of(first).shape == (360, 1, 8, 8)
     assert len(np.unique(notebook.images_of(first))) > 2
-    others = replace(first.info, data_sha256="of other images with the same labels")
-    elsewhere = Run(first.path, others)
+    elsewhere = Run(first.path, replace(first.info, data_sha256="of others with the same labels"))
     assert np.unique(notebook.images_of(elsewhere)).tolist() == [128]
     assert "not on this machine" in capsys.readouterr().out
 
@@ -187,17 +167,6 @@ def test_without_a_dataset_its_pictures_stay(name, monkeypatch, tmp_path, capsys
     assert names == classes
     assert notebook.datasets([name, "digits"]).keys() == {"digits"}
     assert f'data.load("{name}", download=True)' in capsys.readouterr().out
-    kept = notebook.ROOT / "results" / "images" / f"{name}.npz"
-    assert kept.stat().st_size < 1_000_000
-
-
-def test_surest_mistakes_are_wrong_and_sorted():
-    (run,) = notebook.stored(["alexnet"], "cifar10")
-    found = notebook.surest_mistakes(run, 30)
-    confidence = run.test["probabilities"].max(1)
-    assert not run.correct[found].any()
-    assert confidence[found].tolist() == sorted(confidence[found], reverse=True)
-    assert confidence[found].max() == confidence[~run.correct].max()
 
 
 def test_a_picture_and_code_are_html_that_says_it(monkeypatch):

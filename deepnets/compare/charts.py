@@ -38,6 +38,7 @@ CHANGES = {
 }
 
 
+@rc_context(CHART)
 def corners(table: pd.DataFrame) -> Figure:
     """Draws the published gains taken apart, from rows of `effects.corners`: a panel a family.
 
@@ -46,28 +47,27 @@ def corners(table: pd.DataFrame) -> Figure:
     published. Below a panel stands the gain's make-up, or which runs are missing.
     """
     table = table.sort_values("published_gain", ascending=False, kind="stable")
-    with rc_context(CHART):
-        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
-        axes = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
-        for ax, row in zip(axes, table.to_dict("records"), strict=True):
-            networks = row["original"], row["network"]
-            for name, colour, marker in zip(networks, colours(networks), "os", strict=True):
-                kind = "improved" if name == row["network"] else "original"
-                values = [100 * row[f"{kind}_{recipe}"] for recipe in (VANILLA, ALTERED)]
-                ax.plot([0, 1], values, color=colour, marker=marker, markersize=6)
-            published = [100 * row["published_original"], 100 * row["published_improved"]]
-            ax.plot([-0.3, 1.3], published, **PUBLISHED_POINT)
-            ax.set_title(NAMES.get(row["original"], row["original"]), fontweight="bold")
-            ax.set_xticks([0, 1], [VANILLA, ALTERED])
-            ax.set(xlim=(-0.55, 1.55), xlabel=_made_of(row))
-            ax.xaxis.labelpad = 8
-            ax.margins(y=0.12)
-            ax.grid(False, axis="x")
-        axes[0].set_ylabel("test accuracy (%)")
-        looks = [{"color": "0.65", "marker": "o"}, {"color": "0.2", "marker": "s"}, PUBLISHED_POINT]
-        handles = [Line2D([], [], **look) for look in looks]
-        names = ["original network", "improved network", "published"]
-        figure.legend(handles, names, loc="outside upper center", ncols=3, **TIGHT)
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
+    for ax, row in zip(axes, table.to_dict("records"), strict=True):
+        networks = row["original"], row["network"]
+        kinds = zip(("original", "improved"), colours(networks), "os", strict=True)
+        for kind, colour, marker in kinds:
+            values = [100 * row[f"{kind}_{recipe}"] for recipe in (VANILLA, ALTERED)]
+            ax.plot([0, 1], values, color=colour, marker=marker, markersize=6)
+        published = [100 * row["published_original"], 100 * row["published_improved"]]
+        ax.plot([-0.3, 1.3], published, **PUBLISHED_POINT)
+        ax.set_title(NAMES.get(row["original"], row["original"]), fontweight="bold")
+        ax.set_xticks([0, 1], [VANILLA, ALTERED])
+        ax.set(xlim=(-0.55, 1.55), xlabel=_made_of(row))
+        ax.xaxis.labelpad = 8
+        ax.margins(y=0.12)
+        ax.grid(False, axis="x")
+    axes[0].set_ylabel("test accuracy (%)")
+    looks = [{"color": "0.65", "marker": "o"}, {"color": "0.2", "marker": "s"}, PUBLISHED_POINT]
+    handles = [Line2D([], [], **look) for look in looks]
+    names = ["original network", "improved network", "published"]
+    figure.legend(handles, names, loc="outside upper center", ncols=3, **TIGHT)
     return figure
 
 
@@ -78,59 +78,59 @@ def _made_of(row: dict[str, Any]) -> str:
         return "\n".join(["missing runs:", *missing])
     parts = {name: row[name] for name in ("gain", "training", "architecture")}
     parts["published"] = row["published_gain"]
-    known = {name: value for name, value in parts.items() if not math.isnan(value)}
-    return "\n".join(f"{name} {100 * value:+.1f}" for name, value in known.items())
+    return "\n".join(f"{k} {100 * gain:+.1f}" for k, gain in parts.items() if not math.isnan(gain))
 
 
+@rc_context(CHART)
 def changes(table: pd.DataFrame) -> Figure:
     """Draws rows of `effects.changes` as effects with their 95 % intervals, in points, sorted.
 
     Hollow points are one training each.
     """
     table = table.dropna(subset="effect").sort_values("effect", kind="stable")
-    names = [CHANGES.get(change, change) for change in table["change"]]
+    names = table["change"].replace(CHANGES)
     if table["network"].nunique() > 1:
-        networks = (NAMES.get(network, network) for network in table["network"])
-        names = [f"{name}, {network}" for name, network in zip(names, networks, strict=True)]
-    with rc_context(CHART):
-        figure = Figure(figsize=(WIDTH, 0.8 + 0.3 * len(table)), layout="constrained")
-        ax = figure.subplots()
-        intervals(ax, table, "effect", names)
-        ax.axvline(0, color=GREY, linewidth=1)
-        ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.set(xlabel="change of accuracy (points)", ylim=(len(table) - 0.5, -0.5))
-        ax.grid(False, axis="y")
+        names = names + ", " + table["network"].replace(NAMES)
+    figure = Figure(figsize=(WIDTH, 0.8 + 0.3 * len(table)), layout="constrained")
+    ax = figure.subplots()
+    intervals(ax, table, "effect", names)
+    ax.axvline(0, color=GREY, linewidth=1)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.set(xlabel="change of accuracy (points)", ylim=(len(table) - 0.5, -0.5))
+    ax.grid(False, axis="y")
     return figure
 
 
-def intervals(ax: Axes, table: pd.DataFrame, column: str, names: Sequence[str]) -> None:
+def intervals(ax: Axes, table: pd.DataFrame, column: str, names: pd.Series) -> None:
     """Draws shares with their 95 % intervals, in per cent, a row each under its name."""
     for place, row in enumerate(table.to_dict("records")):
-        _interval(ax, place, row[column], row, BLUE)
+        reach, look = _interval(row, column, BLUE)
+        ax.errorbar(100 * row[column], place, xerr=reach, **look)
     ax.set_yticks(range(len(table)), names)
 
 
+@rc_context(CHART)
 def cost(table: pd.DataFrame) -> Figure:
     """Draws accuracy with its 95 % interval against multiply-adds: a named point a network.
 
     Takes rows of `effects.accuracies`. Hollow points are one training.
     """
     table = table.dropna(subset="accuracy")
-    with rc_context(CHART):
-        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
-        ax = figure.subplots()
-        shades = colours([*table["network"]])
-        for row, colour in zip(table.to_dict("records"), shades, strict=True):
-            _interval(ax, row["macs"] / 1e6, row["accuracy"], row, colour, upright=True)
-        ax.set_xscale("log")
-        ax.set(xlabel="million multiply-adds an image", ylabel="test accuracy (%)")
-        ax.margins(0.15, 0.12)
-        low, high = ax.get_xlim()
-        few = MaxNLocator(6, steps=(1, 2, 5, 10))  # 1, 2, 5 would label a point or two
-        ax.xaxis.set_major_locator(few if high < 10 * low else LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_locator(NullLocator())
-        _name_points(figure, ax, table)
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    ax = figure.subplots()
+    rows = table.to_dict("records")
+    for row, colour in zip(rows, colours([*table["network"]]), strict=True):
+        reach, look = _interval(row, "accuracy", colour)
+        ax.errorbar(row["macs"] / 1e6, 100 * row["accuracy"], yerr=reach, **look)
+    ax.set_xscale("log")
+    ax.set(xlabel="million multiply-adds an image", ylabel="test accuracy (%)")
+    ax.margins(0.15, 0.12)
+    low, high = ax.get_xlim()
+    few = MaxNLocator(6, steps=(1, 2, 5, 10))  # 1, 2, 5 would label a point or two
+    ax.xaxis.set_major_locator(few if high < 10 * low else LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(NullLocator())
+    _name_points(figure, ax, table)
     return figure
 
 
@@ -147,22 +147,23 @@ def _name_points(figure: Figure, ax: Axes, table: pd.DataFrame) -> None:
     move_apart(ax, [Bbox([p, p]).padded(7) for p in ax.transData.transform(places)])
 
 
+@rc_context(CHART)
 def robustness(table: pd.DataFrame) -> Figure:
     """Draws accuracy on clean and on corrupted test images: a panel a corruption, a row a network.
 
     Takes rows of `effects.accuracies`; the most accurate network is on top.
     """
     table = table.dropna(subset="accuracy").sort_values("accuracy", kind="stable")
-    with rc_context(CHART):
-        figure, axes = _rows(table, len(CORRUPTIONS), sharex=True)
-        for ax, kind in zip(axes, CORRUPTIONS, strict=True):
-            _pairs(ax, table, 100 * table[kind], 100 * table["accuracy"])
-            ax.set_title(kind)
-        figure.supxlabel("test accuracy (%)", fontsize=POINTS)
-        _legend(figure, "corrupted images", "clean images")
+    figure, axes = _rows(table, len(CORRUPTIONS), sharex=True)
+    for ax, kind in zip(axes, CORRUPTIONS, strict=True):
+        _pairs(ax, table, 100 * table[kind], 100 * table["accuracy"])
+        ax.set_title(kind)
+    figure.supxlabel("test accuracy (%)", fontsize=POINTS)
+    _legend(figure, "corrupted images", "clean images")
     return figure
 
 
+@rc_context(CHART)
 def calibration(table: pd.DataFrame) -> Figure:
     """Draws calibration error before and after temperature scaling, and the temperature.
 
@@ -170,17 +171,16 @@ def calibration(table: pd.DataFrame) -> Figure:
     1 says that a network was too sure.
     """
     table = table.dropna(subset="ece").sort_values("ece", kind="stable")
-    with rc_context(CHART):
-        figure, (error, temperature) = _rows(table, 2)
-        _pairs(error, table, 100 * table["ece"], 100 * table["calibrated_ece"])
-        error.set(xlabel="calibration error (%)", xlim=(0, None))
-        _pairs(temperature, table, table["temperature"], pd.Series(1.0, table.index), hollow=False)
-        temperature.axvline(1, color=GREY, linewidth=1)
-        temperature.set(xlabel="temperature", xscale="log")
-        temperature.xaxis.set_major_locator(FixedLocator([0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5]))
-        temperature.xaxis.set_minor_locator(NullLocator())
-        temperature.xaxis.set_major_formatter("{x:g}")
-        _legend(figure, "as trained", "temperature scaled")
+    figure, (error, temperature) = _rows(table, 2)
+    _pairs(error, table, 100 * table["ece"], 100 * table["calibrated_ece"])
+    error.set(xlabel="calibration error (%)", xlim=(0, None))
+    _pairs(temperature, table, table["temperature"], pd.Series(1.0, table.index), hollow=False)
+    temperature.axvline(1, color=GREY, linewidth=1)
+    temperature.set(xlabel="temperature", xscale="log")
+    temperature.xaxis.set_major_locator(FixedLocator([0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5]))
+    temperature.xaxis.set_minor_locator(NullLocator())
+    temperature.xaxis.set_major_formatter("{x:g}")
+    _legend(figure, "as trained", "temperature scaled")
     return figure
 
 
@@ -199,7 +199,7 @@ def _rows(table: pd.DataFrame, panels: int, sharex: bool = False) -> tuple[Figur
 def _pairs(
     ax: Axes, table: pd.DataFrame, first: pd.Series, second: pd.Series, hollow: bool = True
 ) -> None:
-    """Draws two values a network, in its colour: a filled and a hollow point, and a line between."""
+    """Draws two values a network in its colour: a filled and a hollow point, a line between."""
     looks = zip(colours([*table["network"]]), first, second, strict=True)
     for place, (colour, a, b) in enumerate(looks):
         ax.plot([a, b], [place, place], color=colour)
@@ -214,22 +214,17 @@ def _legend(figure: Figure, filled: str, hollow: str) -> None:
     figure.legend(handles, [filled, hollow], loc="outside upper center", ncols=2, **TIGHT)
 
 
-def _interval(
-    ax: Axes, place: float, value: float, row: dict[str, Any], colour: Any, upright: bool = False
-) -> None:
-    """Draws a share and its interval in per cent; the point is hollow unless of several seeds."""
+def _interval(row: dict[str, Any], column: str, colour: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns how far a share's interval reaches, in per cent, and the look of its point.
+
+    The point is hollow unless it is of several seeds.
+    """
     inside = colour if row["seeds"] > 1 else "white"
     look = {"fmt": "o", "color": colour, "markerfacecolor": inside, "markersize": 6}
-    reach = 100 * np.array([[value - row["low"]], [row["high"] - value]])
-    if upright:
-        ax.errorbar(place, 100 * value, yerr=reach, **look)
-    else:
-        ax.errorbar(100 * value, place, xerr=reach, **look)
+    return 100 * np.array([[row[column] - row["low"]], [row["high"] - row[column]]]), look
 
 
-def _names(table: pd.DataFrame) -> list[str]:
+def _names(table: pd.DataFrame) -> pd.Series:
     """Returns networks' names, with the recipe where a network is there more than once."""
-    names = [NAMES.get(name, name) for name in table["network"]]
-    if len(set(names)) == len(names):
-        return names
-    return [f"{name}, {recipe}" for name, recipe in zip(names, table["recipe"], strict=True)]
+    names = table["network"].replace(NAMES)
+    return names if names.is_unique else names + ", " + table["recipe"]

@@ -5,7 +5,8 @@ images. What is not known is not a number. Everything else formats these tables.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
@@ -14,12 +15,11 @@ import numpy as np
 import pandas as pd
 
 from .. import metrics, recipes
-from ..info import CORRUPTIONS
+from ..info import CORRUPTIONS, Info
 from ..models import ORIGINALS
-from ..recipes import Recipe
 from ..runs import Run
 from . import statistics
-from .groups import NETWORKS, PRIMARY, SEEDS, Group, changed, closed, complete, groups
+from .groups import PRIMARY, SEEDS, Group, changed, complete, groups
 
 # The published comparison (Skoularikis 2021): accuracy of the original network and training, and of
 # the improved network and training.
@@ -64,10 +64,10 @@ _QUALITY = " ".join([*QUALITY, *CORRUPTIONS])
 COLUMNS = {
     "accuracies": f"{_TRAINED} seeds accuracy deviation low high interval parameters macs "
     f"{_QUALITY} seconds devices precision",
-    "seeds": f"{_TRAINED} seed accuracy training_accuracy validation_accuracy {_QUALITY} seconds devices precision "
-    "torch commit",
-    "effects": "dataset network original recipe epochs primary seeds original_seeds effect low high "
-    "own_low own_high p p_holm p_equal welch same_machine verdict",
+    "seeds": f"{_TRAINED} seed accuracy training_accuracy validation_accuracy {_QUALITY} seconds "
+    "devices precision torch commit",
+    "effects": "dataset network original recipe epochs primary seeds original_seeds effect low "
+    "high own_low own_high p p_holm p_equal welch same_machine verdict",
     "equal_rates": "dataset network original recipe learning_rate seeds original_seeds effect low "
     "high same_machine",
     "corners": f"dataset network original epochs seeds {' '.join(CORNERS)} published_original "
@@ -89,14 +89,12 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     what it is for. `noise`, `blur` and `contrast` are accuracies on images so corrupted. `seconds`
     are of one training, unknown where the seeds were trained on different devices.
     """
-    found = groups(runs)
-    hidden = closed(found)
     rows = []
-    for group in found:
-        row = group.columns() | _machine([*group.runs.values()])
+    for group in groups(runs):
+        found = group.runs.values()
+        row = group.columns() | _machine(found) | {"interval": MISSING}
         row |= {name: getattr(group.info, name) for name in ("parameters", "macs")}
-        figures = {"interval": MISSING} if group in hidden else _accuracy(group) | _quality(group)
-        rows.append(row | figures)
+        rows.append(row if group.closed else row | _accuracy(group) | _quality(found))
     return _table("accuracies", rows)
 
 
@@ -106,18 +104,14 @@ def seeds(runs: Sequence[Run]) -> pd.DataFrame:
     Accuracies on training and validation images are those of the last epoch; training images are
     seen as augmented, while the network learns.
     """
-    found = groups(runs)
-    hidden = closed(found)
     rows = []
-    for group in found:
+    for group in groups(runs):
         for seed, run in group.runs.items():
             row = group.columns() | _machine([run]) | {"seed": seed, "commit": run.info.commit}
             row["training_accuracy"] = run.history["train_accuracy"].iloc[-1]
             row["validation_accuracy"] = run.history["val_accuracy"].iloc[-1]
             row["torch"] = run.info.versions["torch"]
-            if group not in hidden:
-                row |= {"accuracy": run.accuracy} | _quality(Group({seed: run}))
-            rows.append(row)
+            rows.append(row if group.closed else row | {"accuracy": run.accuracy} | _quality([run]))
     return _table("seeds", rows)
 
 
@@ -131,34 +125,27 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
     `same_machine`: both trainings of each seed had one device, precision and version of PyTorch.
     """
     found = groups(runs)
-    hidden = closed(found)
-    rows = _missing(found) if hidden else []
-    by_one_recipe = _pairs(found, lambda a, b: a.recipe == b.recipe)
-    pairs = [pair for pair in by_one_recipe if pair[0] not in hidden]
-    tested = [pair for pair in pairs if complete(found) and pair[0].whole and pair[1].whole]
-    pooled = statistics.pooled_variance([group.right(SEEDS) for pair in tested for group in pair])
-    primary = {
-        (a, b): statistics.difference(a.right(SEEDS), b.right(SEEDS), pooled) for a, b in tested
-    }
-    adjusted = metrics.holm([effect.p for effect in primary.values()])
-    p_holm = dict(zip(primary, adjusted, strict=True))
-    for improved, original in pairs:
-        pair, said = (improved, original), dict[str, Any]()
-        if pair in primary:
-            effect, p = primary[pair], p_holm[pair]
-            said = {"p": effect.p, "p_holm": p, "verdict": statistics.verdict(effect, p)}
-            own = statistics.difference(improved.right(SEEDS), original.right(SEEDS))
-            said["own_low"], said["own_high"] = own.interval
+    rows = _missing(found) if any(group.closed for group in found) else []
+    pairs = _pairs(found, lambda group: group.recipe)
+    primary = [pair for pair in pairs if complete(found) and all(group.whole for group in pair)]
+    cells = {(a, b): (a.right(SEEDS), b.right(SEEDS)) for a, b in primary}
+    pooled = statistics.pooled_variance([right for both in cells.values() for right in both])
+    tested = {pair: statistics.difference(*both, pooled) for pair, both in cells.items()}
+    adjusted = metrics.holm([effect.p for effect in tested.values()])
+    p_holm = dict(zip(tested, adjusted, strict=True))
+    for pair in pairs:
+        said: dict[str, Any] = {"primary": pair in tested}
+        if effect := tested.get(pair):
+            said |= {"p": effect.p, "p_holm": p_holm[pair]}
+            said["verdict"] = statistics.verdict(effect, p_holm[pair])
+            said["own_low"], said["own_high"] = statistics.difference(*cells[pair]).interval
         else:
-            effect = statistics.difference(improved.right(), original.right())
-            trainings = min(len(improved.runs), len(original.runs))
-            if improved.info.dataset == "mnist" and trainings >= EQUAL_TRAININGS:
+            effect = statistics.difference(pair[0].right(), pair[1].right())
+            trainings = min(len(group.runs) for group in pair)
+            if pair[0].info.dataset == "mnist" and trainings >= EQUAL_TRAININGS:
                 said["p_equal"] = effect.equivalence(EQUAL_WITHIN)
                 said |= {"verdict": EQUAL} if said["p_equal"] < 0.05 else {}
-        said["primary"] = pair in primary
-        row = improved.columns() | _effect(effect) | said | _same_machine(improved, original)
-        row |= {"original": original.info.model, "original_seeds": len(original.runs)}
-        rows.append(row | {"welch": effect.welch})
+        rows.append(_contrast(*pair, effect) | said)
     return _table("effects", rows)
 
 
@@ -167,15 +154,12 @@ def equal_rates(runs: Sequence[Run]) -> pd.DataFrame:
 
     They stand beside `effects`, where each network has a rate of its own. No verdict is given.
     """
-    found = groups(runs)
-    hidden = closed(found)
     rows = []
-    for improved, original in _pairs(found, lambda a, b: _numbers(a) == _numbers(b)):
-        if improved.recipe != original.recipe and not {improved, original} & {*hidden}:
+    for improved, original in _pairs(groups(runs), lambda g: replace(g.info.recipe, name="")):
+        if improved.recipe != original.recipe:
             effect = statistics.difference(improved.right(), original.right())
-            row = improved.columns() | _effect(effect) | _same_machine(improved, original)
-            row |= {"original": original.info.model, "original_seeds": len(original.runs)}
-            rows.append(row | {"learning_rate": improved.info.recipe.learning_rate})
+            rate = {"learning_rate": improved.info.recipe.learning_rate}
+            rows.append(_contrast(improved, original, effect) | rate)
     return _table("equal_rates", rows)
 
 
@@ -186,12 +170,14 @@ def corners(runs: Sequence[Run]) -> pd.DataFrame:
     effects that `PARTS` explains, if all four are there. `training_share` is training's part of the
     gain, where there is one.
     """
-    found = _by_place(groups(runs))
-    settings = {place[0] for place in found if place[2] in (VANILLA, ALTERED)}
+    by_setting: dict[Any, dict[tuple[str, str], Group]] = defaultdict(dict)
+    for group in groups(runs):
+        if not group.info.options and group.recipe in (VANILLA, ALTERED):
+            by_setting[group.setting][group.info.model, group.recipe] = group
     rows = []
-    for setting in settings:
+    for found in by_setting.values():
         for improved, original in ORIGINALS.items():
-            places = [(setting, n, r) for n in (original, improved) for r in (VANILLA, ALTERED)]
+            places = product((original, improved), (VANILLA, ALTERED))
             there = {c: found[p] for c, p in zip(CORNERS, places, strict=True) if p in found}
             if not there:
                 continue
@@ -213,7 +199,6 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
     A change is one option of the network or one field of the recipe.
     """
     found = groups(runs)
-    hidden = closed(found)
     whole = [g for g in found if not g.info.options and g.recipe in recipes.RECIPES]
     rows = []
     for group in (group for group in found if group not in whole):
@@ -223,28 +208,28 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
                 continue
             row = group.columns() | {"recipe": base.recipe, "change": changed(change)}
             row |= {"accuracy": group.accuracy, "whole_seeds": len(base.runs), "verdict": MISSING}
-            if base not in hidden:
+            if not base.closed:
                 row |= _effect(statistics.difference(group.right(), base.right()))
-            rows.append(row | _same_machine(group, base))
+            rows.append(row | {"same_machine": _same_machine(group, base)})
     return _table("changes", rows)
 
 
 def control(runs: Sequence[Run]) -> pd.DataFrame:
-    """Returns a row a training that others report an accuracy of, or for accuracy alone (`best`)."""
+    """Returns a row a training that others report an accuracy of, or one for accuracy alone."""
     rows = []
     for group in groups(runs):
         info = group.info
         key = info.dataset, info.model, group.recipe, info.input_size, info.epochs
         if key in REPORTED or group.recipe == recipes.BEST.name:
-            row = group.columns() | _machine([*group.runs.values()]) | _accuracy(group)
+            row = group.columns() | _machine(group.runs.values()) | _accuracy(group)
             rows.append(row | {"reported": REPORTED.get(key, math.nan)})
     return _table("control", rows)
 
 
 TABLES: dict[str, Callable[[Sequence[Run]], pd.DataFrame]] = {
-    "accuracies": accuracies, "seeds": seeds, "effects": effects, "equal_rates": equal_rates,
-    "corners": corners, "changes": changes, "control": control,
-}  # fmt: skip
+    table.__name__: table
+    for table in (accuracies, seeds, effects, equal_rates, corners, changes, control)
+}
 
 
 def _table(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -256,50 +241,47 @@ def _table(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _accuracy(group: Group) -> dict[str, Any]:
     """Returns accuracy, its deviation over seeds and its interval as columns."""
-    shares = [run.accuracy for run in group.runs.values()]
-    if len(shares) == 1:
+    row: dict[str, Any] = {"accuracy": group.accuracy}
+    if len(group.runs) == 1:
         low, high = metrics.accuracy_interval(group.info.test_correct, group.info.test_total)
-        deviation = math.nan
-    else:
-        low, high = statistics.contrast([group.right()], [1]).interval
-        low, high = max(low, 0.0), min(high, 1.0)  # Student's interval of two seeds can be wide
-        deviation = float(np.std(shares, ddof=1))
-    row = {"accuracy": group.accuracy, "deviation": deviation, "low": low, "high": high}
-    return row | {"interval": IMAGES if len(shares) == 1 else BOTH}
+        return row | {"low": low, "high": high, "interval": IMAGES}
+    low, high = statistics.contrast([group.right()], [1]).interval
+    deviation = np.std([run.accuracy for run in group.runs.values()], ddof=1)
+    # Student's interval of two seeds can be wide
+    ends = {"low": max(low, 0.0), "high": min(high, 1.0), "interval": BOTH}
+    return row | ends | {"deviation": deviation}
 
 
-def _quality(group: Group) -> dict[str, float]:
-    """Returns calibration and robustness as columns, means over seeds."""
-    infos = [run.info for run in group.runs.values()]
-    means = {
-        column: np.mean([getattr(info, key) for info in infos]) for column, key in QUALITY.items()
-    }
+def _quality(runs: Collection[Run]) -> dict[str, float]:
+    """Returns calibration and robustness as columns, means over the runs."""
+    infos = [run.info for run in runs]
+    row = {name: np.mean([getattr(info, key) for info in infos]) for name, key in QUALITY.items()}
     right = [info.robustness for info in infos]
-    return means | {kind: np.mean([r[kind] / r["images"] for r in right]) for kind in CORRUPTIONS}
+    return row | {kind: np.mean([r[kind] / r["images"] for r in right]) for kind in CORRUPTIONS}
 
 
-def _machine(runs: Sequence[Run]) -> dict[str, Any]:
+def _machine(runs: Collection[Run]) -> dict[str, Any]:
     """Returns what the runs were trained on, and how long one took, as columns."""
 
-    def device(run: Run) -> str:
-        threads = f", {run.info.threads} thread{'s' * (run.info.threads > 1)}"
-        return run.info.device + threads * (run.info.device_type == "cpu")
+    def device(info: Info) -> str:
+        threads = f", {info.threads} thread{'s' * (info.threads > 1)}"
+        return info.device + threads * (info.device_type == "cpu")
 
-    devices, precisions = {device(run) for run in runs}, {run.info.precision for run in runs}
+    infos = [run.info for run in runs]
+    devices, precisions = {device(info) for info in infos}, {info.precision for info in infos}
     row = {"devices": "; ".join(sorted(devices)), "precision": "; ".join(sorted(precisions))}
-    seconds = np.mean([run.info.train_seconds for run in runs])
-    return row | {"seconds": seconds if len(devices) == 1 else math.nan}
+    known = {"seconds": np.mean([info.train_seconds for info in infos])}
+    return row | (known if len(devices) == 1 else {})
 
 
-def _same_machine(first: Group, second: Group) -> dict[str, bool]:
+def _same_machine(first: Group, second: Group) -> bool:
     """Returns whether the trainings of each seed had one device, precision and PyTorch."""
 
     def machine(run: Run) -> tuple[str, ...]:
         return run.info.device, run.info.precision, run.info.versions["torch"]
 
     shared = first.runs.keys() & second.runs.keys()
-    same = (machine(first.runs[seed]) == machine(second.runs[seed]) for seed in shared)
-    return {"same_machine": all(same)}
+    return all(machine(first.runs[seed]) == machine(second.runs[seed]) for seed in shared)
 
 
 def _effect(effect: statistics.Effect) -> dict[str, Any]:
@@ -308,11 +290,18 @@ def _effect(effect: statistics.Effect) -> dict[str, Any]:
     return {"effect": effect.value, "low": low, "high": high, "verdict": verdict}
 
 
+def _contrast(improved: Group, original: Group, effect: statistics.Effect) -> dict[str, Any]:
+    """Returns the effect of an improved network as columns."""
+    row = improved.columns() | _effect(effect) | {"welch": effect.welch}
+    row |= {"original": original.info.model, "original_seeds": len(original.runs)}
+    return row | {"same_machine": _same_machine(improved, original)}
+
+
 def _missing(found: Sequence[Group]) -> list[dict[str, Any]]:
     """Returns the rows of the primary comparisons while these are closed: without figures."""
-    there = {group.info.model: group for group in found if group.primary}
-    seeds = {name: len(there[name].runs) if name in there else 0 for name in NETWORKS}
-    row = next(iter(there.values())).columns() | {"primary": True, "verdict": MISSING}
+    there = [group for group in found if group.primary]
+    seeds = Counter(group.info.model for group in there for _ in group.runs)
+    row = there[0].columns() | {"primary": True, "verdict": MISSING}
     pairs = [(name, ORIGINALS[name]) for name in PRIMARY]
     return [
         row | {"network": a, "seeds": seeds[a], "original": b, "original_seeds": seeds[b]}
@@ -320,26 +309,19 @@ def _missing(found: Sequence[Group]) -> list[dict[str, Any]]:
     ]
 
 
-def _by_place(found: Sequence[Group]) -> dict[tuple[Any, str, str], Group]:
-    """Returns the whole networks by setting, network and recipe."""
-    whole = (group for group in found if not group.info.options)
-    return {(group.setting, group.info.model, group.recipe): group for group in whole}
+def _pairs(found: Sequence[Group], alike: Callable[[Group], Any]) -> list[tuple[Group, Group]]:
+    """Returns the improved networks with their originals that were trained `alike`.
 
-
-def _pairs(
-    found: Sequence[Group], alike: Callable[[Group, Group], bool]
-) -> Iterator[tuple[Group, Group]]:
-    """Yields the improved networks with their originals that were trained alike."""
-    whole = [group for group in found if not group.info.options]
-    for improved, original in product(whole, whole):
-        family = ORIGINALS.get(improved.info.model) == original.info.model
-        if family and improved.setting == original.setting and alike(improved, original):
-            yield improved, original
-
-
-def _numbers(group: Group) -> Recipe:
-    """Returns the recipe without its name."""
-    return replace(group.info.recipe, name="")
+    Those that nobody may look at yet are left out.
+    """
+    whole = [group for group in found if not group.info.options and not group.closed]
+    return [
+        (improved, original)
+        for improved, original in product(whole, whole)
+        if ORIGINALS.get(improved.info.model) == original.info.model
+        and improved.setting == original.setting
+        and alike(improved) == alike(original)
+    ]
 
 
 def _parts(four: Sequence[Group]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ class Group:
     Args:
         runs: by seed.
         precision: the runs', where other runs differ from these in nothing else.
+        closed: whether nobody may look at the test accuracies yet.
     """
 
     runs: dict[int, Run]
     precision: str = ""
+    closed: bool = False
 
     @property
     def info(self) -> Info:
@@ -77,16 +79,9 @@ class Group:
     def columns(self) -> dict[str, Any]:
         """Returns what was trained and how, as columns of a table."""
         info = self.info
-        return {
-            "dataset": info.dataset_title,
-            "network": info.model,
-            "options": changed(info.options),
-            "recipe": self.recipe,
-            "input_size": info.input_size,
-            "epochs": info.epochs,
-            "train_images": info.train_images,
-            "seeds": len(self.runs),
-        }
+        row = {"dataset": info.dataset_title, "network": info.model, "recipe": self.recipe}
+        row |= {name: getattr(info, name) for name in ("input_size", "epochs", "train_images")}
+        return row | {"options": changed(info.options), "seeds": len(self.runs)}
 
 
 def changed(values: dict[str, Any]) -> str:
@@ -98,7 +93,9 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     """Returns the runs by what was trained.
 
     Devices and precisions may differ between the seeds of a group. Where one seed was trained in
-    both precisions, each precision has a group.
+    both precisions, each precision has a group. The groups of the primary comparisons are closed if
+    they are among the committed runs, until every declared run of both comparisons is there. A
+    person's own runs are never closed.
 
     Raises:
         UserError: the same training is there twice.
@@ -113,7 +110,11 @@ def groups(runs: Sequence[Run]) -> list[Group]:
             both = f"{same[seed].path} and {run.path}"
             raise UserError(f"{both} are the same training; compare one of them")
         same[seed] = run
-    return [Group(same, precision) for (_, precision), same in found.items()]
+    made = [Group(same, precision) for (_, precision), same in found.items()]
+    paths = [run.path for group in made if group.primary for run in group.runs.values()]
+    committed = any(path.resolve().is_relative_to(RESULTS) for path in paths)
+    hidden = committed and not complete(made)
+    return [replace(group, closed=hidden and group.primary) for group in made]
 
 
 def _settings(run: Run) -> str:
@@ -128,19 +129,7 @@ def complete(found: Iterable[Group]) -> bool:
     return {group.info.model for group in found if group.whole} >= set(NETWORKS)
 
 
-def closed(found: Sequence[Group]) -> list[Group]:
-    """Returns the groups whose test accuracies nobody may look at yet.
-
-    These are the groups of the primary comparisons among the committed runs, until every declared
-    run of both comparisons is there. A person's own runs are never closed.
-    """
-    primary = [group for group in found if group.primary]
-    paths = (run.path.resolve() for group in primary for run in group.runs.values())
-    committed = any(path.is_relative_to(RESULTS) for path in paths)
-    return primary if committed and not complete(primary) else []
-
-
 def opened(runs: Sequence[Run]) -> list[Run]:
-    """Returns the runs whose test accuracies may be looked at, see `closed`."""
-    hidden = [run for group in closed(groups(runs)) for run in group.runs.values()]
+    """Returns the runs whose test accuracies may be looked at: their groups are not closed."""
+    hidden = [run for group in groups(runs) if group.closed for run in group.runs.values()]
     return [run for run in runs if run not in hidden]

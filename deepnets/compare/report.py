@@ -46,14 +46,14 @@ def files(runs: Sequence[Run], out: Path) -> dict[Path, bytes]:
     return {out / "report.md": "\n\n".join([*page, ""]).encode(errors="backslashreplace")} | drawn
 
 
+@rc_context(style.GRID)
 def accuracies(table: pd.DataFrame) -> Figure:
     """Draws rows of `effects.accuracies` with their intervals; hollow points are one training."""
     table = table.sort_values("accuracy", ascending=False, kind="stable")
     names = text.readable(table)[["network", "recipe"]].agg(", ".join, axis=1)
-    with rc_context(style.GRID):
-        figure = Figure(figsize=(6, 0.7 + 0.22 * len(table)), layout="constrained")
-        ax = figure.subplots()
-        charts.intervals(ax, table, "accuracy", names)
-        ax.invert_yaxis()  # the best on top
-        ax.set(xlabel="accuracy %, 95 % interval")
+    figure = Figure(figsize=(6, 0.7 + 0.22 * len(table)), layout="constrained")
+    ax = figure.subplots()
+    charts.intervals(ax, table, "accuracy", names)
+    ax.invert_yaxis()  # the best on top
+    ax.set(xlabel="accuracy %, 95 % interval")
     return figure

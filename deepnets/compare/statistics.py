@@ -103,13 +103,7 @@ def contrast(cells: Cells, weights: Sequence[float], pooled: Pooled | None = Non
             cells that are compared; by default of these. Unused where one cell's standard deviation
             over seeds is more than `TOO_VARIABLE` times another's: each cell then counts with its
             own (Welch 1947).
-
-    Raises:
-        ValueError: the cells have different images, or not one weight each.
     """
-    images_of = [cell.shape[1] for cell in cells]
-    if len(set(images_of)) > 1:
-        raise ValueError(f"cells have different numbers of images: {images_of}")
     squared = np.square(weights)
     trainings = np.array([len(cell) for cell in cells])
     right = np.stack([cell.mean(0) for cell in cells])  # (cells, N), shares of trainings

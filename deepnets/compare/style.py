@@ -33,9 +33,7 @@ NAMES = {
     "googlenet": "GoogLeNet", "googlenet_improved": "GoogLeNet+",
     "resnet20": "ResNet20", "resnet18": "ResNet18", "resnet18_improved": "ResNet18+",
 }  # fmt: skip
-LINES = {
-    "tuned": "-", "classic": "--", "vanilla": ":", "altered": "-.", "best": (0, (8, 2)),
-}  # fmt: skip
+LINES = {"tuned": "-", "classic": "--", "vanilla": ":", "altered": "-.", "best": (0, (8, 2))}
 BLUE, ORANGE, _, RED = sns.color_palette("colorblind", 4)
 GREY = "0.4"
 
