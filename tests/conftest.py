@@ -7,9 +7,10 @@ import time
 import pytest
 import torch
 
-from deepnets import recipes
+from deepnets import data, recipes
+from deepnets.errors import UserError
 from deepnets.recipes import FIELDS
-from deepnets.training import Job
+from deepnets.training import Job, fit
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -36,7 +37,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(time, "monotonic", map(float, itertools.count()).__next__)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def job():
     """A small training of the smallest network, changed by keywords."""
 
@@ -48,3 +49,24 @@ def job():
         return Job(model, recipe=recipes.get(recipe, model, **fields), **settings)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(job, tmp_path_factory):
+    """The run of `job(epochs=1)`: to be read, or copied."""
+    return fit(job(epochs=1), tmp_path_factory.mktemp("finished"), verbose=False, precision="fp32")
+
+
+@pytest.fixture
+def real():
+    """A dataset by name, where it is; otherwise the test is skipped."""
+
+    def load(name):
+        try:
+            return data.load(name)
+        except UserError as error:
+            if "is not in" not in str(error):  # damaged, say
+                raise
+            pytest.skip(f"no real data: {error}")
+
+    return load

@@ -16,45 +16,36 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import Executor, ProcessPoolExecutor
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 
 import fuzz
-import hypothesis
-import numpy as np
-import torch
-from safetensors.torch import load_file
+from test_training import same
 
-from deepnets import cli, training
+from deepnets import recipes
+from deepnets.runs import Run
+from deepnets.training import Job, fit
 from deepnets.training.hardware import cores
 
 KEPT = Path("runs/faults")
-SLOW = 10  # seconds, within which every answer is there
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")  # of a folder; `open` makes files
+BEST = recipes.get("best", "resnet8", epochs=3, batch_size=20)
+JOB = Job("resnet8", "digits", BEST, options={"dropout": 0.1}, limit=60, input_size=16)
 
 
 def try_kind(kind: str, base: Path, count: int, seed: int) -> list[tuple[str, fuzz.Answer]]:
     """Tries so many inputs of a kind; returns for each which promise was broken, and the answer."""
-    tried, start = [], time.monotonic()
-
-    @hypothesis.seed(seed)
-    @hypothesis.settings(
-        fuzz.PROFILE, max_examples=count, phases=[hypothesis.Phase.generate], derandomize=False
-    )
-    @hypothesis.given(fuzz.KINDS[kind](base))
-    def note(case):
-        folder = shutil.copytree(base, base.with_name(kind))
-        found = fuzz.answer(folder, case)
-        why = found.broken or ("too long" if found.seconds > SLOW else "")
+    tried, start, folder = [], time.monotonic(), base.with_name(kind)
+    for number in range(count):
+        given, found = fuzz.attempt(base, folder, kind, seed * 1_000_000 + number)
+        why = found.broken or ("too long" if found.seconds > fuzz.SECONDS else "")
         tried.append((why, found))
         if why:
-            (folder / "command").write_text(repr(case.command))
-            print(f"  {why}: {kind}: {case.command}: {found.error[-200:]!r}", flush=True)
-            shutil.move(folder, KEPT / f"{kind}-{len(tried)}")
+            (folder / "command").write_text(repr(given.command))
+            print(f"  {why}: {kind}: {given.command}: {found.error[-200:]!r}", flush=True)
+            shutil.move(folder, KEPT / f"{kind}-{number}")
         shutil.rmtree(folder, ignore_errors=True)
-
-    note()
-    print(f"  {kind}: {len(tried)} in {time.monotonic() - start:.0f} s", flush=True)
+    print(f"  {kind}: {count} in {time.monotonic() - start:.0f} s", flush=True)
     return tried
 
 
@@ -66,108 +57,84 @@ def try_inputs(count: int, seed: int, pool: Executor) -> bool:
         kinds = [pool.submit(try_kind, kind, base, each, seed) for kind in fuzz.KINDS]
         tried = [pair for kind in kinds for pair in kind.result()]
     broken, answers = Counter(why for why, _ in tried if why), [found for _, found in tried]
-    codes = Counter(found.code for found in answers)
+    refused = sum(found.code == 2 for found in answers)
     slowest, peak = max(found.seconds for found in answers), max(found.peak for found in answers)
     print(
-        f"inputs: {len(answers)}, of which {codes[2]} were refused and {codes[0] + codes[1]} worked"
+        f"inputs: {len(answers)}, of which {refused} were refused; broken promises: {dict(broken)}"
     )
-    print(f"tracebacks: {broken['traceback']}, not one line: {broken['not one line']}")
-    print(f"over {SLOW} s: {broken['too long']}, slowest {slowest:.1f} s")
-    print(
-        f"peak memory: {peak / 2**20:.0f} MiB, over 2 GiB: {broken['too much memory']}", flush=True
-    )
-    return not broken and len(answers) >= count
+    print(f"slowest: {slowest:.1f} s, peak memory: {peak / 2**20:.0f} MiB", flush=True)
+    return not broken
 
 
-def train(folder: Path, operation: int = 0) -> None:
-    """In a process: a tiny training with a checkpoint at each step; before the change of that
-    number to its files it is killed.
+def train(folder: Path, change: int = 0) -> None:
+    """In a process: a tiny training with a checkpoint at each step. It is killed at the change of
+    that number to its files: before it, or when half of a file is on the disk.
     """
-    os.chdir(folder)
-    torch.set_num_threads(1)
-    training.fit = partial(training.fit, checkpoint_seconds=0)
-    left = operation
+    fuzz.move_in(folder)
+    left, sync = change, os.fsync
+
+    def count(handle=None):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            with suppress(TypeError, OSError):  # no file, or a folder
+                os.ftruncate(handle, os.fstat(handle).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(event, given):
-        nonlocal left
         writes = event == "open" and isinstance(given[1], str) and given[1] != "r"
         if event in CHANGES or (writes and "runs" in str(given[0])):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            count()
 
     sys.addaudithook(watch)
-    with open("out", "w") as out:
-        os.dup2(out.fileno(), 1)
-        os.dup2(out.fileno(), 2)
-    sys.exit(cli.main(fuzz.train({"--epochs": "3", "--recipe": "best"})))
+    os.fsync = lambda handle: (count(handle), sync(handle))
+    fit(JOB, "runs", checkpoint_seconds=0, device="cpu", precision="fp32")
 
 
-def until_killed(folder: Path, chance: random.Random, whole: float) -> int | None:
-    """Starts the training and kills it: after a while, or at a change of its files; the exit
-    code.
-    """
-    by_time = chance.random() < 0.5
-    number = 0 if by_time else chance.randint(1, 40)
-    process = fuzz.PROCESSES.Process(target=train, args=(folder, number))
+def start(*args, seconds: float | None = None) -> int | None:
+    """Runs the training in a process, for a while at most; returns the exit code."""
+    process = fuzz.PROCESSES.Process(target=train, args=args)
     process.start()
-    process.join(chance.uniform(0, whole) if by_time else None)
+    process.join(seconds)
     process.kill()
     process.join()
     return process.exitcode
 
 
-def different_bits(run: Path, other: Path) -> int:
-    """How many bits of weights, logits and stored predictions are not the same in two runs."""
+def try_kills(place: Path, count: int, seed: int, by_time: float = 0.5) -> int:
+    """Kills trainings so many times, of which a share `by_time` at any time, the others at a change
+    of their files; each is repeated till it ends, and held against one that was not disturbed.
 
-    def contents(folder):
-        with np.load(folder / "test.npz") as test:
-            arrays = {**test, "logits": np.load(folder / "logits.npy")}
-        return arrays | {k: v.numpy() for k, v in load_file(folder / "model.safetensors").items()}
-
-    ours, theirs = contents(run), contents(other)
-    assert ours.keys() == theirs.keys()
-    pairs = (
-        (np.frombuffer(ours[k].tobytes(), "u1"), np.frombuffer(theirs[k].tobytes(), "u1"))
-        for k in ours
-    )
-    return sum(int(np.bitwise_count(a ^ b).sum()) for a, b in pairs)
-
-
-def try_kills(count: int, seed: int) -> bool:
-    """Kills trainings so many times; each is repeated till it ends, and held against one that was
-    not disturbed.
+    Returns how many were lost or ended with other bits: their folders stay in the place.
     """
-    chance, kills, finished, lost, bits = random.Random(seed), 0, 0, 0, 0
-    run = Path("runs/digits/resnet8/best/seed1")
-    with tempfile.TemporaryDirectory() as place:
-        for name in ("first", "undisturbed"):  # the first waits for imports
-            undisturbed = Path(place, name)
-            undisturbed.mkdir()
-            start = time.monotonic()
-            process = fuzz.PROCESSES.Process(target=train, args=(undisturbed,))
-            process.start()
-            process.join()
-            assert process.exitcode == 0, (undisturbed / "out").read_text()
-            whole = time.monotonic() - start
-        while kills < count:
-            folder = Path(place, "killed")
-            folder.mkdir()
-            checkpoint, begun = folder / f"{run}.partial" / "checkpoint.pt", False
-            while (code := until_killed(folder, chance, whole)) == -signal.SIGKILL:
-                kills, begun = kills + 1, checkpoint.exists()
-            continued = "continuing from" in (folder / "out").read_text() or not begun
-            if code == 0 and continued and (folder / run / "run.json").exists():
-                finished += 1
-                bits += different_bits(folder / run, undisturbed / run)
-                shutil.rmtree(folder)
+    chance, kills, lost, whole = random.Random(seed), 0, 0, 0.0
+    for name in ("first", "undisturbed"):  # the first waits for imports
+        (undisturbed := place / name).mkdir(parents=True)
+        begin = time.monotonic()
+        assert start(undisturbed) == 0, (undisturbed / "err").read_text()
+        whole = time.monotonic() - begin
+    while kills < count:
+        (folder := place / f"killed{kills}").mkdir()
+        code = -signal.SIGKILL
+        while code == -signal.SIGKILL:
+            begun = bool([*folder.rglob("*.partial/checkpoint.pt")])
+            if chance.random() < by_time:
+                code = start(folder, seconds=chance.uniform(0, whole))
             else:
-                lost += 1
-                print(f"  lost: exit code {code}: {(folder / 'out').read_text()[-300:]!r}")
-                shutil.move(folder, KEPT / f"lost{lost}")
-    print(f"kills: {kills}, in {finished + lost} runs of {whole:.1f} s")
-    print(f"runs lost: {lost}, differing bits: {bits}", flush=True)
-    return not lost and not bits
+                code = start(folder, chance.randint(1, 40))
+            kills += code == -signal.SIGKILL
+        try:
+            assert code == 0, (folder / "err").read_text()[-300:]
+            assert "continuing from" in (folder / "out").read_text() or not begun, "begun again"
+            runs = [Run.load(done / "runs" / JOB.folder) for done in (folder, undisturbed)]
+            same(*runs)
+            assert len({len([*run.path.parent.rglob("*")]) for run in runs}) == 1, "files are left"
+            shutil.rmtree(folder)
+        except Exception as error:
+            lost += 1
+            print(f"  lost: exit code {code}: {error}")
+    print(f"kills: {kills}; runs lost or of other bits: {lost}", flush=True)
+    return lost
 
 
 if __name__ == "__main__":
@@ -178,6 +145,6 @@ if __name__ == "__main__":
     shutil.rmtree(KEPT, ignore_errors=True)
     KEPT.mkdir(parents=True)
     with ProcessPoolExecutor(asked.jobs, fuzz.PROCESSES) as pool:
-        kills = pool.submit(try_kills, asked.kills, asked.seed)
-        kept = [try_inputs(asked.inputs, asked.seed, pool), kills.result()]
-    sys.exit(not all(kept))
+        kills = pool.submit(try_kills, KEPT / "kills", asked.kills, asked.seed)
+        kept = try_inputs(asked.inputs, asked.seed, pool)
+    sys.exit(not kept or kills.result() > 0)

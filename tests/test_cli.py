@@ -96,42 +96,30 @@ def test_python_m_deepnets_is_the_same_program_and_help_does_not_import_torch():
 TRAIN8 = ["train", "resnet8"]
 MISTAKES = [
     ([], "required"),
-    (["dance"], "invalid choice"),
     (["train", "perceptron"], "no network is called 'perceptron'"),
     ([*TRAIN8, "--dataset", "letters"], "no dataset is called 'letters'"),
     ([*TRAIN8, "--dataset", "folder:"], "no dataset is called 'folder:'"),
-    ([*TRAIN8, "--dataset", "folder:nowhere"], "nowhere is not a folder"),
     ([*TRAIN8, "--dataset", "folder:~nobody-here/x"], "~nobody-here/x is not a folder"),
-    ([*TRAIN8, "--dataset", "folder:" + "x" * 300], "File name too long"),
     ([*TRAIN8, "--dataset", "mnist"], "--download"),
-    ([*TRAIN8, "--dataset", "cifar10"], "--download"),
-    ([*TRAIN8, "--recipe", "secret"], "no recipe is called 'secret'"),
+    ([*TRAIN8, "--seed", str(2**40), "--recipe", "best"], "seed 1099511627776"),
     ([*TRAIN8, "--recipe=--"], "expected one argument"),
     ([*TRAIN8, "--device", "cpu:1"], "no device is called 'cpu:1'"),
     ([*TRAIN8, "--device", "cuda:99"], "CUDA devices"),
     ([*TRAIN8, "--precision", "fp8"], "no precision is called 'fp8'"),
     ([*TRAIN8, "--epochs", "0"], "epochs = 0"),
-    ([*TRAIN8, "--epochs", "many"], "invalid int"),
-    ([*TRAIN8, "--limit", "-5"], "limit -5"),
     ([*TRAIN8, "--limit", "5000"], "--limit 5000"),
-    ([*TRAIN8, "--seed", str(2**40)], "seed 1099511627776"),
-    ([*TRAIN8, "--size", "100000"], "size 100000"),
     (["train", "alexnet", "--size", "32"], "too small"),
     ([*TRAIN8, "--out", "x" * 300], "File name too long"),
     ([*TRAIN8, "--out", "file"], "cannot be written"),
     ([*TRAIN8, "--out", "/proc/runs"], "cannot be written"),
     ([*TRAIN8, "--out", "wrong"], "is not a run"),
     (["study", "none.toml"], "none.toml cannot be read: No such file"),
-    (["study", "empty"], "is not a file"),
     (["study", "file"], "not TOML"),
     (["study", "file", "--budget", "soon"], "is no time"),
-    (["study", "file", "--budget", "0m"], "is no time"),
-    (["compare", "none"], "is not a folder of runs"),
     (["compare", "empty"], "no finished run"),
     (["compare", "a\nb"], r"a\nb is not a folder"),
     (["report", DEMO, "--out", "file"], "file"),
     (["evaluate", "none"], "is not a run"),
-    (["predict", "empty", "picture.png"], "is not a run"),
     (["models", "a\x1b[0m"], r"a\x1b[0m"),
 ]
 
@@ -147,8 +135,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(run, tmp_path, argument
     code, _, err = run(*arguments)
     assert code == 2
     assert says in err
-    assert len(err.strip().splitlines()) == 1
-    assert "Traceback" not in err
+    assert len(err.splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -157,11 +144,9 @@ def test_output_that_nobody_reads_on_ends_quietly():
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "deepnets", "models"]
-    done = subprocess.run(
-        command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to"),
@@ -183,19 +168,14 @@ def test_a_fault_of_ours_is_not_hidden(run, monkeypatch):
 
 
 def test_what_programs_read_is_json_without_nan(run):
-    def refuse(constant):
-        raise ValueError(constant)
-
-    tables = json.loads(run("compare", DEMO, "--json")[1], parse_constant=refuse)
+    tables = json.loads(run("compare", DEMO, "--json")[1], parse_constant=pytest.fail)
     assert len(tables["accuracies"]) == len(tables["seeds"]) == 9
     assert {row["deviation"] for row in tables["accuracies"]} == {None}
 
 
 def test_a_study_that_is_not_finished_says_so_with_exit_code_1(run, tmp_path, clock):
-    grid = {"networks": ["resnet8"], "datasets": ["digits"], "recipes": ["vanilla"], "seeds": [0]}
-    (tmp_path / "s.toml").write_text(
-        "\n".join(["[[grid]]", *(f"{k}={v}" for k, v in grid.items())])
-    )
+    grid = 'networks = ["resnet8"]\ndatasets = ["digits"]\nrecipes = ["vanilla"]\nseeds = [0]'
+    (tmp_path / "s.toml").write_text(f"[[grid]]\n{grid}")
     code, out, _ = run("study", "s.toml", "--budget", "9s", "--out", "runs")
     assert code == 1
     assert out.splitlines()[-1].startswith("not finished: digits/resnet8/vanilla/seed0: ")
@@ -213,23 +193,20 @@ def seven(tmp_path):
     return save
 
 
-def test_a_picture_that_cannot_be_read_does_not_silence_the_others(run, tmp_path, seven):
-    assert run(*TRAIN)[0] == 0
+def test_a_picture_that_cannot_be_read_does_not_silence_the_others(run, tmp_path, seven, finished):
     (tmp_path / "bad.png").write_text("no picture")
-    pictures = "bad.png", "none.png", seven("good.png")
-    code, out, err = run("predict", "runs/digits/resnet8/tuned/seed0", *pictures)
+    code, out, err = run("predict", finished.path, "bad.png", "none.png", seven("good.png"))
     assert code == 2
     assert out.startswith("good.png: ")
     assert [line.split()[1] for line in err.splitlines()] == ["bad.png", "none.png"]
 
 
-def test_a_name_that_the_terminal_cannot_show_is_no_reason_to_fail(run, seven):
-    assert run(*TRAIN)[0] == 0
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_a_name_that_the_terminal_cannot_show_is_no_reason_to_fail(run, seven, finished, encoding):
     file = seven(os.fsdecode(b"caf\xe9 \xe2\x82\xac.png"))
-    command = ["-m", "deepnets", "predict", "runs/digits/resnet8/tuned/seed0", file, "none"]
-    for encoding in ("utf-8:strict", "ascii:strict"):
-        how = os.environ | {"PYTHONIOENCODING": encoding}
-        done = subprocess.run([sys.executable, *command], capture_output=True, env=how)
-        assert b"caf\\udce9" in done.stdout
-        assert done.returncode == 2, "for the one that is not there"
-        assert len(done.stderr.splitlines()) == 1
+    command = [sys.executable, "-m", "deepnets", "predict", finished.path, file, "none"]
+    how = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=how)
+    assert b"caf\\udce9" in done.stdout
+    assert done.returncode == 2, "for the one that is not there"
+    assert len(done.stderr.splitlines()) == 1

@@ -5,7 +5,6 @@ complete and not in memory.
 import errno
 import os
 import shutil
-import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -60,9 +59,12 @@ def train(job, tmp_path):
 def seen(monkeypatch):
     """The pictures that are decoded."""
     read, files = pictures.read_image, []
-    monkeypatch.setattr(
-        pictures, "read_image", lambda file, side: (files.append(file), read(file, side))[1]
-    )
+
+    def look(file, side):
+        files.append(file)
+        return read(file, side)
+
+    monkeypatch.setattr(pictures, "read_image", look)
     return files
 
 
@@ -70,7 +72,7 @@ def load(path, root=None, **how):
     return data.load(f"folder:{path}", root, **how)
 
 
-def test_a_folder_is_decoded_once_and_again_when_it_changed(folder, root, seen):
+def test_a_folder_is_decoded_once_and_again_when_it_or_the_copy_changed(folder, root, seen):
     first = load(folder)
     assert first.classes == ("cat", "dog")
     assert (len(first.train), len(first.test)) == (32, 8)
@@ -84,9 +86,11 @@ def test_a_folder_is_decoded_once_and_again_when_it_changed(folder, root, seen):
     assert load(folder).sha256 != first.sha256
     (copy,) = (root / ".decoded").glob("*.npy")
     assert len(list(copy.parent.iterdir())) == 2, "the last copy and a lock"
-    changed = load(folder).sha256
-    copy.write_bytes(copy.read_bytes()[:1000])
-    assert load(folder).sha256 == changed
+    changed, whole = load(folder).sha256, copy.read_bytes()
+    for damage in (b"", b"PK\x03\x04", b"\x93NUMPY damaged", whole[:1000]):
+        copy.write_bytes(damage)
+        assert load(folder).sha256 == changed
+        assert copy.read_bytes() == whole
 
 
 def test_an_interrupted_decoding_goes_on_where_it_was(folder, root, tmp_path, monkeypatch, seen):
@@ -111,23 +115,6 @@ def test_an_interrupted_decoding_goes_on_where_it_was(folder, root, tmp_path, mo
     assert not [*(root / ".decoded").glob("*.part")]
 
 
-def test_two_folders_for_one_part_are_named(tmp_path):
-    for part in ("train", "val", "valid"):
-        make(tmp_path / "set" / part, count=3)
-    with pytest.raises(UserError, match="both for validation"):
-        load(tmp_path / "set")
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY damaged"])
-def test_a_damaged_copy_is_made_again(folder, root, content):
-    expected = load(folder).sha256
-    [copy] = (root / ".decoded").glob("*.npy")
-    whole = copy.read_bytes()
-    copy.write_bytes(content)
-    assert load(folder).sha256 == expected
-    assert copy.read_bytes() == whole
-
-
 def test_gray_pictures_of_other_sizes(tmp_path):
     for part, count in (("train", 6), ("test", 3)):
         for name, level in (("a", 10), ("b", 240)):
@@ -143,20 +130,17 @@ def test_gray_pictures_of_other_sizes(tmp_path):
 def test_pictures_that_changed_places_are_noticed(tmp_path, what):
     """Of one size and date, as from an archive of bitmaps."""
     folder = make(tmp_path / "pets", suffix=".bmp")
+    files = [folder / name / "03.bmp" for name in ("cat", "dog")]
     for file in folder.glob("*/*"):
         os.utime(file, (1e9, 1e9))
     before = load(folder)
-    one, other, aside = folder / "cat", folder / "dog", folder / ".aside"
-    if what != "folders":
-        one, other = one / "03.bmp", other / "03.bmp"
     if what == "contents":
-        contents = one.read_bytes(), other.read_bytes()
-        one.write_bytes(contents[1])
-        other.write_bytes(contents[0])
-        for file in (one, other):
+        for file, content in zip(files, [file.read_bytes() for file in files][::-1], strict=True):
+            file.write_bytes(content)
             os.utime(file, (1e9, 1e9))
     else:
-        for source, target in ((one, aside), (other, one), (aside, other)):
+        one, other = files if what == "files" else [file.parent for file in files]
+        for source, target in ((one, folder / ".x"), (other, one), (folder / ".x", other)):
             source.rename(target)
     assert load(folder).sha256 != before.sha256
 
@@ -207,70 +191,55 @@ def test_pictures_that_stay_on_disk_train_as_those_in_memory_do(folder, train, m
 # --- what is refused
 
 
-def broken(path, kind):
-    """Spoils a folder; returns what its error says."""
-    cat = path / "cat"
-    if kind == "no folder":
-        shutil.rmtree(path)
-        return "is not a folder"
-    if kind == "one class":
-        shutil.rmtree(cat)
-        return "at least two; it has 1"
-    if kind == "no images":
-        shutil.rmtree(cat)
-        cat.mkdir()
-        return "cat holds no images"
-    if kind == "single image":
-        picture(path / "wren" / "1.png", 5)
-        return "single image of class 'wren'"
-    if kind == "too few to test":
-        make(path, ("ant",), 2)
-        return "none of the images of class 'ant'"
-    if kind == "other classes in test":
-        make(path / "train")
-        make(path / "test", ("cat", "cow"))
-        return "'cow' is in only one"
-    if kind == "no pictures":
-        for number in (3, 5):
-            (cat / f"{number:02}.png").write_bytes(b"no picture")
-        return r"03\.png is not a readable image.*; so with .*05\.png$"
-    if kind == "truncated":
-        whole = (cat / "07.png").read_bytes()
-        (cat / "07.png").write_bytes(whole[: len(whole) // 2])
-        return r"07\.png is not a readable image"
-    os.mkfifo(cat / "x.jpg")
-    return r"x\.jpg is not a regular file"
+def empty(folder):
+    shutil.rmtree(folder / "cat")
+    (folder / "cat").mkdir()
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "no folder", "one class", "no images", "single image", "too few to test",
-        "other classes in test", "no pictures", "truncated", "pipe",
-    ],
-)  # fmt: skip
-def test_a_broken_folder_is_named(folder, kind):
-    says = broken(folder, kind)
-    with pytest.raises(UserError, match=says) as error:
+def parts(folder, *names):
+    for name in names:
+        make(folder / name)
+
+
+BROKEN = {  # how a folder is spoiled, and what its error says
+    "no folder": (shutil.rmtree, "is not a folder"),
+    "one class": (lambda folder: shutil.rmtree(folder / "cat"), "at least two; it has 1"),
+    "no images": (empty, "cat holds no images"),
+    "single image": (lambda f: picture(f / "wren/1.png", 5), "single image of class 'wren'"),
+    "too few to test": (lambda f: make(f, ("ant",), 2), "none of the images of class 'ant'"),
+    "other classes in test": (
+        lambda f: make(make(f / "train").with_name("test"), ("cat", "cow")), "'cow' is in only one",
+    ),
+    "two folders for a part": (lambda f: parts(f, "train", "val", "valid"), "both for validation"),
+    "no pictures": (
+        lambda f: [(f / "cat" / f"0{n}.png").write_bytes(b"no picture") for n in (3, 5)],
+        r"03\.png is not a readable image.*; so with .*05\.png$",
+    ),
+    "truncated": (
+        lambda f: os.truncate(f / "cat" / "07.png", 60), r"07\.png is not a readable image",
+    ),
+    "pipe": (lambda f: os.mkfifo(f / "cat" / "x.jpg"), r"x\.jpg is not a regular file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "says"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_folder_is_named(folder, spoil, says):
+    spoil(folder)
+    with pytest.raises(UserError, match=says):
         load(folder)
-    assert "\n" not in str(error.value)
 
 
 def test_a_single_image_of_a_part_is_named(tmp_path):
     for part in ("train", "test"):
-        make(tmp_path / "parts" / part)
-        make(tmp_path / "parts" / part, ("wren",), 1)
+        make(make(tmp_path / part), ("wren",), 1)
     with pytest.raises(UserError, match="single image of class 'wren'"):
-        load(tmp_path / "parts").split(0)
+        load(tmp_path).split(0)
 
 
 # --- layouts
 
 
-@pytest.mark.parametrize(
-    "names",
-    [("train", "val"), ("train", "valid"), ("Train", "Validation"), ("training", "testing")],
-)
+@pytest.mark.parametrize("names", [("train", "val"), ("Train", "Valid"), ("training", "testing")])
 def test_two_parts_are_for_training_and_testing(tmp_path, names):
     for name, count in zip(names, (6, 3), strict=True):
         make(tmp_path / "set" / name, count=count)
@@ -300,17 +269,11 @@ def test_a_class_may_be_called_train(tmp_path):
     assert load(make(tmp_path / "set", classes)).classes == classes
 
 
-def test_one_name_in_two_forms_of_unicode_is_one_class(tmp_path):
-    for part, form in (("train", "NFC"), ("test", "NFD")):
-        make(tmp_path / "set" / part, (unicodedata.normalize(form, "café"), "tea"))
-    assert load(tmp_path / "set").classes == ("café", "tea")
-    make(tmp_path / "one", ("cafe\u0301", "tea"), 10)
-    dataset = load(make(tmp_path / "one", ("caf\xe9",), 10, ".bmp"))
+def test_names_in_two_forms_of_unicode_and_in_latin_1_become_text(tmp_path, train):
+    make(tmp_path / "set", ("cafe\u0301", "tea"), 10)
+    dataset = load(make(tmp_path / "set", ("caf\xe9",), 10, ".bmp"))
     assert dataset.classes == ("café", "tea")
     assert len(dataset.train) + len(dataset.test) == 30
-
-
-def test_names_in_latin_1_become_text(tmp_path, train):
     path = make(tmp_path / os.fsdecode(b"f\xfcnf"), (os.fsdecode(b"caf\xe9"), "tea"))
     run = train(path)
     assert run.path.is_relative_to(tmp_path / "runs" / "folder-fünf")
@@ -320,9 +283,8 @@ def test_names_in_latin_1_become_text(tmp_path, train):
 def test_what_is_left_out_is_counted_said_and_kept(folder, job, tmp_path, capsys):
     for number in range(20):
         (folder / "cat" / f"{number}.HEIC").write_bytes(b"from a phone")
-    (folder / "dog" / "notes.txt").touch()
-    for hidden in (".DS_Store", "._00.png"):
-        (folder / "dog" / hidden).touch()
+    for name in ("notes.txt", ".DS_Store", "._00.png"):
+        (folder / "dog" / name).touch()
     make(folder / "cat", ("more",), 3)
     picture(folder / "cover.png", 5)
     settings = job(dataset=f"folder:{folder}", limit=None, epochs=1, input_size=12)
@@ -364,21 +326,16 @@ def test_one_folder_however_it_is_written_and_wherever_it_is(folder, train, tmp_
     picture(Path("animals/cat/00.png"), 5)
     with pytest.raises(UserError, match="another copy"):
         predict.evaluate(run, dataset="folder:animals")
-
-
-def test_a_finished_run_is_not_passed_off_as_one_of_pictures_that_changed(folder, train):
-    train(folder)
-    picture(folder / "cat" / "new.png", (1, 2, 3))
     with pytest.raises(UserError, match="data_sha256"):
-        train(folder)
+        train(Path("animals").rename(tmp_path / "pets"))
 
 
 def test_guessing_is_called_so(tmp_path, train):
     random = np.random.default_rng(0)
     for name, count in (("healthy", 95), ("sick", 5)):
-        (tmp_path / "scans" / name).mkdir(parents=True)
         for number in range(count):
-            noise = Image.fromarray(random.integers(0, 255, (12, 12), np.uint8))
-            noise.save(tmp_path / "scans" / name / f"{number}.png")
+            picture(
+                tmp_path / "scans" / name / f"{number}.png", random.integers(0, 255, (12, 12, 3))
+            )
     warnings = train(tmp_path / "scans", epochs=2).info.warnings
     assert any("guessing: always saying 'healthy'" in warning for warning in warnings)

@@ -12,17 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz import chunk, good_pictures
 from PIL import Image, ImageOps
 
 from deepnets.data import pictures, read_image
 from deepnets.errors import UserError
 
 RANDOM = np.random.default_rng(0)
-
-
-def chunk(kind, content):
-    sums = struct.pack(">I", zlib.crc32(kind + content))
-    return struct.pack(">I", len(content)) + kind + content + sums
 
 
 def png(pixels, *chunks, depth=16, colour=2, size=None):
@@ -46,17 +42,16 @@ def encoded(image, kind, **how):
 def read(tmp_path):
     """Reads a picture of these bytes."""
 
-    def written(content, name="p.png", **how):
-        (tmp_path / name).write_bytes(content)
-        return read_image(tmp_path / name, **how)
+    def written(content, **how):
+        (tmp_path / "p.png").write_bytes(content)
+        return read_image(tmp_path / "p.png", **how)
 
     return written
 
 
 def refused(file, says):
-    with pytest.raises(UserError, match=says) as error:
+    with pytest.raises(UserError, match=says):
         read_image(file)
-    assert "\n" not in str(error.value)
 
 
 # --- what is read
@@ -99,25 +94,21 @@ def test_what_is_transparent_lies_on_white_as_pillow_does_it(read, mode, transpa
     np.testing.assert_array_equal(read(content), expected)
 
 
-@pytest.mark.parametrize("exif", [b"junk", b"II*\0\xff\xff\xff\xff"])
-def test_damaged_exif_is_no_reason_to_refuse_a_picture(read, exif):
+def test_damaged_exif_is_no_reason_to_refuse_a_picture(read):
     content = encoded(Image.new("RGB", (6, 4), (1, 2, 3)), "PNG")
-    assert read(content[:33] + chunk(b"eXIf", exif) + content[33:]).shape == (4, 6, 3)
+    for exif in (b"junk", b"II*\0\xff\xff\xff\xff"):
+        assert read(content[:33] + chunk(b"eXIf", exif) + content[33:]).shape == (4, 6, 3)
 
 
-@pytest.mark.parametrize(
-    "suffix",
-    ["avif", "bmp", "dib", "gif", "jfif", "jpe", "jpg", "jp2", "pbm", "pcx", "png", "qoi", "sgi",
-     "tga", "tif", "webp"],
-)  # fmt: skip
-def test_what_pillow_reads_by_itself_is_read(tmp_path, suffix):
-    file = tmp_path / f"p.{suffix}"
-    try:
-        Image.new("1" if suffix == "pbm" else "RGB", (40, 40), "white").save(file)
-    except (KeyError, OSError) as error:
-        pytest.skip(f"this Pillow does not write it: {error}")
-    assert f".{suffix}" in pictures.suffixes()
-    assert read_image(file).min() > 250
+@pytest.mark.parametrize("name", good_pictures())
+def test_what_pillow_reads_by_itself_is_read_and_nothing_else(tmp_path, name):
+    content, suffix = good_pictures()[name], Path(name).suffix
+    (tmp_path / name).write_bytes(content)
+    assert (suffix in pictures.suffixes()) == (suffix not in (".eps", ".ico", ".pdf"))
+    if suffix in pictures.suffixes():
+        assert sorted(read_image(tmp_path / name).shape) == [3, 40, 48]
+    else:
+        refused(tmp_path / name, "is not a readable image")
 
 
 def test_a_larger_picture_is_scaled_down_on_demand(read):
@@ -163,10 +154,10 @@ def test_large_pictures_are_decoded_a_few_at_a_time(tmp_path, monkeypatch):
 # --- what is refused
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.int32])
-def test_brightness_of_no_known_range_is_refused(tmp_path, kind):
-    Image.fromarray(np.ones((4, 4), kind)).save(tmp_path / "picture.tiff")
-    refused(tmp_path / "picture.tiff", r"picture\.tiff has 32 bits a pixel")
+def test_brightness_of_no_known_range_is_refused(tmp_path):
+    for kind in (np.float32, np.int32):
+        Image.fromarray(np.ones((4, 4), kind)).save(tmp_path / "p.tiff")
+        refused(tmp_path / "p.tiff", r"p\.tiff has 32 bits a pixel")
 
 
 def test_no_program_is_started_for_a_file(tmp_path, monkeypatch):
@@ -176,19 +167,14 @@ def test_no_program_is_started_for_a_file(tmp_path, monkeypatch):
     refused(tmp_path / "x.png", r"x\.png is not a readable image")
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "socket"])
-def test_what_is_no_regular_file_is_not_opened(tmp_path, kind):
-    file = tmp_path / "x.jpg"
-    if kind == "device":
-        file.symlink_to("/dev/zero")
-    elif kind == "folder":
-        file.mkdir()
-    elif kind == "socket":
-        with socket.socket(socket.AF_UNIX) as bound:
-            bound.bind(str(file))
-    else:
-        os.mkfifo(file)
-    refused(file, "is not a regular file")
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    (tmp_path / "folder.jpg").mkdir()
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "socket.jpg"))
+    for file in tmp_path.iterdir():
+        refused(file, "is not a regular file")
 
 
 @pytest.mark.parametrize("side", [9_500, 40_000])  # below and above what Pillow itself refuses
@@ -207,16 +193,13 @@ def test_what_is_not_there_or_may_not_be_read_is_said(tmp_path):
 
 
 def damaged_files():
-    noise = Image.effect_noise((30, 30), 80)
     yield "cut.tif", encoded(Image.new("RGB", (20, 20)), "TIFF", compression="tiff_lzw")[:-60]
-    strip = encoded(noise, "TIFF", compression="tiff_adobe_deflate")
+    strip = encoded(Image.effect_noise((30, 30), 80), "TIFF", compression="tiff_adobe_deflate")
     yield "strip.tif", strip[:8] + b"\xff" * 8 + strip[16:]
     bits = encoded(Image.new("RGB", (5, 5)), "TIFF")
     yield "bits.tif", bits.replace(struct.pack("<HHH", 8, 8, 8), struct.pack("<HHH", 99, 99, 99))
-    for suffix in ("png", "jpg", "gif", "webp", "bmp", "tga", "jp2"):
-        kind = {"jpg": "JPEG", "jp2": "JPEG2000"}.get(suffix, suffix)
-        content = encoded(noise.convert("RGB"), kind)
-        yield f"half.{suffix}", content[: len(content) // 2]
+    for name, content in good_pictures().items():
+        yield name, content[: len(content) // 2]
     yield "empty.png", b""
     yield "text.jpg", b"hello"
 
@@ -224,11 +207,10 @@ def damaged_files():
 READ = """
 import pathlib
 from deepnets import data
-from deepnets.errors import UserError
 for file in pathlib.Path().iterdir():
     try:
         data.read_image(file)
-    except UserError as error:
+    except data.folders.UserError as error:
         print(error)
 """
 
@@ -242,8 +224,7 @@ def test_a_damaged_picture_is_one_line(tmp_path):
     command = [sys.executable, "-c", READ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=where)
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(done.stdout.splitlines()) == sorted(
-        f"{name} is not a readable image ({', '.join(pictures.formats()).lower()});"
-        " replace or remove it"
-        for name in files
-    )
+    lines = sorted(done.stdout.splitlines())
+    assert len(lines) == len(files)
+    for line, name in zip(lines, sorted(files), strict=True):
+        assert line.startswith(f"{name} is not a readable image")

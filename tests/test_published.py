@@ -2,60 +2,15 @@
 says. Its networks: tests/test_models.py.
 """
 
-import math
-
 import pytest
 import torch
-from torch import nn
-from torchvision.transforms.v2 import InterpolationMode, Normalize
+from torchvision.transforms.v2 import Normalize
 from torchvision.transforms.v2 import functional as F
 
-from deepnets import data, models, recipes
+from deepnets import data, recipes
 from deepnets.compare import effects
 from deepnets.data.named import JITTERED, TURNED
-from deepnets.training.loop import Trainer
-from deepnets.transforms import Policy, Transform, affine, blends, random_blends, recolour, warp
-
-BILINEAR = {"interpolation": InterpolationMode.BILINEAR}
-
-
-def matrix(angle, shear, scale, shift, flip):
-    """Returns our matrix of one image, from degrees and image sides."""
-    turns = (torch.tensor([math.radians(degrees)]) for degrees in (angle, shear))
-    return affine(*turns, torch.tensor([scale]), torch.tensor([shift]), torch.tensor([flip]))
-
-
-@pytest.mark.parametrize("size", [64, 48])
-def test_one_matrix_does_what_torchvisions_steps_do(size):
-    """On smooth images, since two samplings blur more than one; away from edges, where black is
-    mixed in once or twice.
-    """
-    rng = torch.Generator().manual_seed(0)
-    rows, columns = torch.meshgrid(2 * [torch.arange(size) / size], indexing="ij")
-    inside = (slice(None), *2 * [slice(size // 4, -size // 4)])
-    for _ in range(20):
-        phase = 6 * torch.rand(4, generator=rng)
-        waves = [torch.cos(3 * columns + phase[c]) for c in (1, 2, 3)]
-        image = torch.sin(2 * rows + phase[0]) * torch.stack(waves)
-        drawn = (torch.rand(5, generator=rng) * 2 - 1).tolist()
-        angle, shear, scale = 10 * drawn[0], 10 * drawn[1], 1 + 0.2 * drawn[2]
-        shift, flip = [round(0.1 * size * part) for part in drawn[3:]], bool(phase[0] > 3)
-        theirs = F.hflip(image) if flip else image
-        theirs = F.affine(theirs, angle, [0, 0], 1.0, [0.0], **BILINEAR)
-        theirs = F.affine(theirs, 0.0, shift, scale, [shear, 0.0], **BILINEAR)
-        sides = [pixels / size for pixels in shift]
-        ours = warp(image[None], matrix(angle, shear, scale, sides, flip), size)[0]
-        torch.testing.assert_close(ours[inside], theirs[inside], atol=3e-3, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("shear", "scale", "shift"), [(10.0, 0.8, [6, -6]), (-10.0, 1.2, [-3, 2]), (4.0, 1.0, [0, 0])]
-)
-def test_shear_is_torchvisions_to_the_edge(shear, scale, shift):
-    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    theirs = F.affine(image, 0.0, shift, scale, [shear, 0.0], **BILINEAR)
-    ours = warp(image[None], matrix(0, shear, scale, [s / 64 for s in shift], False), 64)[0]
-    torch.testing.assert_close(ours, theirs, atol=5e-5, rtol=0)
+from deepnets.transforms import Policy, Transform, blends, random_blends, recolour, warp
 
 
 def test_colours_change_as_torchvisions_image_by_image():
@@ -139,35 +94,3 @@ def test_the_recipes_are_torchs(name, model, fields, rate, milestones):
             assert found == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
         optimizer.step()
         schedule.step()
-
-
-# Milestones in steps: 10, 54, 80 and 94 % of 20, where a step counts by its middle
-@pytest.mark.parametrize(
-    ("name", "rate", "decay", "milestones", "smoothing"),
-    [("vanilla", 0.001, 0.0, [], 0.0), ("altered", 0.01, 4e-5, [2, 11, 16, 19], 0.1)],
-)
-def test_twenty_steps_are_torchs_to_double_precision(
-    job, tmp_path, monkeypatch, name, rate, decay, milestones, smoothing
-):
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    doubled = job(recipe=name, limit=64, epochs=5, batch_size=16, augment="none")
-    trainer = Trainer(doubled, data.load("digits"), torch.device("cpu"), "fp32", tmp_path)
-    network = trainer.network.double()
-    trainer.optimizer.state.clear()  # momentum in single precision
-    theirs = models.create("resnet8", 10, 1).double()
-    theirs.load_state_dict(network.state_dict())
-    optimizer = torch.optim.SGD(theirs.parameters(), rate, momentum=0.9, weight_decay=decay)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
-    criterion = nn.CrossEntropyLoss(label_smoothing=smoothing)
-    for step in range(20):
-        trainer.epoch, trainer.step = divmod(step, 4)
-        trainer.good_steps.fill_(trainer.step)
-        index = torch.randperm(64, generator=torch.Generator().manual_seed(step))[:16]
-        batch = trainer.train_set[index]
-        optimizer.zero_grad()
-        criterion(theirs.train()(trainer.transform(batch.images)), batch.labels).backward()
-        optimizer.step()
-        schedule.step()
-        trainer.train_step(index)
-    for found, expected in zip(network.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)

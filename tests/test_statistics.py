@@ -76,15 +76,6 @@ def test_the_formula_by_hand():
     assert difference(first, second).seeds < effect.seeds  # not pooled with the third
 
 
-def test_trainings_that_agree_leave_the_paired_test_over_images():
-    random = np.random.default_rng(0)
-    first, second = random.random((2, 1, 500)) < [[[0.9]], [[0.8]]]
-    effect = difference(first.repeat(3, 0), second.repeat(3, 0))
-    d = first[0].astype(float) - second[0]
-    assert (effect.seeds, effect.nu) == (0, math.inf)
-    assert effect.p == pytest.approx(2 * stats.norm.sf(d.mean() / (d.std(ddof=1) / math.sqrt(500))))
-
-
 def spread(wrong):
     """Trainings with `wrong` of 1,000 images wrong, each other ones: equally hard, so b^2 is 0."""
     images = np.arange(1000)
@@ -175,8 +166,5 @@ def test_cells_without_any_variance_have_no_error():
     same, opposite = difference(right, right), difference(right, ~right)
     assert (same.p, same.interval, same.equivalence(0.002)) == (1, (0, 0), 0)
     assert (opposite.p, opposite.interval, opposite.equivalence(0.002)) == (0, (1, 1), 1)
-
-
-def test_cells_of_other_images_are_refused():
-    with pytest.raises(ValueError, match=r"different numbers of images: \[4, 5\]"):
-        difference(np.ones((2, 4), bool), np.ones((2, 5), bool))
+    with pytest.raises(ValueError, match="different numbers of images"):
+        difference(right, right[:, 1:])

@@ -47,19 +47,26 @@ def watched(trainer, epochs=1):
     return [list(values) for values in zip(*steps, strict=True)]
 
 
-@pytest.mark.parametrize("clip", [0.5, 1e6])
-def test_an_epoch_is_that_of_the_textbook_loop(job, clip):
-    """Smoothing, decay, Nesterov's momentum, and a bound on the gradient that binds at every step
-    or at none.
+@pytest.mark.parametrize(
+    ("recipe", "clip"), [("vanilla", 0.0), ("altered", 0.0), ("tuned", 0.5), ("tuned", 1e6)]
+)
+def test_steps_are_those_of_the_textbook_loop(job, monkeypatch, recipe, clip):
+    """Smoothing, decay of some or all weights, Nesterov's momentum, and a bound on the gradient
+    that binds at every step or at none; to double precision, but for the bound.
     """
-    trainer = trainer_of(job, clip=clip, augment="none", epochs=1)
+    if not clip:
+        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    trainer = trainer_of(job, recipe=recipe, clip=clip, augment="none", epochs=5)
+    if not clip:
+        trainer.network.double()
+        trainer.optimizer.state.clear()  # momentum in single precision
     network, recipe = copy.deepcopy(trainer.network).train(), trainer.recipe
     groups = [
         {
             "params": [p for p in network.parameters() if (p.ndim > 1) == several],
-            "weight_decay": decay,
+            "weight_decay": recipe.weight_decay if several or recipe.decay_all else 0.0,
         }
-        for several, decay in ((True, recipe.weight_decay), (False, 0.0))
+        for several in (True, False)
     ]
     optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov)
     criterion = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
@@ -69,17 +76,21 @@ def test_an_epoch_is_that_of_the_textbook_loop(job, clip):
         batch = trainer.train_set[index]
         optimizer.zero_grad()
         criterion(network(trainer.transform(batch.images)), batch.labels).backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip))
+        if clip:
+            norms.append(torch.nn.utils.clip_grad_norm_(network.parameters(), clip))
         for group in optimizer.param_groups:
             group["lr"] = trainer.rate(trainer.step)
         optimizer.step()
         step(index)
 
     trainer.train_step = both
-    trainer.train_epoch()
-    assert min(norms) > recipe.clip or max(norms) < recipe.clip
+    for epoch in range(1 if clip else 5):
+        trainer.epoch, trainer.step = epoch, 0
+        trainer.train_epoch()
+    assert not clip or min(norms) > clip or max(norms) < clip
+    close = {"rtol": 1e-4, "atol": 1e-5} if clip else {"rtol": 1e-10, "atol": 1e-12}
     for ours, theirs in zip(trainer.network.parameters(), network.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours, theirs, **close)
 
 
 def test_the_rate_of_every_step_is_the_schedules(job):
