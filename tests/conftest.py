@@ -37,6 +37,23 @@ def clock(monkeypatch):
     monkeypatch.setattr(time, "monotonic", map(float, itertools.count()).__next__)
 
 
+@pytest.fixture
+def spy(monkeypatch):
+    """Lists the arguments of all calls of a function, which does what it did."""
+
+    def watch(owner, name):
+        calls, function = [], getattr(owner, name)
+
+        def noted(*args, **kwargs):
+            calls.append(args)
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, noted)
+        return calls
+
+    return watch
+
+
 @pytest.fixture(scope="session")
 def job():
     """A small training of the smallest network, changed by keywords."""

@@ -18,7 +18,6 @@ import shutil
 import signal
 import struct
 import sys
-import time
 import zipfile
 import zlib
 from contextlib import suppress
@@ -35,8 +34,8 @@ from deepnets import cli, recipes
 from deepnets.training import Job, OutOfTime, fit
 from deepnets.training.checkpoint import DIGEST, MAGIC, VALUES
 
-SECONDS, BYTES = 10, 2 << 30  # that a command may take
-HUNG = 120  # seconds after which it is killed, even if it only waits
+SECONDS, BYTES = 10, 2 << 30  # of the processor, and of memory, that a command may take
+HUNG = 60  # seconds after which it is killed, even if it only waits
 ROOM = 4 << 30  # bytes that it may ask for, so that a mistake does not take the machine down
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -55,20 +54,16 @@ class Input(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """How a command ended: `seconds` that it took, apart from those that it waited for a processor
-    that others used; `busy` seconds of the processor; peak memory in bytes.
-    """
+    """How a command ended, and the bytes of memory that it took."""
 
     code: int | None
     error: str
-    seconds: float
-    busy: float
     peak: int
 
     @property
     def broken(self) -> str:
         """Which promise is broken, or nothing."""
-        if self.code in (None, -signal.SIGXCPU) or self.busy > SECONDS:
+        if self.code in (-signal.SIGKILL, -signal.SIGXCPU):
             return "too long"
         if self.code not in (0, 1, 2) or "Traceback" in self.error:
             return "traceback"
@@ -92,41 +87,42 @@ def answer(folder: Path, given: Input) -> Answer:
             path.symlink_to(content)
         else:
             path.write_bytes(content)
-    process = PROCESSES.Process(target=_child, args=(folder, given.command))
+    code, peak = run(_command, folder, given.command, seconds=HUNG), folder / "peak"
+    error = (folder / "err").read_text(errors="replace")
+    return Answer(code, error, int(peak.read_text()) if peak.exists() else 0)
+
+
+def run(function, folder: Path, *args, seconds: float | None = None) -> int | None:
+    """Calls a function in a process that works in a folder and writes there what it prints; it is
+    killed after so many seconds. Returns the exit code.
+    """
+    process = PROCESSES.Process(target=_in_folder, args=(function, folder, *args))
     process.start()
-    process.join(HUNG)
-    code = process.exitcode
+    process.join(seconds)
     process.kill()
     process.join()
-    file = folder / "usage"
-    usage = json.loads(file.read_text()) if file.exists() else (0, 0, 0)
-    return Answer(code, (folder / "err").read_text(errors="replace"), *usage)
+    return process.exitcode
 
 
-def move_in(folder: Path) -> None:
-    """Has this process, a child, work in a folder and write there what it prints."""
+def _in_folder(function, folder: Path, *args) -> None:
     os.chdir(folder)
     torch.set_num_threads(1)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    function(*args)
 
 
-def _child(folder: Path, command: list[str]) -> None:
-    start = time.monotonic()
-    move_in(folder)
+def _command(command: list[str]) -> None:
     os.environ |= {"DEEPNETS_DATA": "data", "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + ROOM,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS + 1,) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    place = Path("peak").absolute()
     try:
         sys.exit(cli.main(command))
     finally:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        queued = int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
-        seconds = time.monotonic() - start - queued
-        usage = seconds, used.ru_utime + used.ru_stime, used.ru_maxrss << 10
-        Path(folder, "usage").write_text(json.dumps(usage))
+        place.write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10))
 
 
 # --- What is good
@@ -166,7 +162,7 @@ def good(folder: Path) -> Path:
     paper = np.full((60, 60), 220, np.uint8)
     paper[15:45, 28:33] = 30
     Image.fromarray(paper).save(folder / "one.png")
-    (folder / "study.toml").write_text(toml(STUDY))
+    (folder / "study.toml").write_bytes(toml(STUDY))
     for change in ({"--seed": "0"}, {"--seed": "0", "--dataset": "folder:pets", "--limit": "14"}):
         made = answer(folder, Input({}, train(change)))
         assert made.code == 0, made.error
@@ -174,7 +170,7 @@ def good(folder: Path) -> Path:
     with suppress(OutOfTime):
         how = {"device": "cpu", "precision": "fp32", "verbose": False}
         fit(job, folder / "runs", stop=lambda: True, **how)
-    for name in ("out", "err", "usage"):
+    for name in ("out", "err", "peak"):
         (folder / name).unlink()
     shutil.rmtree(folder / "data")  # decoded pictures
     return folder
@@ -236,14 +232,10 @@ def perhaps(draw: Random, content: bytes) -> bytes:
     return damaged(draw, content) if draw.random() < 0.25 else content
 
 
-def toml(value, top=True) -> str:
-    """A value as TOML writes it; what has no form there becomes a mistake."""
-    if isinstance(value, dict):
-        pairs = [f"{json.dumps(str(k))} = {toml(v, False)}" for k, v in value.items()]
-        return "\n".join(pairs) if top else "{" + ", ".join(pairs) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(toml(v, False) for v in value) + "]"
-    return json.dumps(value) if isinstance(value, str | bool) else str(value)
+def toml(tree: dict) -> bytes:
+    """Tables as TOML writes them; what has no form there becomes a mistake."""
+    lines = (f"{json.dumps(k)} = {json.dumps(v, separators=(',', '='))}" for k, v in tree.items())
+    return "\n".join(lines).encode()
 
 
 def arrays(draw: Random, content: bytes) -> bytes:
@@ -292,8 +284,7 @@ CHUNKS = (
 
 def studies(draw: Random, base: Path) -> Input:
     """Study files."""
-    file = toml(mutated(draw, STUDY)).encode(errors="surrogatepass")
-    return Input({"study.toml": perhaps(draw, file)}, PLAN)
+    return Input({"study.toml": perhaps(draw, toml(mutated(draw, STUDY)))}, PLAN)
 
 
 def run_folders(draw: Random, base: Path) -> Input:
@@ -345,12 +336,11 @@ def good_pictures() -> dict[str, bytes]:
     for suffix, mode, how in (
         ("png", "RGBA", {}), ("png", "P", {"transparency": 3}), ("png", "1", {}),
         ("png", "I;16", {"transparency": 5}), ("jpg", "RGB", {"exif": exif}), ("jpg", "CMYK", {}),
-        ("jpg", "L", {"progressive": True}), ("gif", "P", {}), ("bmp", "RGB", {}), ("bmp", "1", {}),
-        ("tif", "RGB", {"compression": "tiff_lzw"}), ("tif", "CMYK", {}),
+        ("gif", "P", {}), ("bmp", "RGB", {}), ("tif", "RGB", {"compression": "tiff_lzw"}),
         ("tif", "L", {"compression": "tiff_adobe_deflate"}), ("webp", "RGBA", {}),
-        ("ppm", "RGB", {}), ("pgm", "L", {}), ("tga", "RGBA", {"compression": "tga_rle"}),
-        ("pcx", "P", {}), ("sgi", "RGB", {}), ("jp2", "RGB", {}), ("avif", "RGB", {}),
-        ("ico", "RGB", {}), ("eps", "RGB", {}), ("pdf", "RGB", {}), ("qoi", "RGB", {}),
+        ("ppm", "RGB", {}), ("tga", "RGBA", {"compression": "tga_rle"}), ("pcx", "P", {}),
+        ("sgi", "RGB", {}), ("jp2", "RGB", {}), ("avif", "RGB", {}), ("qoi", "RGB", {}),
+        ("ico", "RGB", {}), ("eps", "RGB", {}), ("pdf", "RGB", {}),
     ):  # fmt: skip
         file = io.BytesIO()
         first = color.convert("L" if mode == "I;16" else "RGB")
@@ -389,14 +379,11 @@ ODD = (
     "mnist", "digits", "cuda:0", "cuda:9", "bf16", "best", "study.toml", "\x85", "\u2028", "\U0001f600",
 )  # fmt: skip
 NUMBERS = ("-1", "0", "x", "9" * 5000, "1e3", "", "1.5", "99999999999")
-ADDRESSES = (
-    "x", "tcp://", "tcp://127.0.0.1:99999", "tcp://127.0.0.1:1", "inproc://x", "x://y", "tcp://[::1",
-)  # fmt: skip
 
 
 def command_lines(draw: Random, base: Path) -> Input:
     """Words in the wrong place, and wrong words."""
-    kind = draw.choice(["train", "train", "network", "plain", "plain", "study", "scheduler"])
+    kind = draw.choice(["train", "train", "network", "plain", "plain", "study"])
     if kind == "train":
         # A network and images of a size that is trained at once, or refused
         names = draw.sample(sorted(TRAIN), draw.choice([1, 2]))
@@ -406,14 +393,10 @@ def command_lines(draw: Random, base: Path) -> Input:
     if kind == "network":
         return Input({}, train({}, draw.choice(ODD)))
     if kind == "plain":
-        options = ("--json", "--out", "--dataset", "--device", "--precision", "-h")
-        words = [draw.choice(ODD + options) for _ in range(draw.randint(0, 4))]
-        names = ["models", "compare", "predict", "evaluate", "report", "", "x"]
-        return Input({}, [draw.choice(names), *words])
-    if kind == "study":
-        option = draw.choice(["--jobs", "--budget", "--device", "--precision"])
-        return Input({}, [*PLAN, f"{option}={draw.choice(NUMBERS)}"])
-    return Input({}, [*PLAN, f"--scheduler={draw.choice(ADDRESSES)}"])
+        words = draw.choices([*ODD, "--json", "--out", "--device", "-h"], k=draw.randint(0, 4))
+        return Input({}, [draw.choice(["models", "compare", "predict", "report", "", "x"]), *words])
+    option = draw.choice(["--jobs", "--budget", "--device", "--precision", "--scheduler"])
+    return Input({}, [*PLAN, f"{option}={draw.choice(NUMBERS)}"])
 
 
 KINDS = {

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deepnets import __version__, cli, data, models, training
+from deepnets import cli, data, models, training
 from deepnets.runs import Run
 
 DEMO = Path(__file__).parent.parent / "results" / "demo"
@@ -46,16 +46,13 @@ def test_train_compare_report_and_again(run, tmp_path):
     code, out, _ = run(*TRAIN, "--out", "runs")
     assert code == 0
     assert "epoch   1/1" in out
-    assert "images/s" in out
     code, again, _ = run(*TRAIN, "--out", "runs")
-    assert code == 0
+    assert (code, again.splitlines()[-1]) == (0, out.splitlines()[-1])
     assert "epoch" not in again
-    assert again.splitlines()[-1] == out.splitlines()[-1]
     code, out, _ = run("compare", "runs")
     assert code == 0
     assert "resnet8" in out
-    content = json.loads(run("compare", "runs", "--json")[1])
-    assert content["accuracies"][0]["network"] == "resnet8"
+    assert json.loads(run("compare", "runs", "--json")[1])["accuracies"][0]["network"] == "resnet8"
     code, out, _ = run("report", "runs", "--out", "pictures")
     assert code == 0
     page, *pictures = out.splitlines()
@@ -78,19 +75,7 @@ def test_help_shows_an_example_that_parses(run, command):
     code, out, _ = run(command, "--help")
     example = out.partition("example: deepnets ")[2].split()
     assert code == 0
-    assert example[0] == command
-    assert len(example) > 1
     assert cli._parser().parse_args(example).command is getattr(cli, f"_{command}")
-
-
-def test_python_m_deepnets_is_the_same_program_and_help_does_not_import_torch():
-    code = "import sys, deepnets.cli\ntry: deepnets.cli.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
-    version, helped = (
-        subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
-        for command in (["-m", "deepnets", "--version"], ["-c", code])
-    )
-    assert version.stdout == f"deepnets {__version__}\n"
-    assert helped.stdout.splitlines()[-1] == "False"
 
 
 TRAIN8 = ["train", "resnet8"]
@@ -149,8 +134,8 @@ def test_output_that_nobody_reads_on_ends_quietly():
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to"),
-    RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])  # fmt: skip
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to"), MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory")])  # fmt: skip
 def test_too_little_memory_is_said_in_one_line(run, monkeypatch, error):
     def fail(*args, **kwargs):
         raise error
@@ -173,37 +158,23 @@ def test_what_programs_read_is_json_without_nan(run):
     assert {row["deviation"] for row in tables["accuracies"]} == {None}
 
 
-def test_a_study_that_is_not_finished_says_so_with_exit_code_1(run, tmp_path, clock):
-    grid = 'networks = ["resnet8"]\ndatasets = ["digits"]\nrecipes = ["vanilla"]\nseeds = [0]'
-    (tmp_path / "s.toml").write_text(f"[[grid]]\n{grid}")
-    code, out, _ = run("study", "s.toml", "--budget", "9s", "--out", "runs")
-    assert code == 1
-    assert out.splitlines()[-1].startswith("not finished: digits/resnet8/vanilla/seed0: ")
-
-
-@pytest.fixture
-def seven(tmp_path):
+def draw(file):
     """Makes a picture of a digit."""
-    digit = Image.fromarray(data.load("digits").test.images[0, 0].numpy())
-
-    def save(name):
-        digit.save(tmp_path / name)
-        return name
-
-    return save
+    Image.fromarray(data.load("digits").test.images[0, 0].numpy()).save(file)
+    return file
 
 
-def test_a_picture_that_cannot_be_read_does_not_silence_the_others(run, tmp_path, seven, finished):
+def test_a_picture_that_cannot_be_read_does_not_silence_the_others(run, tmp_path, finished):
     (tmp_path / "bad.png").write_text("no picture")
-    code, out, err = run("predict", finished.path, "bad.png", "none.png", seven("good.png"))
+    code, out, err = run("predict", finished.path, "bad.png", "none.png", draw("good.png"))
     assert code == 2
     assert out.startswith("good.png: ")
     assert [line.split()[1] for line in err.splitlines()] == ["bad.png", "none.png"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
-def test_a_name_that_the_terminal_cannot_show_is_no_reason_to_fail(run, seven, finished, encoding):
-    file = seven(os.fsdecode(b"caf\xe9 \xe2\x82\xac.png"))
+def test_a_name_that_the_terminal_cannot_show_is_no_reason_to_fail(run, finished, encoding):
+    file = draw(os.fsdecode(b"caf\xe9 \xe2\x82\xac.png"))
     command = [sys.executable, "-m", "deepnets", "predict", finished.path, file, "none"]
     how = os.environ | {"PYTHONIOENCODING": encoding}
     done = subprocess.run(command, capture_output=True, env=how)

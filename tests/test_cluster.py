@@ -16,7 +16,7 @@ import cloudpickle
 import pytest
 import torch
 from distributed import Client
-from test_training import same
+from faults import same
 
 from deepnets import study
 from deepnets.errors import UserError

@@ -3,14 +3,13 @@
 import hashlib
 import os
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torchvision import datasets
 
-from deepnets import data, training
+from deepnets import data
 from deepnets.data import Dataset, Images, named
 from deepnets.errors import UserError
 
@@ -135,14 +134,10 @@ def test_a_damaged_binary_cifar_is_refused(cifar, damaged):
         data.load("cifar10", cifar[1].parent)
 
 
-class Attack:
-    def __reduce__(self):
-        return os.system, ("touch attacked",)
-
-
 def test_a_changed_pickle_is_never_opened(cifar, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (cifar[0] / "data_batch_3").write_bytes(pickle.dumps(Attack()))
+    attack = type("Attack", (), {"__reduce__": lambda self: (os.system, ("touch attacked",))})
+    (cifar[0] / "data_batch_3").write_bytes(pickle.dumps(attack()))
     with pytest.raises(UserError, match="damaged"):
         data.load("cifar10", cifar[0].parent)
     assert not (tmp_path / "attacked").exists()
@@ -159,7 +154,6 @@ def test_real_mnist(real):
     assert mnist.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
 
 
-@pytest.mark.xdist_group("cifar10")  # decoded once
 def test_real_cifar10(real):
     cifar = real("cifar10")
     assert (len(cifar.train), len(cifar.test)) == (50_000, 10_000)
@@ -170,17 +164,3 @@ def test_real_cifar10(real):
     assert std == pytest.approx((0.2470, 0.2435, 0.2616), abs=5e-5)
     # Of every run that is stored: those of the binary and of the Python version.
     assert cifar.sha256 == "e307418287407a5e660d51e11954ab84f77ab2d8d7b7a84ed9da8c064447fe83"
-
-
-@pytest.mark.parametrize(
-    "name", ["mnist", pytest.param("cifar10", marks=pytest.mark.xdist_group("cifar10"))]
-)
-def test_a_training_on_real_data(name, real, job, tmp_path, monkeypatch):
-    """The test set is cut to a few hundred images, as a training's time is its."""
-    dataset = real(name)
-    small = replace(dataset, test=dataset.test[torch.arange(300)])
-    monkeypatch.setattr(data, "load", lambda *_, **__: small)
-    settings = job(dataset=name, limit=600, input_size=32, epochs=3)
-    run = training.fit(settings, tmp_path, verbose=False)
-    assert run.accuracy > (0.5 if name == "mnist" else 0.15)
-    assert run.info.data_sha256 == dataset.sha256

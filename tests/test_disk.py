@@ -63,9 +63,8 @@ def test_a_run_of_other_values_is_refused_by_name_or_does_not_disturb(folder, fi
     for value in STRANGE:
         change(folder, **info | {field.name: value})
         code = cli.main(["compare", str(folder)])
-        assert code in (0, 2), value
         refused += code == 2
-        assert len(capsys.readouterr().err.splitlines()) == (1 if code else 0), value
+        assert (code, len(capsys.readouterr().err.splitlines())) in ((0, 0), (2, 1)), value
     assert refused >= (5 if field.name == "options" else 8)
 
 
@@ -77,13 +76,11 @@ def test_a_run_json_of_any_text_is_refused(folder):
 
 
 def test_what_is_no_file_is_not_read(folder):
-    (folder / "run.json").unlink()
+    (folder / "run.json").rename(folder / "large")
     os.mkfifo(folder / "run.json")
-    told(disk.read, folder / "run.json", 100)
     told(Run.load, folder)
-    told(disk.read, folder, 100)
-    (folder / "large").write_bytes(b"12345")
-    assert "5 bytes" in told(disk.read, folder / "large", 4)
+    for path, says in ((folder / "run.json", "not a file"), (folder / "large", "bytes")):
+        assert says in told(disk.read, path, 100)
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
@@ -127,37 +124,26 @@ def test_a_damaged_part_of_a_run_is_named(folder, name, damage):
     assert name in told(getattr, Run.load(folder), name.partition(".")[0])
 
 
-@pytest.mark.parametrize("kind", ["another shape", "not finite", "no safetensors", "pipe"])
+@pytest.mark.parametrize("kind", ["another shape", "not finite", "no safetensors"])
 def test_weights_with_a_right_hash_and_other_content_are_refused(folder, kind):
     path = folder / "model.safetensors"
     weights = load_file(path)
     first = next(name for name, values in weights.items() if values.ndim == 4)
     changed = weights[first][:1] if kind == "another shape" else weights[first] / 0
-    path.write_bytes(
-        b"\xff" * 100 if kind == "no safetensors" else save(weights | {first: changed})
-    )
+    junk = kind == "no safetensors"
+    path.write_bytes(b"\xff" * 100 if junk else save(weights | {first: changed}))
     change(folder, weights_sha256=runs.weights_sha256(folder))
-    if kind == "pipe":
-        path.unlink()
-        os.mkfifo(path)
     assert "model.safetensors" in told(predict.load_network, Run.load(folder))
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"model": "nothing"}, {"model": "vgg16"}, {"options": {"dropout": "x"}},
-        {"classes": ["a", "b"]}, {"in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3},
-        {"model": "alexnet", "input_size": 8},
-    ],
-    ids=range(6),
-)  # fmt: skip
-def test_weights_of_a_network_that_run_json_does_not_name_are_refused(folder, values):
-    change(folder, **values)
-    told(predict.load_network, Run.load(folder))
+def test_weights_of_a_network_that_run_json_does_not_name_are_refused(finished):
+    colour = {"in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3}
+    small, option = {"model": "alexnet", "input_size": 8}, {"options": {"dropout": "x"}}
+    for values in ({"model": "no"}, {"model": "vgg16"}, {"classes": ["a"]}, option, colour, small):
+        told(predict.load_network, Run(finished.path, replace(finished.info, **values)))
 
 
-def test_a_checkpoint_with_a_right_checksum_and_other_content_is_refused(job, tmp_path):
+def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_path):
     path = stopped(job(), tmp_path)
     good, start = path.read_bytes(), len(checkpoint.MAGIC) + checkpoint.DIGEST
     tensors, values = checkpoint.load(path)
@@ -168,7 +154,11 @@ def test_a_checkpoint_with_a_right_checksum_and_other_content_is_refused(job, tm
         assert "checkpoint.pt" in told(lambda: fit(job(), tmp_path, **QUIET))
         assert path.read_bytes() == changed
 
-    for payload in (b"", b"junk", good[start:-100], b"\xff" * 8 + good[start + 8 :]):
+    for content in (b"", good[:-9], good[:-1] + bytes([good[-1] ^ 128]), good[start:]):
+        path.write_bytes(content)
+        refused()
+    torch.save({"identity": 1}, pickled := io.BytesIO())
+    for payload in (b"", pickled.getvalue(), good[start:-9], b"\xff" * 8 + good[start + 8 :]):
         path.write_bytes(checkpoint.MAGIC + hashlib.sha256(payload).digest() + payload)
         refused()
     identity, sums = values["identity"], values["sums"]
@@ -243,17 +233,14 @@ def test_a_finished_run_is_reported_though_nothing_can_be_removed(job, finished,
     assert fit(job(epochs=1), finished.path.parents[3], **QUIET).path == finished.path
 
 
-@pytest.mark.parametrize("kind", ["link", "file"])
-def test_what_is_in_the_way_of_a_run_is_found_before_the_training(job, tmp_path, monkeypatch, kind):
-    place = tmp_path / job().folder
-    place.parent.mkdir(parents=True)
-    if kind == "link":
-        place.symlink_to("nowhere")
-    else:
-        place.write_text("")
+def test_what_is_in_the_way_of_a_run_is_found_before_the_training(job, tmp_path, monkeypatch):
     trains = "deepnets.training.loop.Trainer.train"
     monkeypatch.setattr(trains, lambda self: pytest.fail("it trains"))
-    assert "in the way" in told(lambda: fit(job(), tmp_path, **QUIET))
+    for out, block in (("a", lambda path: path.symlink_to("nowhere")), ("b", Path.touch)):
+        place = tmp_path / out / job().folder
+        place.parent.mkdir(parents=True)
+        block(place)
+        assert "in the way" in told(fit, job(), place.parents[3])
 
 
 @pytest.mark.parametrize("output", ["> /dev/full", "<&- >&- 2>&-"])

@@ -55,24 +55,12 @@ def train(job, tmp_path):
     return run
 
 
-@pytest.fixture
-def seen(monkeypatch):
-    """The pictures that are decoded."""
-    read, files = pictures.read_image, []
-
-    def look(file, side):
-        files.append(file)
-        return read(file, side)
-
-    monkeypatch.setattr(pictures, "read_image", look)
-    return files
-
-
 def load(path, root=None, **how):
     return data.load(f"folder:{path}", root, **how)
 
 
-def test_a_folder_is_decoded_once_and_again_when_it_or_the_copy_changed(folder, root, seen):
+def test_a_folder_is_decoded_once_and_again_when_it_or_the_copy_changed(folder, root, spy):
+    seen = spy(pictures, "read_image")
     first = load(folder)
     assert first.classes == ("cat", "dog")
     assert (len(first.train), len(first.test)) == (32, 8)
@@ -93,11 +81,12 @@ def test_a_folder_is_decoded_once_and_again_when_it_or_the_copy_changed(folder, 
         assert copy.read_bytes() == whole
 
 
-def test_an_interrupted_decoding_goes_on_where_it_was(folder, root, tmp_path, monkeypatch, seen):
-    expected, read = load(folder, tmp_path / "elsewhere"), pictures.read_image
+def test_an_interrupted_decoding_goes_on_where_it_was(folder, root, tmp_path, monkeypatch, spy):
+    expected, seen = load(folder, tmp_path / "elsewhere"), spy(pictures, "read_image")
+    read = pictures.read_image
 
     def interrupt(file, side):
-        if len(seen) == 40 + 15:
+        if len(seen) == 15:
             raise KeyboardInterrupt
         return read(file, side)
 
@@ -126,46 +115,39 @@ def test_gray_pictures_of_other_sizes(tmp_path):
     assert dataset.train.images.shape[1:] == (1, 32, 32)
 
 
-@pytest.mark.parametrize("what", ["files", "folders", "contents"])
+@pytest.mark.parametrize("what", ["folders", "contents"])
 def test_pictures_that_changed_places_are_noticed(tmp_path, what):
     """Of one size and date, as from an archive of bitmaps."""
     folder = make(tmp_path / "pets", suffix=".bmp")
-    files = [folder / name / "03.bmp" for name in ("cat", "dog")]
     for file in folder.glob("*/*"):
         os.utime(file, (1e9, 1e9))
-    before = load(folder)
-    if what == "contents":
-        for file, content in zip(files, [file.read_bytes() for file in files][::-1], strict=True):
+    before, cat, dog = load(folder), folder / "cat", folder / "dog"
+    if what == "folders":
+        for source, target in ((cat, folder / ".x"), (dog, cat), (folder / ".x", dog)):
+            source.rename(target)
+    else:
+        first, second = cat / "03.bmp", dog / "03.bmp"
+        contents = first.read_bytes(), second.read_bytes()
+        for file, content in ((first, contents[1]), (second, contents[0])):
             file.write_bytes(content)
             os.utime(file, (1e9, 1e9))
-    else:
-        one, other = files if what == "files" else [file.parent for file in files]
-        for source, target in ((one, folder / ".x"), (other, one), (folder / ".x", other)):
-            source.rename(target)
     assert load(folder).sha256 != before.sha256
 
 
-@pytest.mark.parametrize("where", ["no folder", "little room", "full", "full everywhere"])
+@pytest.mark.parametrize("where", ["no folder", "full", "full everywhere"])
 def test_a_root_that_cannot_hold_the_copy_costs_time_and_nothing_else(
     folder, tmp_path, monkeypatch, where
 ):
-    whole, full = load(folder).sha256, tmp_path / "full"
-    if where == "no folder":
-        full.write_text("")
-    usage, sync = shutil.disk_usage, os.fsync
-
-    def room(path):
-        little = where == "little room" and Path(path).is_relative_to(full)
-        return usage(path)._replace(free=0) if little else usage(path)
+    whole, full, sync = load(folder).sha256, tmp_path / "full", os.fsync
 
     def fill(handle):
-        name = os.readlink(f"/proc/self/fd/{handle}")
-        if where == "full everywhere" or (where == "full" and str(full) in name):
+        if "everywhere" in where or str(full) in os.readlink(f"/proc/self/fd/{handle}"):
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(handle)
 
-    monkeypatch.setattr(shutil, "disk_usage", room)
     monkeypatch.setattr(os, "fsync", fill)
+    if where == "no folder":
+        full.write_text("")
     if where == "full everywhere":
         with pytest.raises(UserError, match="no place for the decoded pictures"):
             load(folder, full)
@@ -196,13 +178,7 @@ def empty(folder):
     (folder / "cat").mkdir()
 
 
-def parts(folder, *names):
-    for name in names:
-        make(folder / name)
-
-
 BROKEN = {  # how a folder is spoiled, and what its error says
-    "no folder": (shutil.rmtree, "is not a folder"),
     "one class": (lambda folder: shutil.rmtree(folder / "cat"), "at least two; it has 1"),
     "no images": (empty, "cat holds no images"),
     "single image": (lambda f: picture(f / "wren/1.png", 5), "single image of class 'wren'"),
@@ -210,15 +186,13 @@ BROKEN = {  # how a folder is spoiled, and what its error says
     "other classes in test": (
         lambda f: make(make(f / "train").with_name("test"), ("cat", "cow")), "'cow' is in only one",
     ),
-    "two folders for a part": (lambda f: parts(f, "train", "val", "valid"), "both for validation"),
+    "two folders for a part": (
+        lambda f: [make(f / name) for name in ("train", "val", "dev")], "both for validation",
+    ),
     "no pictures": (
         lambda f: [(f / "cat" / f"0{n}.png").write_bytes(b"no picture") for n in (3, 5)],
         r"03\.png is not a readable image.*; so with .*05\.png$",
     ),
-    "truncated": (
-        lambda f: os.truncate(f / "cat" / "07.png", 60), r"07\.png is not a readable image",
-    ),
-    "pipe": (lambda f: os.mkfifo(f / "cat" / "x.jpg"), r"x\.jpg is not a regular file"),
 }  # fmt: skip
 
 
@@ -227,13 +201,6 @@ def test_a_broken_folder_is_named(folder, spoil, says):
     spoil(folder)
     with pytest.raises(UserError, match=says):
         load(folder)
-
-
-def test_a_single_image_of_a_part_is_named(tmp_path):
-    for part in ("train", "test"):
-        make(make(tmp_path / part), ("wren",), 1)
-    with pytest.raises(UserError, match="single image of class 'wren'"):
-        load(tmp_path).split(0)
 
 
 # --- layouts
@@ -245,6 +212,8 @@ def test_two_parts_are_for_training_and_testing(tmp_path, names):
         make(tmp_path / "set" / name, count=count)
     dataset = load(tmp_path / "set")
     assert (len(dataset.train), dataset.validation, len(dataset.test)) == (12, None, 6)
+    classes = ("bus", "test", "train")
+    assert load(make(tmp_path / "classes", classes)).classes == classes, "no parts are in them"
 
 
 def test_of_three_parts_one_is_for_validation_whatever_the_seed(tmp_path, train):
@@ -262,11 +231,6 @@ def test_of_three_parts_one_is_for_validation_whatever_the_seed(tmp_path, train)
     assert (info.train_images, info.validation_images, info.test_total) == (20, 8, 6)
     picture(tmp_path / "set" / "val" / "cat" / "00.png", 7)
     assert load(tmp_path / "set").sha256 != dataset.sha256
-
-
-def test_a_class_may_be_called_train(tmp_path):
-    classes = ("bus", "test", "train")
-    assert load(make(tmp_path / "set", classes)).classes == classes
 
 
 def test_names_in_two_forms_of_unicode_and_in_latin_1_become_text(tmp_path, train):
@@ -328,14 +292,3 @@ def test_one_folder_however_it_is_written_and_wherever_it_is(folder, train, tmp_
         predict.evaluate(run, dataset="folder:animals")
     with pytest.raises(UserError, match="data_sha256"):
         train(Path("animals").rename(tmp_path / "pets"))
-
-
-def test_guessing_is_called_so(tmp_path, train):
-    random = np.random.default_rng(0)
-    for name, count in (("healthy", 95), ("sick", 5)):
-        for number in range(count):
-            picture(
-                tmp_path / "scans" / name / f"{number}.png", random.integers(0, 255, (12, 12, 3))
-            )
-    warnings = train(tmp_path / "scans", epochs=2).info.warnings
-    assert any("guessing: always saying 'healthy'" in warning for warning in warnings)

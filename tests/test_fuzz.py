@@ -8,7 +8,7 @@ import faults
 import fuzz
 import pytest
 
-EXAMPLES = 25  # of each kind; `make faults` tries two thousand inputs
+EXAMPLES = 20  # of each kind; `make faults` tries two thousand inputs
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,11 @@ def test_what_is_changed_was_good_before(base, tmp_path, command, code):
 
 
 def test_a_broken_promise_is_called_so():
-    fine = fuzz.Answer(2, "one", 1.0, 1.0, 1)
+    fine = fuzz.Answer(2, "one", 1)
     assert fine.broken == fine._replace(code=0, error="").broken == ""
     assert fine._replace(error="one\ntwo\n").broken == "not one line"
     assert fine._replace(code=1, error="Traceback (most recent call last):").broken == "traceback"
-    assert fine._replace(busy=11.0).broken == fine._replace(code=None).broken == "too long"
+    assert fine._replace(code=-9).broken == "too long"
     assert fine._replace(peak=2 << 30).broken == "too much memory"
 
 

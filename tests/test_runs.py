@@ -1,20 +1,21 @@
-"""Runs on disk, what their figures stand for, and predictions by them."""
+"""Runs on disk, what their figures stand for, corruptions, and predictions by runs."""
 
 import json
 import shutil
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 from scipy.special import log_softmax, softmax
+from torchvision.transforms.v2 import functional as F
 
 from deepnets import cli, data, evaluation, metrics, predict, runs
 from deepnets.compare import effects
 from deepnets.errors import UserError
+from deepnets.info import CORRUPTIONS
 from deepnets.models import create
 from deepnets.training import fit
 
@@ -104,12 +105,56 @@ def test_grad_cam_is_the_papers_formula():
     torch.testing.assert_close(cams, expected.detach())
 
 
-def test_quantised_values_come_back_to_half_a_level():
-    values = np.random.default_rng(0).normal(size=(30, 2))
-    for original, axis in ((values, None), (values * [1, 1000], 0), (np.zeros(3), None)):
-        run = runs.Run(Path(), {})
-        run.__dict__["views"] = evaluation.quantise("x", original, axis)
-        assert np.all(np.abs(run.view("x") - original) <= np.ptp(original, axis) / 500)
+# --- corruptions
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_the_same_images_are_corrupted_the_same_way_whole_or_in_parts(images, name, monkeypatch):
+    before = images.clone()
+    first = evaluation.corrupt(images, name)
+    torch.rand(7)  # whatever happens to the global generator
+    monkeypatch.setattr(evaluation, "CHUNK", 16)
+    assert torch.equal(first, evaluation.corrupt(images, name))
+    assert torch.equal(images, before)
+    assert (first.dtype, first.shape) == (torch.uint8, images.shape)
+    assert not torch.equal(first, images)
+
+
+def test_noise_has_its_deviation_and_no_bias():
+    grey = torch.full((50, 1, 32, 32), 128, dtype=torch.uint8)
+    changed = evaluation.corrupt(grey, "noise").double() - 128
+    assert changed.std().item() == pytest.approx(25.5, rel=0.02)
+    assert abs(changed.mean().item()) < 0.5
+
+
+def test_blur_and_contrast_are_torchvisions(images):
+    blurred = F.gaussian_blur(images.double(), [9, 9], [1.0, 1.0])
+    # they differ at the edge
+    difference = (evaluation.corrupt(images, "blur").double() - blurred)[..., 4:-4, 4:-4]
+    assert difference.abs().max() <= 0.6
+    grey = images[:, :1]
+    pale = F.adjust_contrast(grey, 0.4).double()
+    assert (evaluation.corrupt(grey, "contrast").double() - pale).abs().max() <= 1
+    red = torch.tensor([240, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)
+    changed = evaluation.corrupt(red, "contrast").flatten().tolist()
+    assert changed == [144, 48, 48], "around the mean of all channels"
+
+
+def test_a_run_keeps_what_its_network_gets_right_under_each(run):
+    test, (network, _, transform) = data.load("digits").test, predict.load(run.path)
+    assert run.info.robustness["images"] == len(test)
+    assert run.info.robustness["clean"] == run.correct.sum()
+    for name in CORRUPTIONS:
+        with torch.no_grad():
+            predicted = network(transform(evaluation.corrupt(test.images, name))).argmax(1)
+        assert np.array_equal(run.test[name], (predicted == test.labels).numpy())
+        assert run.info.robustness[name] == run.test[name].sum()
 
 
 # --- predictions
@@ -156,8 +201,10 @@ def test_probabilities_are_those_of_the_runs_temperature(run, draw):
 
 
 def test_stored_weights_give_the_stored_predictions_again(trained, tmp_path, capsys):
+    torch.set_float32_matmul_precision("high")
     for run in runs.find(trained):
         np.testing.assert_array_equal(predict.evaluate(run), run.test["predicted"])
+        assert torch.get_float32_matmul_precision() == "highest"
         assert (predict.evaluate(run, precision="fp32") == run.test["predicted"]).mean() > 0.97
     assert cli.main(["evaluate", str(run.path)]) == 0
     share = f"{100 * run.accuracy:.2f} %"
@@ -204,13 +251,6 @@ def test_dark_ink_on_light_paper_is_said_and_equals_the_inverse(run, draw, mode)
     light, dark = (predict.classifier(run)(draw(SEVEN, ink, 255 - ink, mode)) for ink in (0, 255))
     assert light[0] == dark[0]
     assert [how[0] for how in (light[1], dark[1])].count("light background: inverted") == 1
-
-
-def test_gray_paper_becomes_black_and_pale_ink_white(run, draw):
-    best, gray = (
-        predict.prepare(draw(SEVEN, *levels), run)[0].float() for levels in ((255, 0), (40, 170))
-    )
-    assert (best - gray).abs().max() <= 2
 
 
 def test_a_bold_and_a_thin_stroke_keep_their_ink(run, draw):

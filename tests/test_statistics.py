@@ -1,11 +1,15 @@
-"""The one statistical rule against simulated trainings, statsmodels and worked examples."""
+"""Metrics, and the one statistical rule, against scikit-learn, statsmodels, simulated trainings and
+worked examples.
+"""
 
 import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
-from scipy.special import ndtr
+from scipy.special import ndtr, softmax
+from sklearn import metrics as reference
 
 from deepnets import metrics
 from deepnets.compare.statistics import Effect, contrast, difference, pooled_variance, verdict
@@ -112,6 +116,7 @@ def test_holm_and_wilson_are_statsmodels():
     assert wilson(9300, 10_000) == pytest.approx((0.924832325522, 0.934837435879))
     assert wilson(9979, 10_000) == pytest.approx((0.996791606127, 0.998626008295))
     assert wilson(0, 50) == pytest.approx((0, 0.071347599133))
+    assert metrics.holm([0.6, 0.9]) == [1.0, 1.0]
 
 
 def test_one_training_gets_an_interval_over_images_and_no_verdict():
@@ -168,3 +173,73 @@ def test_cells_without_any_variance_have_no_error():
     assert (opposite.p, opposite.interval, opposite.equivalence(0.002)) == (0, (1, 1), 1)
     with pytest.raises(ValueError, match="different numbers of images"):
         difference(right, right[:, 1:])
+
+
+# --- metrics
+
+
+@pytest.fixture
+def predictions():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 5, 400)
+    logits = random.normal(size=(400, 5)) + 1.5 * np.eye(5)[labels]
+    return logits, labels
+
+
+def test_likelihood_brier_and_summary_agree_with_the_references(predictions):
+    logits, labels = predictions
+    probabilities = softmax(logits, axis=1)
+    assert metrics.negative_log_likelihood(logits, labels) == pytest.approx(
+        reference.log_loss(labels, probabilities)
+    )
+    expected = reference.brier_score_loss(
+        labels, probabilities, labels=range(5), scale_by_half=False
+    )
+    assert metrics.brier_score(probabilities, labels) == pytest.approx(expected)
+    summary = metrics.summary(logits, labels, 2.0)
+    assert summary["test_brier"] == pytest.approx(expected)
+    halved = metrics.summary(logits / 2, labels, 1.0)
+    assert summary["test_nll_calibrated"] == pytest.approx(halved["test_nll"])
+    assert summary["test_ece_calibrated"] == pytest.approx(halved["test_ece"])
+    assert summary["test_correct"] == (logits.argmax(1) == labels).sum()
+    assert summary["test_nll"] == pytest.approx(
+        torch.nn.CrossEntropyLoss()(torch.tensor(logits), torch.tensor(labels)).item()
+    )
+
+
+def test_confusion_rows_are_the_true_classes_even_where_one_is_never_seen():
+    matrix = metrics.confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_calibration_error_by_hand_with_confidences_of_zero_and_one():
+    probabilities = np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.4], [0.6, 0.4]])
+    labels = np.array([0, 1, 0, 1])
+    # bin (0.93, 1]: accuracy 1/2 at confidence 1; bin of 0.6: accuracy 1/2 at confidence 0.6
+    assert metrics.expected_calibration_error(probabilities, labels) == pytest.approx(
+        0.5 * 0.5 + 0.5 * 0.1
+    )
+    assert metrics.expected_calibration_error(np.zeros((3, 2)), np.array([1, 1, 1])) == 0
+    assert metrics.expected_calibration_error(np.eye(2), np.array([0, 1])) == 0
+
+
+def test_calibration_has_15_bins_which_are_closed_above():
+    def error(*confidences):
+        """Of images of which the first is right and the second is not."""
+        probabilities = np.array([[p, 1 - p] for p in confidences])
+        return metrics.expected_calibration_error(probabilities, np.array([0, 1]))
+
+    assert error(0.6, 0.58) == pytest.approx((0.58 - 0.4) / 2), "9/15 ends a bin"
+    assert error(0.62, 0.6) == pytest.approx((0.38 + 0.6) / 2)
+    assert error(0.54, 0.52) == pytest.approx((0.46 + 0.52) / 2), "8/15 is between"
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_temperature_is_recovered(temperature):
+    random = np.random.default_rng(2)
+    logits = random.normal(size=(20_000, 4)) * 2
+    uniform = random.uniform(size=(20_000, 1))
+    labels = (softmax(logits, axis=1).cumsum(1) < uniform).sum(1).clip(0, 3)
+    assert metrics.fit_temperature(logits * temperature, labels) == pytest.approx(
+        temperature, rel=0.05
+    )

@@ -202,20 +202,14 @@ def test_mirror_images_count_for_a_half():
 
 
 def test_the_average_is_kept_and_mirror_images_count_in_every_look_after_the_training(
-    job, tmp_path, monkeypatch
+    job, tmp_path, spy
 ):
-    asked, call = [], evaluation.Predictor.__call__
-
-    def look(predictor, images):
-        asked.append(predictor.flip)
-        return call(predictor, images)
-
-    monkeypatch.setattr(evaluation.Predictor, "__call__", look)
+    looks = spy(evaluation.Predictor, "__call__")
     trainer = trainer_of(job, folder=tmp_path, recipe="best", dataset="folder:x")
     trainer.train()
     session.finish(trainer, tmp_path)
     # Two epochs; test, validation for the temperature, three corruptions
-    assert asked == [False] * 2 + [True] * 5
+    assert [predictor.flip for predictor, _ in looks] == [False] * 2 + [True] * 5
     kept, wanted = load_file(tmp_path / "model.safetensors"), trainer.evaluated.state_dict()
     assert all(torch.equal(kept[name], value) for name, value in wanted.items())
     assert not all(map(torch.equal, trainer.network.parameters(), trainer.evaluated.parameters()))

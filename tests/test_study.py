@@ -11,21 +11,14 @@ from deepnets.training.folder import working_folder
 
 STUDIES = Path(__file__).parent.parent / "studies"
 GRID = """
-[defaults]
-epochs = 2
-batch_size = 16
-limit = 60
-input_size = 16
+defaults = { epochs = 2, batch_size = 16, limit = 60, input_size = 16 }
 
 [[grid]]
 networks = ["resnet8", "resnet14"]
 datasets = ["digits"]
 recipes = ["vanilla", "tuned"]
 seeds = [0, 1]
-
-[grid.resnet14]
-learning_rate = 0.05
-options = { dropout = 0.1 }
+resnet14 = { learning_rate = 0.05, options = { dropout = 0.1 } }
 
 [[grid]]
 networks = ["resnet20"]
@@ -106,7 +99,7 @@ def test_a_study_continues_where_its_budget_ended_and_repeats_nothing(plan, tmp_
 
 def test_one_training_that_fails_does_not_stop_the_others(plan, tmp_path):
     """One diverges, another process has one, and a third is trained."""
-    diverges = GRID.replace("learning_rate = 0.05", "learning_rate = 1e6\nepochs = 9")
+    diverges = GRID.replace("learning_rate = 0.05", "learning_rate = 1e6, epochs = 9")
     jobs = plan(diverges)
     with working_folder(tmp_path / "out" / jobs[0].folder):
         finished, missing = study.execute(jobs[:3], tmp_path / "out", verbose=False, patience=0)
@@ -124,8 +117,8 @@ def test_one_training_that_fails_does_not_stop_the_others(plan, tmp_path):
         (GRID.replace("seeds = [0]", ""), "seeds"),
         (GRID.replace("seeds = [0, 1]", 'seeds = ["0"]'), "seeds"),
         (GRID.replace("s = [0, 1]", f"s = {[0] * 2000}\nvariants = {[{}] * 3}"), "20000 runs"),
-        (GRID.replace("epochs = 1", "epoch = 1"), "no field 'epoch'"),
-        (GRID.replace("[grid.resnet14]", "[grid.resnet26]"), "resnet26"),
+        (GRID.replace("epochs = 1\n", "epoch = 1\n"), "no field 'epoch'"),
+        (GRID.replace("resnet14 =", "resnet26 ="), "resnet26"),
         (GRID.replace("dropout = 0.1", "colour = 1"), "no option 'colour'"),
         (GRID + GRID[GRID.index("[[grid]]") :], "asked for twice"),
         (VARIANTS.replace("stem", "hue"), "no option 'hue'"),
