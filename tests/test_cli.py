@@ -152,12 +152,6 @@ def test_a_fault_of_ours_is_not_hidden(run, monkeypatch):
         run(*TRAIN)
 
 
-def test_what_programs_read_is_json_without_nan(run):
-    tables = json.loads(run("compare", DEMO, "--json")[1], parse_constant=pytest.fail)
-    assert len(tables["accuracies"]) == len(tables["seeds"]) == 9
-    assert {row["deviation"] for row in tables["accuracies"]} == {None}
-
-
 def draw(file):
     """Makes a picture of a digit."""
     Image.fromarray(data.load("digits").test.images[0, 0].numpy()).save(file)

@@ -10,7 +10,6 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from types import SimpleNamespace
 
 import cloudpickle
 import pytest
@@ -20,7 +19,6 @@ from faults import same
 
 from deepnets import study
 from deepnets.errors import UserError
-from deepnets.study import cluster
 from deepnets.training import checkpoint
 from deepnets.training.folder import working_folder
 from deepnets.training.hardware import cores
@@ -172,17 +170,6 @@ def test_ctrl_c_while_processes_start_is_quiet(started):
     os.killpg(started.pid, signal.SIGINT)
     _, error = started.communicate()
     assert (started.returncode, error) == (130, "\ninterrupted; the same command continues\n")
-
-
-def test_a_worker_that_cannot_train_says_why(jobs, tmp_path, monkeypatch):
-    state = SimpleNamespace(nthreads=4)
-    worker = SimpleNamespace(address="tcp://there:1", state=state)
-    monkeypatch.setattr(cluster, "get_worker", lambda: worker)
-    with pytest.raises(UserError, match="4 threads: start workers with --nthreads 1"):
-        cluster._work(jobs[0], tmp_path, {}, tmp_path, 1)
-    state.nthreads = 1
-    with pytest.raises(UserError, match="does not see"):
-        cluster._work(jobs[0], tmp_path, {}, tmp_path / "marker", 1)
 
 
 def test_where_nobody_answers_is_one_line(jobs, tmp_path):

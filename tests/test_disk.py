@@ -136,13 +136,6 @@ def test_weights_with_a_right_hash_and_other_content_are_refused(folder, kind):
     assert "model.safetensors" in told(predict.load_network, Run.load(folder))
 
 
-def test_weights_of_a_network_that_run_json_does_not_name_are_refused(finished):
-    colour = {"in_channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3}
-    small, option = {"model": "alexnet", "input_size": 8}, {"options": {"dropout": "x"}}
-    for values in ({"model": "no"}, {"model": "vgg16"}, {"classes": ["a"]}, option, colour, small):
-        told(predict.load_network, Run(finished.path, replace(finished.info, **values)))
-
-
 def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_path):
     path = stopped(job(), tmp_path)
     good, start = path.read_bytes(), len(checkpoint.MAGIC) + checkpoint.DIGEST
@@ -164,16 +157,14 @@ def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_
     identity, sums = values["identity"], values["sums"]
     row = dict.fromkeys(runs.HISTORY, 1.0)
     for other in (
-        None, [], {}, {"identity": 1}, values | {"more": 1},
+        None, {}, {"identity": 1}, values | {"more": 1},
         *({k: v for k, v in values.items() if k != key} for key in values),
-        *(values | {key: value} for key in values for value in (None, "x")),
+        *(values | {key: "x"} for key in values),
         *(values | {key: -1} for key in ("epoch", "step", "threads")),
-        values | {"identity": identity | {"seed": 1}}, values | {"identity": identity | {"x": 1}},
+        values | {"identity": identity | {"seed": 1}}, values | {"step": 10**6},
         values | {"history": [row | {"val_loss": float("nan")}], "epoch": 1},
-        values | {"history": [row | {"seconds": 0.0}], "epoch": 1},
-        values | {"history": [row] * 3, "epoch": 3}, values | {"step": 10**6},
-        values | {"sums": sums | {"seconds": 0.0}, "step": 1}, values | {"threads": 10**9},
-        values | {"made_by": [values["made_by"][0] | {"commit": 3}]},
+        values | {"history": [row] * 3, "epoch": 3}, values | {"threads": 10**9},
+        values | {"sums": sums | {"seconds": 0.0}, "step": 1},
     ):  # fmt: skip
         checkpoint.save(path, tensors, other)
         refused()

@@ -119,14 +119,12 @@ def python(*arguments, path, cwd=ROOT):
 
 
 def test_neither_the_package_nor_help_imports_anything_large():
-    code = "import sys, deepnets; print(deepnets.load, {'torch', 'numpy'} & {*sys.modules})"
-    assert python("-c", code, path=ROOT).stdout.endswith(" set()\n")
-    code = "import sys, deepnets.cli as cli\ntry: cli.main(['--help'])\nfinally: print({'torch'} & {*sys.modules})"
-    assert python("-c", code, path=ROOT).stdout.endswith("set()\n")
-    assert (
-        python("-m", "deepnets", "--version", path=ROOT).stdout
-        == f"deepnets {deepnets.__version__}\n"
-    )
+    loaded = "print({'torch', 'numpy'} & {*sys.modules})"
+    for code in ("import sys, deepnets; deepnets.load; {}",
+                 "import sys, deepnets.cli as cli\ntry: cli.main(['--help'])\nfinally: {}"):  # fmt: skip
+        assert python("-c", code.format(loaded), path=ROOT).stdout.endswith("set()\n")
+    version = python("-m", "deepnets", "--version", path=ROOT).stdout
+    assert version == f"deepnets {deepnets.__version__}\n"
 
 
 # --- away from the checkout

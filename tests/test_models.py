@@ -3,7 +3,6 @@ papers' layer details.
 """
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
@@ -414,13 +413,3 @@ def test_dropout_stands_where_torchvisions_does(name):
 def test_a_wrong_network_is_named(name, options, says):
     with pytest.raises(UserError, match=says):
         models.create(name, **options)
-
-
-def test_every_module_takes_what_the_one_before_gives():
-    network = models.blueprint("resnet18", in_channels=1)
-    shapes = models.module_shapes(network, 64, 1)
-    stages = [*network.stages, network.head, network.classifier]
-    assert shapes[stages[0]][0] == (1, 64, 64)
-    assert all(shapes[a][1] == shapes[b][0] for a, b in pairwise(stages))
-    assert shapes[network][1] == shapes[network.classifier][1] == (10,)
-    assert not any(module._forward_hooks for module in network.modules())

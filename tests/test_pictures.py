@@ -19,6 +19,8 @@ from PIL import Image, ImageOps
 from deepnets.data import pictures, read_image
 from deepnets.errors import UserError
 
+ROOT = Path(__file__).parent.parent
+RUN = ROOT / "results/main/mnist/resnet20/tuned/seed0"
 RANDOM = np.random.default_rng(0)
 
 
@@ -191,39 +193,26 @@ def test_what_is_not_there_or_may_not_be_read_is_said(tmp_path):
         refused(tmp_path / "closed.png", r"closed\.png cannot be read: Permission denied")
 
 
-def damaged_files():
-    yield "cut.tif", encoded(Image.new("RGB", (20, 20)), "TIFF", compression="tiff_lzw")[:-60]
-    strip = encoded(Image.effect_noise((30, 30), 80), "TIFF", compression="tiff_adobe_deflate")
-    yield "strip.tif", strip[:8] + b"\xff" * 8 + strip[16:]
-    bits = encoded(Image.new("RGB", (5, 5)), "TIFF")
-    yield "bits.tif", bits.replace(struct.pack("<HHH", 8, 8, 8), struct.pack("<HHH", 99, 99, 99))
-    for name, content in good_pictures().items():
-        yield name, content[: len(content) // 2]
-    yield "empty.png", b""
-    yield "text.jpg", b"hello"
-
-
-READ = """
-import pathlib
-from deepnets import data
-for file in pathlib.Path().iterdir():
-    try:
-        data.read_image(file)
-    except data.folders.UserError as error:
-        print(error)
-"""
-
-
 def test_a_damaged_picture_is_one_line(tmp_path):
     """Neither Python's warnings nor what a C library says by itself are beside it."""
-    files = dict(damaged_files())
+    strip = encoded(Image.effect_noise((30, 30), 80), "TIFF", compression="tiff_adobe_deflate")
+    bits, white = encoded(Image.new("RGB", (5, 5)), "TIFF"), Image.new("RGB", (20, 20))
+    files = {
+        "cut.tif": encoded(white, "TIFF", compression="tiff_lzw")[:-60],
+        "strip.tif": strip[:8] + b"\xff" * 8 + strip[16:],
+        "bits.tif": bits.replace(struct.pack("<3H", 8, 8, 8), struct.pack("<3H", 99, 99, 99)),
+        "empty.png": b"",
+    }
+    files |= {name: content[: len(content) // 2] for name, content in good_pictures().items()}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    where = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    command = [sys.executable, "-c", READ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=where)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = sorted(done.stdout.splitlines())
-    assert len(lines) == len(files)
-    for line, name in zip(lines, sorted(files), strict=True):
-        assert line.startswith(f"{name} is not a readable image")
+    names = sorted(files)
+    command = ["from deepnets import cli", f"cli.main(['predict', {str(RUN)!r}, *{names!r}])"]
+    done = subprocess.run(
+        [sys.executable, "-c", "; ".join(command)], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    said = "deepnets: {} is not a readable image"
+    for line, name in zip(done.stderr.splitlines(), names, strict=True):
+        assert line.startswith(said.format(name))
+    assert not done.stdout

