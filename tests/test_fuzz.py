@@ -8,7 +8,7 @@ import faults
 import fuzz
 import pytest
 
-EXAMPLES = 20  # of each kind; `make faults` tries two thousand inputs
+EXAMPLES = 15  # of each kind; `make faults` tries two thousand inputs
 
 
 @pytest.fixture(scope="module")
