@@ -18,6 +18,7 @@ import shutil
 import signal
 import struct
 import sys
+import tomllib
 import zipfile
 import zlib
 from contextlib import suppress
@@ -133,17 +134,8 @@ TRAIN = {
     "--dataset": "digits", "--recipe": "tuned", "--seed": "1", "--epochs": "1", "--limit": "60",
     "--size": "16", "--device": "cpu", "--precision": "fp32", "--out": "runs",
 }  # fmt: skip
-STUDY = {
-    "defaults": {"input_size": 16, "limit": 60, "batch_size": 16},
-    "grid": [
-        {"networks": ["resnet8", "resnet18"], "datasets": ["digits", "mnist"],
-         "recipes": ["tuned", "best"], "seeds": [0, 1],
-         "variants": [{}, {"augment": "none", "milestones": [0.1, 0.5]}],
-         "resnet18": {"options": {"stem": "3x3"}, "warmup": 0.1}},
-        {"networks": ["alexnet"], "datasets": ["folder:pets"], "recipes": ["vanilla"], "seeds": [2],
-         "input_size": 64},
-    ],
-}  # fmt: skip
+STUDY = tomllib.loads((Path(__file__).parent.parent / "studies" / "demo.toml").read_text())
+STUDY["grid"][0] |= {"variants": [{}, {"batch_size": 8, "milestones": [0.1, 0.5]}], "options": {}}
 PLAN = ["study", "study.toml", "--budget=0.000001s", "--out=studied"]  # nothing is trained
 
 
