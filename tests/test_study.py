@@ -51,13 +51,11 @@ def plan(tmp_path):
 
 def test_a_grid_crosses_its_axes_a_seed_of_everything_first(plan):
     jobs = plan()
-    names = (
-        "resnet8/vanilla",
-        "resnet14-dropout=0.1/vanilla",
-        "resnet8/tuned",
-        "resnet14-dropout=0.1/tuned",
-    )
-    first, second = ([f"digits/{name}/seed{seed}" for name in names] for seed in (0, 1))
+    eight, fourteen = "digits/resnet8", "digits/resnet14-dropout=0.1"
+    names = [
+        f"{network}/{recipe}" for recipe in ("vanilla", "tuned") for network in (eight, fourteen)
+    ]
+    first, second = ([f"{name}/seed{seed}" for name in names] for seed in (0, 1))
     assert [str(job.folder) for job in jobs] == [*first, "digits/resnet20/best/seed0", *second]
     assert [job.recipe.learning_rate for job in jobs[:2]] == [0.001, 0.05]
     assert [job.recipe.epochs for job in (jobs[0], jobs[4])] == [2, 1]

@@ -18,7 +18,7 @@ from deepnets.transforms import (
     random_matrices,
     recolour,
     warp,
-)  # fmt: skip
+)
 
 SIDE = 32
 BILINEAR = {"interpolation": v2.InterpolationMode.BILINEAR}
