@@ -192,17 +192,6 @@ def test_a_convolution_by_matrix_product_is_pytorchs(sides, kernel, padding, str
     agree(theirs, layer, maps, parameters=True)
 
 
-def test_a_1x1_convolution_is_a_matrix_product_in_bf16_alone():
-    layer, maps = Conv2d(16, 8, 1), torch.randn(2, 16, 4, 4)
-    expected = F.conv2d(maps, layer.weight, layer.bias)
-    for on, kind, off in ((False, torch.float32, 1e-5), (True, torch.bfloat16, 0.02)):
-        with torch.autocast("cpu", torch.bfloat16, enabled=on):
-            found = layer(maps)
-        assert ("Convolution" in type(found.grad_fn).__name__) == (not on)
-        assert found.dtype == kind
-        torch.testing.assert_close(found.float(), expected, atol=off, rtol=off)
-
-
 @pytest.mark.parametrize("kind", ["avg", "max"])
 @pytest.mark.parametrize("size", [1, 4, 5, 6, 7])
 @pytest.mark.parametrize("side", [1, 2, 3, 7, 8, 13])

@@ -175,20 +175,6 @@ def draw(tmp_path):
 SEVEN = [(100, 40), (180, 40), (130, 170)]
 
 
-def test_a_stored_test_image_is_predicted_as_in_the_run(run, tmp_path):
-    """Through a PNG of the exact pixels, with the digit as wide as the dataset has it."""
-    digits = data.load("digits")
-    classify, agree = predict.classifier(run), 0
-    for index in range(40):
-        image = Image.fromarray(digits.test.images[index, 0].numpy())
-        image.resize((80, 80), 0).save(tmp_path / "d.png")
-        classes, _ = classify(tmp_path / "d.png")
-        agree += classes[0][0] == str(run.test["predicted"][index])
-    assert agree >= 30
-    classes, _ = predict.classifier(run, top=10)(tmp_path / "d.png")
-    assert sum(share for _, share in classes) == pytest.approx(1)
-
-
 def test_probabilities_are_those_of_the_runs_temperature(run, draw):
     def told(temperature):
         told = runs.Run(run.path, replace(run.info, temperature=temperature))
