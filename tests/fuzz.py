@@ -1,4 +1,5 @@
-"""Odd inputs for the command line, each made from a good one, and what becomes of them.
+"""Odd inputs for the command line, each made from a good one, and what becomes of them; and a
+training that is killed.
 
 An input is a few files and a command. The files are laid over a folder that has everything good: a
 study, a finished run, a checkpoint, pictures. What is inside a checksum is changed before the
@@ -30,8 +31,10 @@ import numpy as np
 import safetensors.torch
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from deepnets import cli, recipes
+from deepnets.runs import Run
 from deepnets.training import Job, OutOfTime, fit
 from deepnets.training.checkpoint import DIGEST, MAGIC, VALUES
 
@@ -124,6 +127,47 @@ def _command(command: list[str]) -> None:
         sys.exit(cli.main(command))
     finally:
         place.write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10))
+
+
+# --- A training that is killed
+
+BEST = recipes.get("best", "resnet8", epochs=3, batch_size=20)
+JOB = Job("resnet8", "digits", BEST, options={"dropout": 0.1}, limit=60, input_size=16)
+
+
+def killed(change: int = 0) -> None:
+    """In a process: a tiny training with a checkpoint at each step. It is killed at the change of
+    that number to its files: before it, or when half of a file is on the disk. What is on the disk
+    between two changes is the same at any time.
+    """
+    left, sync = change, os.fsync
+
+    def count(handle=None):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            with suppress(TypeError, OSError):  # no file, or a folder
+                os.ftruncate(handle, os.fstat(handle).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(event, given):
+        writes = event == "open" and isinstance(given[1], str) and given[1] != "r"
+        if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") or (
+            writes and "runs" in str(given[0])
+        ):
+            count()
+
+    sys.addaudithook(watch)
+    os.fsync = lambda handle: (count(handle), sync(handle))
+    fit(JOB, "runs", checkpoint_seconds=0, device="cpu", precision="fp32")
+
+
+def same(first: Run, second: Run) -> None:
+    """Fails unless weights, logits and history (but for the time it took) are equal bit for bit."""
+    for name, value in load_file(first.path / "model.safetensors").items():
+        assert torch.equal(value, load_file(second.path / "model.safetensors")[name]), name
+    assert np.array_equal(np.load(first.path / "logits.npy"), np.load(second.path / "logits.npy"))
+    assert first.history.drop(columns="seconds").equals(second.history.drop(columns="seconds"))
 
 
 # --- What is good
@@ -372,9 +416,3 @@ KINDS = {
     "pictures": image_files,
     "commands": command_lines,
 }
-
-
-def attempt(base: Path, folder: Path, kind: str, seed: int) -> tuple[Input, Answer]:
-    """Makes an input of a kind, the same for the same seed, and answers it in a new folder."""
-    given = KINDS[kind](Random(f"{kind} {seed}"), base)
-    return given, answer(shutil.copytree(base, folder), given)

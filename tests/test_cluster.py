@@ -15,7 +15,7 @@ import cloudpickle
 import pytest
 import torch
 from distributed import Client
-from faults import same
+from fuzz import same
 
 from deepnets import study
 from deepnets.errors import UserError

@@ -1,14 +1,20 @@
 """Whatever stands in a file or on the command line: one line and exit code 2, or it works; and
-whenever a training is killed, nothing is lost.
+whenever a training is killed, nothing is lost. `make faults` tries more.
 """
 
+import os
 import shutil
+import signal
+from random import Random
 
-import faults
 import fuzz
 import pytest
 
-EXAMPLES = 15  # of each kind; `make faults` tries two thousand inputs
+from deepnets.runs import Run
+
+INPUTS, KILLS, SEED = (
+    int(os.environ.get(name, usual)) for name, usual in (("INPUTS", 90), ("KILLS", 20), ("SEED", 0))
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +33,16 @@ def base(tmp_path_factory):
 @pytest.mark.xdist_group("fuzz")
 @pytest.mark.parametrize("kind", fuzz.KINDS)
 def test_odd_input_is_refused_in_one_line_or_works(base, tmp_path, kind):
-    for number in range(EXAMPLES):
-        given, found = fuzz.attempt(base, tmp_path / "given", kind, number)
-        assert not found.broken, (found, given.command)
-        shutil.rmtree(tmp_path / "given")
+    broken = []
+    for number in range(INPUTS // len(fuzz.KINDS)):
+        given = fuzz.KINDS[kind](Random(f"{kind} {SEED} {number}"), base)
+        folder = shutil.copytree(base, tmp_path / str(number))
+        found = fuzz.answer(folder, given)
+        if found.broken:
+            broken.append((folder, given.command, found))
+        else:
+            shutil.rmtree(folder)
+    assert not broken
 
 
 def test_a_broken_promise_is_called_so():
@@ -42,8 +54,22 @@ def test_a_broken_promise_is_called_so():
     assert fine._replace(peak=2 << 30).broken == "too much memory"
 
 
-def test_twenty_kills_change_nothing(tmp_path):
+def test_kills_change_nothing(tmp_path):
     """SIGKILL before a change of the files or in the middle of a write, with a checkpoint after
-    each step; dropout and augmentation are on.
+    each step; dropout and augmentation are on. The same call continues.
     """
-    assert faults.try_kills(tmp_path, 20, seed=0, by_time=0) == 0
+    chance, kills = Random(SEED), 0
+    (whole := tmp_path / "whole").mkdir()
+    assert fuzz.run(fuzz.killed, whole) == 0
+    while kills < KILLS:
+        (folder := tmp_path / f"killed{kills}").mkdir()
+        code = -signal.SIGKILL
+        while code == -signal.SIGKILL:
+            begun = bool([*folder.rglob("*.partial/checkpoint.pt")])
+            code = fuzz.run(fuzz.killed, folder, chance.randint(1, 40))
+            kills += code == -signal.SIGKILL
+        assert code == 0, (folder / "err").read_text()
+        assert "continuing from" in (folder / "out").read_text() or not begun
+        fuzz.same(*(Run.load(done / "runs" / fuzz.JOB.folder) for done in (folder, whole)))
+        names = [sorted(path.name for path in (f / "runs").rglob("*")) for f in (folder, whole)]
+        assert names[0] == names[1]

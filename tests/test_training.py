@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from faults import same
-from fuzz import PROCESSES
+from fuzz import PROCESSES, same
 from torch.nn import functional as F
 
 from deepnets import data, evaluation, metrics, models, predict, recipes, runs
