@@ -111,17 +111,5 @@ def test_what_the_pages_point_to_exists(name):
     links = re.findall(r'\]\(([^)]+)\)|src="([^"]+)"', page.read_text())
     assert links
     for target in map("".join, links):
-        file, _, heading = target.partition("#")
-        if not re.match(r"https?://", target):
-            path = page.parent / file if file else page
-            assert path.exists(), target
-            assert not heading or heading in anchors(path.read_text()), target
-
-
-def anchors(markdown):
-    """What code hosts call the headings of a page."""
-    text = re.sub(r"(?s)```.*?```", "", markdown)
-    return {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"(?m)^#+ (.+)$", text)
-    }
+        file = target.partition("#")[0]
+        assert re.match("https?://", target) or (page.parent / file).exists(), target
