@@ -22,8 +22,6 @@ from deepnets.errors import UserError
 ROOT = Path(__file__).parent.parent
 RUN = ROOT / "results/main/mnist/resnet20/tuned/seed0"
 RANDOM = np.random.default_rng(0)
-
-
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -31,13 +29,8 @@ def png(pixels, *chunks):
     """The bytes of a PNG of `pixels` (H, W, 3) with 16 bits, which Pillow itself does not write."""
     header = struct.pack(">IIBBBBB", *pixels.shape[1::-1], 16, 2, 0, 0, 0)
     rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
-    return (
-        SIGNATURE
-        + chunk(b"IHDR", header)
-        + b"".join(chunks)
-        + chunk(b"IDAT", rows)
-        + chunk(b"IEND", b"")
-    )
+    parts = (b"IHDR", header), *chunks, (b"IDAT", rows), (b"IEND", b"")
+    return SIGNATURE + b"".join(chunk(*part) for part in parts)
 
 
 def encoded(image, kind, **how):
@@ -73,7 +66,7 @@ def test_brightness_of_16_bits_is_scaled_and_its_transparent_value_is_white(read
     pgm = b"P5 2 1 65535 " + np.array([51200, 256], ">u2").tobytes()
     assert read(pgm)[0, :, 0].tolist() == [200, 1]
     pixels = np.array([[[0x8000, 0x4000, 0], [0x1234, 0, 0xFF00]]], ">u2")
-    colour = png(pixels, chunk(b"tRNS", struct.pack(">HHH", 0x1234, 0, 0xFF00)))
+    colour = png(pixels, (b"tRNS", struct.pack(">HHH", 0x1234, 0, 0xFF00)))
     assert read(colour)[0].tolist() == [[128, 64, 0], [255, 255, 255]]
 
 
