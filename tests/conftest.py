@@ -1,8 +1,12 @@
 """Tests are offline, keep to one thread each, and pass however slow or fast the machine is."""
 
 import itertools
+import os
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,3 +91,14 @@ def real():
             pytest.skip(f"no real data: {error}")
 
     return load
+
+
+@pytest.fixture(scope="session")
+def python():
+    """Runs Python on the package in a folder, by default on this one."""
+
+    def run(*arguments, path=Path(__file__).parent.parent, **how):
+        how |= {"env": os.environ | {"PYTHONPATH": str(path)}, "text": True}
+        return subprocess.run([sys.executable, *arguments], capture_output=True, **how)
+
+    return run

@@ -287,13 +287,11 @@ for words in (arguments, arguments, "predict runs/digits/resnet8/tuned/seed0 sev
 """
 
 
-def test_what_windows_lacks_is_not_needed(tmp_path):
+def test_what_windows_lacks_is_not_needed(tmp_path, python):
     paper = Image.new("L", (60, 60), "white")
     ImageDraw.Draw(paper).line([(18, 15), (42, 15), (28, 46)], "black", 5)
     paper.save(tmp_path / "seven.png")
-    where = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    command = [sys.executable, "-c", WINDOWS]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=where)
+    done = python("-c", WINDOWS, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "continuing from epoch 1, step" in done.stdout
     assert "seven.png: " in done.stdout

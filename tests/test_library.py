@@ -2,11 +2,8 @@
 away from the checkout.
 """
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -112,18 +109,12 @@ def test_what_was_not_trained_is_named(finished, tmp_path):
         deepnets.load(folder)
 
 
-def python(*arguments, path, cwd=ROOT):
-    """Runs Python on the package in the folder `path`."""
-    how = {"env": os.environ | {"PYTHONPATH": str(path)}, "cwd": cwd, "timeout": 120}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, **how)
-
-
-def test_neither_the_package_nor_help_imports_anything_large():
+def test_neither_the_package_nor_help_imports_anything_large(python):
     loaded = "print({'torch', 'numpy'} & {*sys.modules})"
     for code in ("import sys, deepnets; deepnets.load; {}",
                  "import sys, deepnets.cli as cli\ntry: cli.main(['--help'])\nfinally: {}"):  # fmt: skip
-        assert python("-c", code.format(loaded), path=ROOT).stdout.endswith("set()\n")
-    version = python("-m", "deepnets", "--version", path=ROOT).stdout
+        assert python("-c", code.format(loaded)).stdout.endswith("set()\n")
+    version = python("-m", "deepnets", "--version").stdout
     assert version == f"deepnets {deepnets.__version__}\n"
 
 
@@ -138,7 +129,7 @@ def test_a_command_that_needs_the_repository_says_so(command, tmp_path, monkeypa
     assert not [*tmp_path.iterdir()]
 
 
-def test_what_the_notebooks_share_says_that_it_needs_the_repository(tmp_path):
+def test_what_the_notebooks_share_says_that_it_needs_the_repository(python, tmp_path):
     shutil.copytree(ROOT / "deepnets", tmp_path / "deepnets")  # what a wheel has: the package alone
     done = python("-c", "import deepnets.notebook", path=tmp_path, cwd=tmp_path)
     assert done.returncode == 1, done

@@ -5,7 +5,6 @@ import os
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +18,7 @@ from PIL import Image, ImageOps
 from deepnets.data import pictures, read_image
 from deepnets.errors import UserError
 
-ROOT = Path(__file__).parent.parent
-RUN = ROOT / "results/main/mnist/resnet20/tuned/seed0"
+RUN = Path(__file__).parent.parent / "results/main/mnist/resnet20/tuned/seed0"
 RANDOM = np.random.default_rng(0)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -186,7 +184,7 @@ def test_what_is_not_there_or_may_not_be_read_is_said(tmp_path):
         refused(tmp_path / "closed.png", r"closed\.png cannot be read: Permission denied")
 
 
-def test_a_damaged_picture_is_one_line(tmp_path):
+def test_a_damaged_picture_is_one_line(tmp_path, python):
     """Neither Python's warnings nor what a C library says by itself are beside it."""
     strip = encoded(Image.effect_noise((30, 30), 80), "TIFF", compression="tiff_adobe_deflate")
     bits, white = encoded(Image.new("RGB", (5, 5)), "TIFF"), Image.new("RGB", (20, 20))
@@ -200,11 +198,8 @@ def test_a_damaged_picture_is_one_line(tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     names = sorted(files)
-    command = ["from deepnets import cli", f"cli.main(['predict', {str(RUN)!r}, *{names!r}])"]
-    done = subprocess.run(
-        [sys.executable, "-c", "; ".join(command)], cwd=tmp_path, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    code = f"from deepnets import cli; cli.main(['predict', {str(RUN)!r}, *{names!r}])"
+    done = python("-c", code, cwd=tmp_path)
     said = "deepnets: {} is not a readable image"
     for line, name in zip(done.stderr.splitlines(), names, strict=True):
         assert line.startswith(said.format(name))
