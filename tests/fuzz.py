@@ -151,10 +151,11 @@ def killed(change: int = 0) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(event, given):
-        writes = event == "open" and isinstance(given[1], str) and given[1] != "r"
-        if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") or (
-            writes and "runs" in str(given[0])
-        ):
+        if event == "open":
+            writes = isinstance(given[1], str) and given[1][0] in "wax" and "runs" in str(given[0])
+        else:
+            writes = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
+        if writes:
             count()
 
     sys.addaudithook(watch)
