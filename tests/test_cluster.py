@@ -31,8 +31,14 @@ with LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_a
     input()
 """
 STUDY = """
-grid = [{networks = ["resnet8", "resnet14"], datasets = ["digits"], recipes = ["tuned"], seeds = [0]}]
-defaults = {epochs = 10_000, batch_size = 16, limit = 60, input_size = 16}
+grid = [{networks = ["resnet8", "resnet14", "resnet20"], seeds = [0]}]
+[defaults]
+datasets = ["digits"]
+recipes = ["tuned"]
+epochs = 10_000
+batch_size = 16
+limit = 60
+input_size = 16
 """
 HOW = {"checkpoint_seconds": 0, "precision": "fp32"}
 
@@ -132,9 +138,9 @@ def test_a_study_whose_scheduler_died_goes_on_with_the_next_call(jobs, alone, ad
 
 @pytest.fixture
 def started(tmp_path):
-    """`deepnets study --jobs 2` of two trainings that do not end."""
+    """`deepnets study --jobs 3` of three trainings that do not end."""
     (tmp_path / "study.toml").write_text(STUDY)
-    command = ["study", tmp_path / "study.toml", "--jobs", "2", "--out", tmp_path / "out"]
+    command = ["study", tmp_path / "study.toml", "--jobs", "3", "--out", tmp_path / "out"]
     with process("-m", "deepnets", *command, "--precision", "fp32") as running:
         yield running
 
@@ -145,7 +151,7 @@ def test_all_trainings_end_with_the_study_and_a_checkpoint_each_stays(started, t
     alone.
     """
     found = []
-    while len(found) < 2:
+    while len(found) < 3:
         assert started.poll() is None
         time.sleep(0.02)
         found = list((tmp_path / "out").rglob("checkpoint.pt"))
