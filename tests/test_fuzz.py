@@ -13,7 +13,8 @@ import pytest
 from deepnets.runs import Run
 
 INPUTS, KILLS, SEED = (
-    int(os.environ.get(name, usual)) for name, usual in (("INPUTS", 150), ("KILLS", 20), ("SEED", 0))
+    int(os.environ.get(name, usual))
+    for name, usual in (("INPUTS", 150), ("KILLS", 20), ("SEED", 0))
 )
 
 
