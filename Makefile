@@ -43,7 +43,7 @@ test: .venv/ready  ## lint, types, tests, and every notebook on a few digits
 	DEEPNETS_PROFILE=smoke OMP_NUM_THREADS=1 .venv/bin/python -m pytest --dist loadfile --nbval-lax --nbval-cell-timeout=1200 notebooks
 
 faults: .venv/ready  ## two thousand odd inputs and two hundred kills (half an hour; tests/README.md)
-	OMP_NUM_THREADS=1 .venv/bin/python tests/faults.py
+	OMP_NUM_THREADS=1 INPUTS=2000 KILLS=200 SEED=$(or $(SEED),0) .venv/bin/python -m pytest -n auto --dist load tests/test_fuzz.py
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("deepnets needs Python 3.11 to 3.13" if not (3, 11) <= sys.version_info < (3, 14) else 0)'

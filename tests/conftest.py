@@ -1,15 +1,20 @@
 """Tests are offline, keep to one thread each, and pass however slow or fast the machine is."""
 
 import itertools
+import os
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
-from deepnets import recipes
+from deepnets import data, recipes
+from deepnets.errors import UserError
 from deepnets.recipes import FIELDS
-from deepnets.training import Job
+from deepnets.training import Job, fit
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -37,6 +42,23 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
+def spy(monkeypatch):
+    """Lists the arguments of all calls of a function, which does what it did."""
+
+    def watch(owner, name):
+        calls, function = [], getattr(owner, name)
+
+        def noted(*args, **kwargs):
+            calls.append(args)
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, noted)
+        return calls
+
+    return watch
+
+
+@pytest.fixture(scope="session")
 def job():
     """A small training of the smallest network, changed by keywords."""
 
@@ -48,3 +70,35 @@ def job():
         return Job(model, recipe=recipes.get(recipe, model, **fields), **settings)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(job, tmp_path_factory):
+    """The run of `job(epochs=1)`: to be read, or copied."""
+    return fit(job(epochs=1), tmp_path_factory.mktemp("finished"), verbose=False, precision="fp32")
+
+
+@pytest.fixture
+def real():
+    """A dataset by name, where it is; otherwise the test is skipped."""
+
+    def load(name):
+        try:
+            return data.load(name)
+        except UserError as error:
+            if "is not in" not in str(error):  # damaged, say
+                raise
+            pytest.skip(f"no real data: {error}")
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def python():
+    """Runs Python on the package in a folder, by default on this one."""
+
+    def run(*arguments, path=Path(__file__).parent.parent, **how):
+        how |= {"env": os.environ | {"PYTHONPATH": str(path)}, "text": True}
+        return subprocess.run([sys.executable, *arguments], capture_output=True, **how)
+
+    return run

@@ -4,16 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from deepnets import __version__, cli, data, models, training
+from deepnets import cli, data, models, training
 from deepnets.runs import Run
 
-DEMO = Path(__file__).parent.parent / "results" / "demo"
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 
 
@@ -42,26 +40,14 @@ def test_models_lists_every_network_with_its_size(run):
     assert rows["resnet18"] == {"name": "resnet18", "parameters": 11_181_642, "macs": 148_050_944}
 
 
-def test_train_compare_report_and_again(run, tmp_path):
+def test_a_finished_training_is_reported_again(run):
+    """The other commands: test_readme.py."""
     code, out, _ = run(*TRAIN, "--out", "runs")
     assert code == 0
     assert "epoch   1/1" in out
-    assert "images/s" in out
     code, again, _ = run(*TRAIN, "--out", "runs")
-    assert code == 0
+    assert (code, again.splitlines()[-1]) == (0, out.splitlines()[-1])
     assert "epoch" not in again
-    assert again.splitlines()[-1] == out.splitlines()[-1]
-    code, out, _ = run("compare", "runs")
-    assert code == 0
-    assert "resnet8" in out
-    content = json.loads(run("compare", "runs", "--json")[1])
-    assert content["accuracies"][0]["network"] == "resnet8"
-    code, out, _ = run("report", "runs", "--out", "pictures")
-    assert code == 0
-    page, *pictures = out.splitlines()
-    assert "resnet8" in (tmp_path / page).read_text()
-    assert len(pictures) == 3
-    assert all((tmp_path / line).read_bytes().startswith(b"\x89PNG") for line in pictures)
 
 
 def test_mirror_images_can_be_switched_off(run):
@@ -78,60 +64,33 @@ def test_help_shows_an_example_that_parses(run, command):
     code, out, _ = run(command, "--help")
     example = out.partition("example: deepnets ")[2].split()
     assert code == 0
-    assert example[0] == command
-    assert len(example) > 1
     assert cli._parser().parse_args(example).command is getattr(cli, f"_{command}")
-
-
-def test_python_m_deepnets_is_the_same_program_and_help_does_not_import_torch():
-    code = "import sys, deepnets.cli\ntry: deepnets.cli.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
-    version, helped = (
-        subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
-        for command in (["-m", "deepnets", "--version"], ["-c", code])
-    )
-    assert version.stdout == f"deepnets {__version__}\n"
-    assert helped.stdout.splitlines()[-1] == "False"
 
 
 TRAIN8 = ["train", "resnet8"]
 MISTAKES = [
     ([], "required"),
-    (["dance"], "invalid choice"),
-    (["train", "perceptron"], "no network is called 'perceptron'"),
     ([*TRAIN8, "--dataset", "letters"], "no dataset is called 'letters'"),
     ([*TRAIN8, "--dataset", "folder:"], "no dataset is called 'folder:'"),
-    ([*TRAIN8, "--dataset", "folder:nowhere"], "nowhere is not a folder"),
     ([*TRAIN8, "--dataset", "folder:~nobody-here/x"], "~nobody-here/x is not a folder"),
-    ([*TRAIN8, "--dataset", "folder:" + "x" * 300], "File name too long"),
     ([*TRAIN8, "--dataset", "mnist"], "--download"),
-    ([*TRAIN8, "--dataset", "cifar10"], "--download"),
-    ([*TRAIN8, "--recipe", "secret"], "no recipe is called 'secret'"),
+    ([*TRAIN8, "--seed", str(2**40), "--recipe", "best"], "seed 1099511627776"),
     ([*TRAIN8, "--recipe=--"], "expected one argument"),
     ([*TRAIN8, "--device", "cpu:1"], "no device is called 'cpu:1'"),
     ([*TRAIN8, "--device", "cuda:99"], "CUDA devices"),
     ([*TRAIN8, "--precision", "fp8"], "no precision is called 'fp8'"),
     ([*TRAIN8, "--epochs", "0"], "epochs = 0"),
-    ([*TRAIN8, "--epochs", "many"], "invalid int"),
-    ([*TRAIN8, "--limit", "-5"], "limit -5"),
     ([*TRAIN8, "--limit", "5000"], "--limit 5000"),
-    ([*TRAIN8, "--seed", str(2**40)], "seed 1099511627776"),
-    ([*TRAIN8, "--size", "100000"], "size 100000"),
     (["train", "alexnet", "--size", "32"], "too small"),
     ([*TRAIN8, "--out", "x" * 300], "File name too long"),
     ([*TRAIN8, "--out", "file"], "cannot be written"),
     ([*TRAIN8, "--out", "/proc/runs"], "cannot be written"),
     ([*TRAIN8, "--out", "wrong"], "is not a run"),
     (["study", "none.toml"], "none.toml cannot be read: No such file"),
-    (["study", "empty"], "is not a file"),
-    (["study", "file"], "not TOML"),
     (["study", "file", "--budget", "soon"], "is no time"),
-    (["study", "file", "--budget", "0m"], "is no time"),
-    (["compare", "none"], "is not a folder of runs"),
     (["compare", "empty"], "no finished run"),
     (["compare", "a\nb"], r"a\nb is not a folder"),
-    (["report", DEMO, "--out", "file"], "file"),
     (["evaluate", "none"], "is not a run"),
-    (["predict", "empty", "picture.png"], "is not a run"),
     (["models", "a\x1b[0m"], r"a\x1b[0m"),
 ]
 
@@ -147,8 +106,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(run, tmp_path, argument
     code, _, err = run(*arguments)
     assert code == 2
     assert says in err
-    assert len(err.strip().splitlines()) == 1
-    assert "Traceback" not in err
+    assert len(err.splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -157,15 +115,13 @@ def test_output_that_nobody_reads_on_ends_quietly():
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "deepnets", "models"]
-    done = subprocess.run(
-        command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to"),
-    RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])  # fmt: skip
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to"), MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory")])  # fmt: skip
 def test_too_little_memory_is_said_in_one_line(run, monkeypatch, error):
     def fail(*args, **kwargs):
         raise error
@@ -182,54 +138,26 @@ def test_a_fault_of_ours_is_not_hidden(run, monkeypatch):
         run(*TRAIN)
 
 
-def test_what_programs_read_is_json_without_nan(run):
-    def refuse(constant):
-        raise ValueError(constant)
-
-    tables = json.loads(run("compare", DEMO, "--json")[1], parse_constant=refuse)
-    assert len(tables["accuracies"]) == len(tables["seeds"]) == 9
-    assert {row["deviation"] for row in tables["accuracies"]} == {None}
-
-
-def test_a_study_that_is_not_finished_says_so_with_exit_code_1(run, tmp_path, clock):
-    grid = {"networks": ["resnet8"], "datasets": ["digits"], "recipes": ["vanilla"], "seeds": [0]}
-    (tmp_path / "s.toml").write_text(
-        "\n".join(["[[grid]]", *(f"{k}={v}" for k, v in grid.items())])
-    )
-    code, out, _ = run("study", "s.toml", "--budget", "9s", "--out", "runs")
-    assert code == 1
-    assert out.splitlines()[-1].startswith("not finished: digits/resnet8/vanilla/seed0: ")
-
-
-@pytest.fixture
-def seven(tmp_path):
+def draw(file):
     """Makes a picture of a digit."""
-    digit = Image.fromarray(data.load("digits").test.images[0, 0].numpy())
-
-    def save(name):
-        digit.save(tmp_path / name)
-        return name
-
-    return save
+    Image.fromarray(data.load("digits").test.images[0, 0].numpy()).save(file)
+    return file
 
 
-def test_a_picture_that_cannot_be_read_does_not_silence_the_others(run, tmp_path, seven):
-    assert run(*TRAIN)[0] == 0
+def test_a_picture_that_cannot_be_read_does_not_silence_the_others(run, tmp_path, finished):
     (tmp_path / "bad.png").write_text("no picture")
-    pictures = "bad.png", "none.png", seven("good.png")
-    code, out, err = run("predict", "runs/digits/resnet8/tuned/seed0", *pictures)
+    code, out, err = run("predict", finished.path, "bad.png", "none.png", draw("good.png"))
     assert code == 2
     assert out.startswith("good.png: ")
     assert [line.split()[1] for line in err.splitlines()] == ["bad.png", "none.png"]
 
 
-def test_a_name_that_the_terminal_cannot_show_is_no_reason_to_fail(run, seven):
-    assert run(*TRAIN)[0] == 0
-    file = seven(os.fsdecode(b"caf\xe9 \xe2\x82\xac.png"))
-    command = ["-m", "deepnets", "predict", "runs/digits/resnet8/tuned/seed0", file, "none"]
-    for encoding in ("utf-8:strict", "ascii:strict"):
-        how = os.environ | {"PYTHONIOENCODING": encoding}
-        done = subprocess.run([sys.executable, *command], capture_output=True, env=how)
-        assert b"caf\\udce9" in done.stdout
-        assert done.returncode == 2, "for the one that is not there"
-        assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_a_name_that_the_terminal_cannot_show_is_no_reason_to_fail(run, finished, encoding):
+    file = draw(os.fsdecode(b"caf\xe9 \xe2\x82\xac.png"))
+    command = [sys.executable, "-m", "deepnets", "predict", finished.path, file, "none"]
+    how = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=how)
+    assert b"caf\\udce9" in done.stdout
+    assert done.returncode == 2, "for the one that is not there"
+    assert len(done.stderr.splitlines()) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training import same
+from fuzz import same
 
 from deepnets import data, models
 from deepnets.data import images

@@ -10,25 +10,14 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from deepnets import data, digit, predict, runs
-from deepnets.errors import UserError
+from deepnets import digit, predict, runs
 
-ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def mnist():
-    try:
-        return data.load("mnist").test
-    except UserError as error:
-        if "is not in" not in str(error):
-            raise
-        pytest.skip(f"no real data: {error}")
+RUN = runs.Run.load(Path(__file__).parent.parent / "results/main/mnist/resnet20/tuned/seed0")
 
 
-def test_nine_in_ten_of_200_photographs_are_read_right(mnist, tmp_path):
+def test_nine_in_ten_of_200_photographs_are_read_right(real, tmp_path):
     """By ResNet20 as it is stored, trained on MNIST under `tuned`."""
-    classify = predict.classifier(runs.Run.load(ROOT / "results/main/mnist/resnet20/tuned/seed0"))
+    mnist, classify = real("mnist").test, predict.classifier(RUN)
     right = {kind: [] for kind in photos.KINDS}
     for number in range(200):
         kind = photos.KINDS[number // 20]
@@ -62,8 +51,7 @@ PLAIN = seven(225.0)
 def test_the_middle_of_the_ink_is_the_middle_of_the_square(tmp_path):
     """As in MNIST; the middle of a seven's box is further down."""
     Image.fromarray(PLAIN.astype(np.uint8)).save(tmp_path / "seven.png")
-    run = runs.Run.load(ROOT / "results/main/mnist/resnet20/tuned/seed0")
-    pixels = predict.prepare(tmp_path / "seven.png", run)[0][0, 0].numpy()
+    pixels = predict.prepare(tmp_path / "seven.png", RUN)[0][0, 0].numpy()
     assert ndimage.center_of_mass(pixels) == pytest.approx((13.5, 13.5), abs=0.6)
 
 
@@ -82,14 +70,6 @@ def test_the_middle_of_the_ink_is_the_middle_of_the_square(tmp_path):
 def test_the_same_digit_is_found_on_any_paper(paper, dark):
     changed = seven(paper, ink=15.0)
     assert np.abs(ink(changed if dark else 255 - changed) - ink(PLAIN)).mean() < 0.08
-
-
-def test_a_sheet_on_a_dark_table_is_not_the_digit():
-    values = np.full((600, 600), 20.0)
-    values[100:500, 100:500] = PLAIN
-    found = digit.find(values)
-    assert found.dark
-    assert found.ink.shape[0] < 220
 
 
 def test_dust_is_no_ink():

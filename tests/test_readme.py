@@ -55,8 +55,3 @@ def test_its_commands_run(desk):
 
 def test_its_python_runs():
     assert run(sys.executable, "-c", block("python", USE), cwd=ROOT).strip() in OBJECTS
-
-
-def test_it_is_short():
-    assert len(README.splitlines()) <= 150
-    assert len(re.sub(r"(?s)<!-- networks -->.*<!-- /networks -->", "", README).split()) <= 1200

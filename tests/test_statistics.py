@@ -120,6 +120,7 @@ def test_holm_and_wilson_are_statsmodels():
     assert wilson(0, 50) == pytest.approx((0, 0.071347599133))
     assert wilson(10, 10)[1] == pytest.approx(1)
     assert metrics.holm([]) == []
+    assert metrics.holm([0.6, 0.9]) == [1.0, 1.0]
 
 
 def test_one_training_has_an_error_over_images_and_no_verdict():

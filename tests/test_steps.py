@@ -4,6 +4,7 @@ what is evaluated.
 
 import copy
 import itertools
+import math
 from pathlib import Path
 
 import pytest
@@ -47,50 +48,59 @@ def watched(trainer, epochs=1):
     return [list(values) for values in zip(*steps, strict=True)]
 
 
-@pytest.mark.parametrize("clip", [0.5, 1e6])
-def test_an_epoch_is_that_of_the_textbook_loop(job, clip):
-    """Smoothing, decay, Nesterov's momentum, and a bound on the gradient that binds at every step
-    or at none.
+def floats(network):
+    return {k: v.clone() for k, v in network.state_dict().items() if v.is_floating_point()}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "clip"), [("vanilla", 0.0), ("altered", 0.0), ("tuned", 0.5), ("best", 1e6)]
+)
+def test_steps_are_those_of_the_textbook_loop(job, monkeypatch, recipe, clip):
+    """Smoothing, decay of some or all weights, Nesterov's momentum, the schedule's rates, a bound
+    on the gradient that binds at every step or at none, and the running average of weights and
+    statistics. To double precision, and further, where nothing is bound.
     """
-    trainer = trainer_of(job, clip=clip, augment="none", epochs=1)
+    if not clip:
+        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    fields = {"clip": clip, "augment": "none", "cutout": 0.0, "epochs": 5}
+    fields |= {"average": 0.3} if recipe == "best" else {}
+    trainer = trainer_of(job, recipe=recipe, **fields)
+    if not clip:
+        trainer.network.double()
+        trainer.optimizer.state.clear()  # momentum in single precision
     network, recipe = copy.deepcopy(trainer.network).train(), trainer.recipe
     groups = [
         {
             "params": [p for p in network.parameters() if (p.ndim > 1) == several],
-            "weight_decay": decay,
+            "weight_decay": recipe.weight_decay if several or recipe.decay_all else 0.0,
         }
-        for several, decay in ((True, recipe.weight_decay), (False, 0.0))
+        for several in (True, False)
     ]
     optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov)
     criterion = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    norms, step = [], trainer.train_step
+    norms, step, mean = [], trainer.train_step, floats(network)
 
     def both(index):
-        batch = trainer.train_set[index]
+        batch, done = trainer.train_set[index], len(norms)
         optimizer.zero_grad()
         criterion(network(trainer.transform(batch.images)), batch.labels).backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip))
+        norms.append(torch.nn.utils.clip_grad_norm_(network.parameters(), clip or math.inf))
         for group in optimizer.param_groups:
-            group["lr"] = trainer.rate(trainer.step)
+            group["lr"] = recipe.rate((done + 0.5) / 20)  # 60 images in batches of 15, five times
         optimizer.step()
         step(index)
+        for name, now in floats(network).items():  # its own decay counts from the fourth step on
+            weight = 1 - min(recipe.average, (1 + done) / (10 + done))
+            mean[name] = mean[name].lerp(now, weight)
 
     trainer.train_step = both
-    trainer.train_epoch()
-    assert min(norms) > recipe.clip or max(norms) < recipe.clip
-    for ours, theirs in zip(trainer.network.parameters(), network.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-def test_the_rate_of_every_step_is_the_schedules(job):
-    trainer = trainer_of(job, recipe="best", epochs=5, warmup=0.25)
-    rates, step, groups = [], trainer.optimizer.step, trainer.optimizer.param_groups
-    trainer.optimizer.step = lambda: (rates.append([group["lr"] for group in groups]), step())
-    trainer.train()
-    # 60 images in batches of 15, five times
-    expected = [trainer.recipe.rate((done + 0.5) / 20) for done in range(20)]
-    assert rates == [pytest.approx([rate] * 2) for rate in expected]
-    assert trainer.history[-1]["learning_rate"] == rates[-1][0]
+    for epoch in range(1 if clip else 5):
+        trainer.epoch, trainer.step = epoch, 0
+        trainer.train_epoch()
+    assert not clip or min(norms) > clip or max(norms) < clip
+    close = {"rtol": 1e-4, "atol": 1e-5} if clip else {"rtol": 1e-10, "atol": 1e-12}
+    torch.testing.assert_close(floats(trainer.network), floats(network), **close)
+    torch.testing.assert_close(floats(trainer.evaluated), mean, **close)
 
 
 @pytest.mark.parametrize(
@@ -156,27 +166,6 @@ def test_the_precision_is_what_is_computed_in(job, name, kind):
     assert seen == [kind] * 2
 
 
-def test_the_running_average_is_of_weights_and_statistics(job):
-    trainer = trainer_of(job, recipe="best", average=0.3)
-
-    def floats(network):
-        return {k: v.clone() for k, v in network.state_dict().items() if v.is_floating_point()}
-
-    mean, step, done = floats(trainer.network), trainer.train_step, []
-
-    def watch(index):
-        step(index)
-        weight = 1 - min(0.3, (1 + len(done)) / (10 + len(done)))
-        done.append(1)
-        for name, now in floats(trainer.network).items():
-            mean[name] = mean[name].lerp(now, weight)
-
-    trainer.train_step = watch
-    trainer.train()
-    assert len(done) > 4, "its own decay counts from the fourth step on"
-    torch.testing.assert_close(floats(trainer.evaluated), mean)
-
-
 def test_mirror_images_count_for_a_half():
     torch.manual_seed(0)
     transform = Transform(16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -191,20 +180,14 @@ def test_mirror_images_count_for_a_half():
 
 
 def test_the_average_is_kept_and_mirror_images_count_in_every_look_after_the_training(
-    job, tmp_path, monkeypatch
+    job, tmp_path, spy
 ):
-    asked, call = [], evaluation.Predictor.__call__
-
-    def look(predictor, images):
-        asked.append(predictor.flip)
-        return call(predictor, images)
-
-    monkeypatch.setattr(evaluation.Predictor, "__call__", look)
+    looks = spy(evaluation.Predictor, "__call__")
     trainer = trainer_of(job, folder=tmp_path, recipe="best", dataset="folder:x")
     trainer.train()
     session.finish(trainer, tmp_path)
     # Two epochs; test, validation for the temperature, three corruptions
-    assert asked == [False] * 2 + [True] * 5
+    assert [predictor.flip for predictor, _ in looks] == [False] * 2 + [True] * 5
     kept, wanted = load_file(tmp_path / "model.safetensors"), trainer.evaluated.state_dict()
     assert all(torch.equal(kept[name], value) for name, value in wanted.items())
     assert not all(map(torch.equal, trainer.network.parameters(), trainer.evaluated.parameters()))

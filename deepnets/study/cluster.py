@@ -50,7 +50,7 @@ def connect(parallel: int, scheduler: str | None) -> Iterator[Client]:
     resource_tracker.ensure_running()
     settings = {"threads_per_worker": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL}
     with signals_blocked():  # in the threads that start the workers, too
-        local = LocalCluster(parallel, dashboard_address="127.0.0.1:0", **settings)
+        local = LocalCluster(n_workers=parallel, dashboard_address="127.0.0.1:0", **settings)
     with local, Client(local) as client:
         yield client
 
