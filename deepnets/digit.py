@@ -18,87 +18,63 @@ FAINT = 16  # levels of contrast that all ink has
 TILTS = np.linspace(-0.06, 0.06, 25)  # of printed lines, as rise over run
 
 # What tells a digit from other things; tests/test_digit.py measures how well
-SOLID = 0.7  # of its box: a sheet of paper, or the background
-SHARP, BLURRED = 0.4, 0.25  # outlines: of most digits, and of none
-NEAR, BESIDE, PART = 0.15, 0.05, 0.3  # gap by size, and ink by the largest part's: see `_cut`
+SOLID = 0.7  # share of its box that a sheet of paper fills, or the background, but no digit
+SHARP = 0.4  # least steepness of a digit's outline, which is alike all round; a shadow's is not
+NEAR = 0.15  # gap, as a share of the largest part's size, within which a part belongs to it
+BESIDE = 0.05  # least ink of such a part, as a share of the largest one's
+REST = 0.3  # ink that is left out, as a share of the digit's, above which it is doubtful
 
 
 @dataclass(frozen=True)
 class Digit:
-    """A digit found in a picture."""
+    """What may be a digit in a picture."""
 
     ink: np.ndarray
     """(H, W), 0 to 1, cut out without a margin."""
     dark: bool
     """Dark on light, not light on dark."""
-    solid: bool
-    """Fills its box, as a sheet of paper does."""
-    at_edge: bool
-    """Reaches the picture's edge."""
-    more: bool
-    """There is more on the picture that might be a part of it."""
-    outline: float
-    """Steepness of its most blurred outline by that of its sharpest; ink is alike all round."""
-    even: bool
-    """The background has one level."""
-
-    def doubts(self) -> list[str]:
-        """Returns why this may be something else than the digit, or not all of it."""
-        said = {
-            "there is more on the picture that might belong to it": self.more,
-            "it reaches the picture's edge": self.at_edge and not self.even,
-            "its outline is blurred in places": self.outline < SHARP and not self.even,
-        }
-        return [text for text, holds in said.items() if holds]
+    doubts: tuple[str, ...] = ()
+    """Why this may be something else than the digit, or not all of it."""
+    likely: tuple[bool | int, ...] = ()
+    """Of two, the one where this is larger is taken."""
 
 
 def find(values: np.ndarray) -> Digit | None:
-    """Finds the digit in a picture (H, W), 0 to 255; None if nothing stands out.
-
-    On an even background (a scan, a drawing, an image of the dataset) ink is what differs from it,
-    in a photograph, or where that looks like no digit, what differs from its surroundings.
-    """
-    found = _on_even(values)
-    if max(values.shape) <= SMALL:
-        return found
-    if found:
-        wide = found.ink.shape[1] == values.shape[1]  # connected to a printed line, or the table
-        if not (found.solid or found.more or wide or found.outline < BLURRED):
-            return found
-    candidates = _in_photograph(values)
-    likely = [(not d.solid, not d.at_edge, d.outline > BLURRED, d.ink.size) for d in candidates]
-    return candidates[likely.index(max(likely))] if likely else found
+    """Finds the digit in a picture (H, W), 0 to 255; None if nothing stands out."""
+    found = [_on_even(values)]
+    if max(values.shape) > SMALL:
+        found += [_in_photograph(values, dark) for dark in (True, False)]
+    return max(filter(None, found), key=lambda digit: digit.likely, default=None)
 
 
 def _on_even(values: np.ndarray) -> Digit | None:
-    """Finds what differs from the picture's border, if most of that has one level."""
+    """Finds what differs from the picture's border, if most of that has one level.
+
+    In an image of a dataset that is the digit, whatever it looks like.
+    """
     border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-    paper = float(np.median(border))
-    if max(values.shape) > SMALL and np.mean(np.abs(border - paper) <= UNEVEN) < 0.5:
-        return None
-    dark = paper > 127
+    paper = np.median(border)
+    dark = bool(paper > 127)
     ink = np.clip(paper - values if dark else values - paper, 0, None)
-    slope = ndimage.gaussian_gradient_magnitude(ink, 1)
-    return _cut(ink, max(ink.max() / 4, FAINT), dark, slope, even=True)
+    mask = ink > max(ink.max() / 4, FAINT)
+    if max(values.shape) <= SMALL:
+        boxes = ndimage.find_objects(mask.astype(int))
+        return Digit(ink[boxes[0]] / ink.max(), dark) if boxes else None
+    is_even = np.mean(np.abs(border - paper) <= UNEVEN) >= 0.5
+    return _cut(ink, mask, values, dark, even=True) if is_even else None
 
 
-def _in_photograph(values: np.ndarray) -> list[Digit]:
-    """Finds what is darker, and what is lighter, than its surroundings, if it may be a digit."""
-    found = []
-    for dark in (True, False):
-        longer = max(values.shape)
-        smooth = ndimage.gaussian_filter(values if dark else 255 - values, longer / 400)
-        window = round(STROKE * longer)
-        light = ndimage.grey_closing(smooth, (window, window))
-        ink = 255 * (light - smooth) / (light + FAINT)  # a share: shadows make all differences less
-        ink = _without_lines(_without_lines(ink).T).T
-        ink = np.clip(ink - 2 * np.median(ink), 0, None)  # the median is noise
-        if ink.max() > FAINT:
-            slope = ndimage.gaussian_gradient_magnitude(smooth, 1)
-            digit = _cut(ink, max(np.percentile(ink, 99.5) / 2.5, FAINT), dark, slope)
-            if digit and (digit.outline > SHARP or not digit.at_edge):
-                found.append(digit)
-    return found
+def _in_photograph(values: np.ndarray, dark: bool) -> Digit | None:
+    """Finds what is darker than its surroundings, or what is lighter."""
+    longer = max(values.shape)
+    smooth = ndimage.gaussian_filter(values if dark else 255 - values, longer / 400)
+    window = round(STROKE * longer)
+    light = ndimage.grey_closing(smooth, (window, window))
+    ink = 255 * (light - smooth) / (light + FAINT)  # a share: shadows make all differences less
+    ink = _without_lines(_without_lines(ink).T).T
+    ink = np.clip(ink - 2 * np.median(ink), 0, None)  # the median is noise
+    mask = ink > max(np.percentile(ink, 99.5) / 2.5, FAINT)
+    return _cut(ink, mask, smooth, dark, even=False)
 
 
 def _without_lines(ink: np.ndarray) -> np.ndarray:
@@ -128,50 +104,46 @@ def _without_lines(ink: np.ndarray) -> np.ndarray:
 
 
 def _cut(
-    ink: np.ndarray, threshold: float, dark: bool, slope: np.ndarray, even: bool = False
+    ink: np.ndarray, mask: np.ndarray, picture: np.ndarray, dark: bool, even: bool
 ) -> Digit | None:
     """Cuts out the largest connected part of the ink, with what is near to it and not much smaller.
 
     Args:
         ink: (H, W), levels of contrast.
-        threshold: what is above is ink.
+        mask: where it counts (H, W), bool.
+        picture: (H, W), in which outlines are steep.
         dark: as in `Digit`.
-        slope: steepness of the picture (H, W).
-        even: as in `Digit`.
+        even: the background has one level.
     """
-    longer = max(ink.shape)
-    mask = ink > threshold
-    if longer <= SMALL:  # all ink of a dataset's image is the digit
-        numbered, count = mask.astype(int), int(mask.any())
-    else:
-        numbered, count = ndimage.label(mask, np.ones((3, 3)))
+    numbered, count = ndimage.label(mask, np.ones((3, 3)))
     if not count:
         return None
-    boxes = ndimage.find_objects(numbered)
     sums = ndimage.sum_labels(ink, numbered, range(1, count + 1))
-    first, last = np.array([[(s.start, s.stop) for s in box] for box in boxes]).transpose(2, 0, 1)
+    ends = [[(side.start, side.stop) for side in box] for box in ndimage.find_objects(numbered)]
+    first, last = np.array(ends).transpose(2, 0, 1)
     at_edge = ((first == 0) | (last == ink.shape)).any(1)
-    weights = sums * np.where(at_edge, 0.2, 1)
-    main = int(weights.argmax())
+    main = int((sums * np.where(at_edge, 0.2, 1)).argmax())
     gaps = np.maximum(first - last[main], first[main] - last).max(1)
     near = gaps < NEAR * (last[main] - first[main]).max()
     chosen = near & (sums > BESIDE * sums[main]) & (at_edge <= at_edge[main])
     mine = np.r_[False, chosen][numbered]
-    rows, columns = np.nonzero(mine)
-    box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
-    if even:  # the blurred rim is ink, too
-        kept, peak = ~ndimage.binary_dilation(mask & ~mine), ink[mine].max()
-    else:
-        kept = ndimage.binary_dilation(mine, iterations=max(1, longer // 150))
-        peak = np.percentile(ink[mine], 90)
+    [box] = ndimage.find_objects(mine.astype(int))
+    kept = ndimage.binary_dilation(mine, iterations=max(1, max(ink.shape) // 60))[box]
+    cut = np.where(kept, np.clip(ink[box] / np.percentile(ink[mine], 90), 0, 1), 0)
+
+    slope = ndimage.gaussian_gradient_magnitude(picture, 1)
     weak, strong = np.percentile(slope[mine & ~ndimage.binary_erosion(mine)], (20, 80))
-    others = sums[~chosen & ~at_edge].sum()
-    return Digit(
-        ink=np.where(kept | mine, np.clip(ink / peak, 0, 1), 0)[box],
-        dark=dark,
-        solid=bool(mine[box].mean() > SOLID),
-        at_edge=bool(at_edge[main]),
-        more=bool(others > PART * sums[chosen].sum()),
-        outline=weak / max(peak / 12 if even else strong, 1e-9),
-        even=even,
-    )
+    blurred, cut_off = bool(weak < SHARP * strong), bool(at_edge[main] and not even)
+    if blurred and cut_off:  # as shadows and tables are
+        return None
+    more = bool(sums[~chosen & ~at_edge].sum() > REST * sums[chosen].sum())
+    solid = bool(mine[box].mean() > SOLID)
+    # Alone on even paper, and not connected to a printed line or to the table
+    alone = even and not more and cut.shape[1] < ink.shape[1]
+    doubts = {
+        "there is more on the picture that might belong to it": more,
+        "it reaches the picture's edge": cut_off,
+        "its outline is blurred in places": blurred,
+    }
+    said = tuple(text for text, holds in doubts.items() if holds)
+    return Digit(cut, dark, said, (not solid, not cut_off, not blurred, alone, not even, cut.size))

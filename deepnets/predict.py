@@ -29,9 +29,6 @@ class Trained(NamedTuple):
 
 def load(path: str | Path) -> Trained:
     """Loads a run's network, ready for images of one's own: see `deepnets.load`."""
-    if not Path(path).exists():
-        advice = "'deepnets train MODEL' makes one and prints its folder"
-        raise UserError(f"there is no run in {path}: {advice}")
     run = Run.load(path)
     return Trained(load_network(run), tuple(run.info.classes), _transform(run))
 
@@ -81,7 +78,13 @@ def evaluate(
         UserError: no weights, no dataset, or another copy than the one that the run saw.
     """
     info = run.info
-    loaded = data.load(dataset or _dataset(run), size=info.input_size)
+    name, folder = info.dataset, info.dataset_folder
+    if folder and not dataset:
+        name = f"folder:{folder}"
+        if not Path(folder).is_dir():
+            wrong = f"the pictures of {run.path} are no longer in {folder}"
+            raise UserError(f"{wrong}: say --dataset folder:PATH")
+    loaded = data.load(dataset or name, size=info.input_size)
     if loaded.sha256 != info.data_sha256:
         raise UserError(f"{loaded.title} is another copy than the one that {run.path} saw")
     target, able = device_and_precision(device, precision)
@@ -89,17 +92,6 @@ def evaluate(
     kind = "fp32" if precision == "auto" and info.precision == "fp32" else able
     logits = _logits(run, load_network(run), loaded.test.images, target, kind)
     return logits.argmax(1).cpu().numpy()
-
-
-def _dataset(run: Run) -> str:
-    """Returns the name of a run's dataset, whose folder is told as seen from anywhere."""
-    if not data.is_folder(run.info.dataset) or not run.info.dataset_folder:
-        return run.info.dataset
-    place = run.path.resolve() / run.info.dataset_folder
-    if not place.is_dir():
-        wrong = f"the pictures of {run.path} are no longer in {place}"
-        raise UserError(f"{wrong}: say --dataset folder:PATH")
-    return f"folder:{place}"
 
 
 def _logits(
@@ -138,17 +130,10 @@ def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
 
 
 def _digit(file: Path, side: int, share: float) -> tuple[Image.Image, list[str]]:
-    """Cuts out a digit and puts it on a black square with its centre of mass in the middle.
+    """Cuts out a digit and puts it on a black square of `side` pixels; says in words what was done.
 
-    MNIST has its digits there. One that would stand over the edge is moved back.
-
-    Args:
-        file: a picture.
-        side: of the square, in pixels.
-        share: longer side of the digit, as a share of the square's.
-
-    Returns:
-        The square, and what was done, in words.
+    The digit's longer side is this share of the square's. Its centre of mass is in the middle, as
+    in MNIST, unless it would stand over the edge.
     """
     picture = Image.fromarray(read_image(file, most=digit.MOST)).convert("L")
     found = digit.find(np.asarray(picture).astype(float))
@@ -170,7 +155,7 @@ def _digit(file: Path, side: int, share: float) -> tuple[Image.Image, list[str]]
     square.paste(ink, (left, top))
     done = ["light background: inverted"] * found.dark
     done.append(f"digit cut out and centred in {side}x{side}")
-    return square, done + [f"doubtful: {doubt}" for doubt in found.doubts()]
+    return square, done + [f"doubtful: {doubt}" for doubt in found.doubts]
 
 
 Answer = tuple[list[tuple[str, float]], list[str]]

@@ -79,11 +79,11 @@ def test_dust_is_no_ink():
 
 
 def test_what_is_doubtful_is_said():
-    assert digit.find(PLAIN).doubts() == []
+    assert digit.find(PLAIN).doubts == ()
     two = np.minimum(np.roll(PLAIN, -90, 1), np.roll(PLAIN, 90, 1))
-    assert any("more on the picture" in said for said in digit.find(two - 60 * Y).doubts())
+    assert any("more on the picture" in said for said in digit.find(two - 60 * Y).doubts)
     cut = np.roll(PLAIN - 60 * Y, -115, 0)[:250]
-    assert any("edge" in said for said in digit.find(cut).doubts())
+    assert any("edge" in said for said in digit.find(cut).doubts)
 
 
 @pytest.mark.parametrize(
