@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -117,12 +116,10 @@ def _models(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     """Trains a network, continues an interrupted training, or reports a finished one."""
     from . import recipes, training
-    from .runs import labelled
 
+    variant = {} if args.augment is None else {"augment": args.augment}
     overrides = {} if args.epochs is None else {"epochs": args.epochs}
-    changed = {} if args.augment is None else {"augment": args.augment}
-    recipe = recipes.get(args.recipe, args.model, **overrides, **changed)
-    recipe = replace(recipe, name=labelled(recipe.name, changed))
+    recipe = recipes.get(args.recipe, args.model, variant, **overrides)
     settings = {"limit": args.limit, "input_size": args.size}
     job = training.Job(args.model, args.dataset, recipe, args.seed, **settings)
     how = {"device": args.device, "precision": args.precision, "download": args.download}
@@ -135,8 +132,6 @@ def _train(args: argparse.Namespace) -> None:
 
 def _study(args: argparse.Namespace) -> int:
     """Trains all runs of a study file that are not finished yet."""
-    if args.file.parts[:1] == ("studies",) and not args.file.exists():
-        raise UserError(f"{args.file} is not here; run this in a clone of the repository")
     from . import study
 
     jobs = study.plan(args.file)

@@ -145,12 +145,17 @@ LIMITS = {
 }
 
 
-def get(name: str, network: str, /, **overrides: Any) -> Recipe:
-    """Returns the recipe called `name`, with the rate that suits a network, and some fields changed.
+def get(
+    name: str, network: str, variant: dict[str, Any] | None = None, /, **overrides: Any
+) -> Recipe:
+    """Returns the recipe called `name`, with the rate that suits a network, and fields changed.
+
+    Those of the `variant` join its name, the `overrides` do not.
 
     Raises:
         UserError: no such recipe or field, or a value that makes no sense.
     """
+    variant = variant or {}
     if name not in RECIPES:
         raise UserError(f"no recipe is called {name!r}; choose from {', '.join(RECIPES)}")
     values: dict[str, Any] = {}
@@ -158,11 +163,21 @@ def get(name: str, network: str, /, **overrides: Any) -> Recipe:
         values["learning_rate"] = RATES[network]
     if name == ALTERED.name and network in VGGS:
         values["weight_decay"] = 0.0  # as published
-    values |= {key: _checked(key, value) for key, value in overrides.items()}
-    recipe = replace(RECIPES[name], **values)
+    values |= {key: _checked(key, value) for key, value in (overrides | variant).items()}
+    full_name = labelled(name, {key: values[key] for key in variant})
+    recipe = replace(RECIPES[name], name=full_name, **values)
     if recipe.nesterov and not recipe.momentum:
         raise UserError("recipe field nesterov = True: needs a momentum above 0")
     return recipe
+
+
+def labelled(name: str, changes: dict[str, Any]) -> str:
+    """Returns a name with its changes: `resnet18-stem=3x3`, `tuned-augment=none`."""
+
+    def spelled(value: Any) -> str:
+        return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    return "-".join([name, *(f"{key}={spelled(changes[key])}" for key in sorted(changes))])
 
 
 def _checked(key: str, value: Any) -> Any:

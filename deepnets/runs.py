@@ -16,6 +16,7 @@ from scipy.special import log_softmax
 from . import disk
 from .errors import UserError
 from .info import CORRUPTIONS, Info
+from .recipes import labelled as labelled
 
 LOWEST = 25.0  # nats: a log-probability below -25 is stored as -25
 # Type and shape of the other arrays in `views.npz`; 0 stands for any number
@@ -150,23 +151,12 @@ def find(root: str | Path) -> list[Run]:
     """
     root = Path(root)
     if not root.is_dir():
-        # The installed package has no results.
-        hint = "; run this in a clone of the repository" if root.parts[:1] == ("results",) else ""
-        raise UserError(f"{root} is not a folder of runs{hint}")
+        raise UserError(f"{root} is not a folder of runs")
     folders = [file.parent for file in sorted(root.rglob("run.json"))]
     runs = [Run.load(folder) for folder in folders if folder.suffix != ".partial"]
     if not runs:
         raise UserError(f"there is no finished run in {root}")
     return runs
-
-
-def labelled(name: str, changes: dict[str, Any]) -> str:
-    """Returns a name with its changes: `resnet18-stem=3x3`, `tuned-augment=none`."""
-
-    def spelled(value: Any) -> str:
-        return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-    return "-".join([name, *(f"{key}={spelled(changes[key])}" for key in sorted(changes))])
 
 
 def weights_sha256(folder: Path) -> str:

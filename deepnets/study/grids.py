@@ -11,7 +11,6 @@ from typing import Any
 
 from .. import data, disk, models, recipes
 from ..errors import UserError
-from ..runs import labelled
 from ..training import Job
 
 # What a grid crosses, and what each list holds
@@ -86,9 +85,7 @@ def _cross(grid: dict[str, Any]) -> Iterator[Job]:
         settings = {key: values.pop(key) for key in SETTINGS if key in values}
         fields = {key: value for key, value in variant.items() if key in recipes.FIELDS}
         options = {key: value for key, value in variant.items() if key not in recipes.FIELDS}
-        recipe = recipes.get(name, network, **(values | fields))
-        changed = {key: getattr(recipe, key) for key in fields}
-        recipe = replace(recipe, name=labelled(name, changed))
+        recipe = recipes.get(name, network, fields, **values)
         job = Job(network, dataset, recipe, seed, **settings)
         job = replace(job, options=job.options | options)
         _check(network, job.input_size, tuple(job.options.items()))
