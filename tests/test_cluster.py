@@ -111,7 +111,7 @@ def test_workers_at_an_address_of_which_one_dies_train_what_one_process_trains(
     for run in alone:
         same(run, next(other for other in finished if other.path.parts[-4:] == run.path.parts[-4:]))
     assert address in capsys.readouterr().out
-    assert not list((tmp_path / "out").glob(".study-*"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["digits"]
 
     blocked = tmp_path / "blocked" / jobs[0].folder.parent
     blocked.parent.mkdir(parents=True)

@@ -1,12 +1,11 @@
 """Trains a study in several processes, which Dask starts here or finds at a scheduler.
 
-Each worker trains one network at a time. A file in the folder of runs, which all workers see, says
-that the study goes on; when it vanishes, they stop at checkpoints. If a worker dies, Dask gives its
-training to another one, which continues from the checkpoint.
+Each worker trains one network at a time, into a folder of runs that all of them see. When a study
+ends early, it tells them to stop at checkpoints. If a worker dies, Dask gives its training to
+another one, which continues from the checkpoint.
 """
 
 import logging
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +27,8 @@ from ..training import Job, OutOfTime
 from ..training.hardware import cores
 from ..training.interrupts import interruptions, signals_blocked
 from . import Progress, train
+
+STOPPED: set[str] = set()  # in a worker: the studies, by client, that are to stop
 
 
 @contextmanager
@@ -88,40 +89,39 @@ def _train_all(
     client: Client,
     interruption: Callable[[], BaseException | None],
 ) -> BaseException | None:
-    """Keeps all workers busy until nothing is left; returns what ended it early, if anything did."""
+    """Keeps all workers busy until nothing is left; returns what ended it early, or None."""
     out, startable = progress.out.absolute(), progress.startable()
     out.mkdir(parents=True, exist_ok=True)
     running: dict[Future, Job] = {}
     early: BaseException | None = None
-    with tempfile.NamedTemporaryFile(dir=out, prefix=".study-") as marker:
-        while True:
-            if early := early or interruption():
-                marker.close()  # deletes it
-            else:
-                hosts = Counter(address.rpartition(":")[0] for address in client.nthreads())
-                task = out, how, Path(marker.name), max([parallel, *hosts.values()])
-                while len(running) < max(1, hosts.total()) and (job := next(startable, None)):
-                    running[client.submit(_work, job, *task, pure=False)] = job
-            if not running:
-                break
-            begun = {key for keys in client.processing().values() for key in keys}
-            with suppress(TimeoutError, CancelledError):
-                distributed.wait(list(running), timeout=1, return_when="FIRST_COMPLETED")
-            if client.status != "running" or any(future.cancelled() for future in running):
-                raise CommClosedError
-            for future in [future for future in running if future.done()]:
-                job = running.pop(future)
-                try:
-                    why = future.result()
-                except KilledWorker:
-                    why = f"{job.folder}: its process died several times; repeat the command"
-                except UserError as error:
-                    why = f"{job.folder}: stopped before it began" if early else str(error)
-                    early = early or error
-                folder = progress.out / job.folder
-                progress.note(job, Run.load(folder) if folder.is_dir() else None, why)
-            if early and not begun & {future.key for future in running}:
-                break
+    while True:
+        if early := early or interruption():
+            client.run(_stop, client.id, on_error="ignore")  # each time: some may be new
+        else:
+            hosts = Counter(address.rpartition(":")[0] for address in client.nthreads())
+            task = out, how, client.id, max([parallel, *hosts.values()])
+            while len(running) < max(1, hosts.total()) and (job := next(startable, None)):
+                running[client.submit(_work, job, *task, pure=False)] = job
+        if not running:
+            break
+        # What no worker has begun is not waited for in the end
+        begun = {key for keys in client.processing().values() for key in keys}
+        with suppress(TimeoutError, CancelledError):
+            distributed.wait(list(running), timeout=1, return_when="FIRST_COMPLETED")
+        if client.status != "running" or any(future.cancelled() for future in running):
+            raise CommClosedError
+        for future in [future for future in running if future.done()]:
+            job = running.pop(future)
+            try:
+                why = future.result()
+            except KilledWorker:
+                why = f"{job.folder}: its process died several times; repeat the command"
+            except UserError as error:
+                why, early = str(error), early or error
+            folder = progress.out / job.folder
+            progress.note(job, Run.load(folder) if folder.is_dir() else None, why)
+        if early and not begun & {future.key for future in running}:
+            break
     for job in running.values():
         progress.note(job, None, f"{job.folder}: no worker was free to train it")
     if isinstance(early, OutOfTime):
@@ -129,16 +129,20 @@ def _train_all(
     return early
 
 
-def _work(job: Job, out: Path, how: dict[str, Any], marker: Path, processes: int) -> str:
-    """Trains in a worker as long as there is the file `marker`.
+def _stop(study: str) -> None:
+    """Tells a worker to stop what it trains for a study."""
+    STOPPED.add(study)
 
-    It has its share of the cores, which so many `processes` use. Returns what the training took,
-    or why there is no run.
+
+def _work(job: Job, out: Path, how: dict[str, Any], study: str, processes: int) -> str:
+    """Trains in a worker with its share of the cores, which so many `processes` use.
+
+    Returns what the training took, or why there is no run.
     """
     worker = get_worker()
     if (threads := worker.state.nthreads) > 1:
         raise UserError(f"{worker.address} has {threads} threads: start workers with --nthreads 1")
-    if not marker.exists():
+    if not out.is_dir():
         advice = "take an --out that all workers share"
         raise UserError(f"{worker.address} does not see {out}; {advice}")
     task = worker.state.tasks[worker.get_current_task()]
@@ -148,9 +152,9 @@ def _work(job: Job, out: Path, how: dict[str, Any], marker: Path, processes: int
         return closing or task.state == "cancelled"
 
     torch.set_num_threads(max(1, cores() // processes))
-    how = how | {"stop": lambda: lost() or not marker.exists(), "verbose": False}
+    how = how | {"stop": lambda: lost() or study in STOPPED, "verbose": False}
     with explain_out_of_memory(f"{job.folder}: "):
         why = train(job, out, how)[1]
-    if lost() and marker.exists():
+    if lost() and study not in STOPPED:
         raise distributed.Reschedule
     return why
