@@ -118,6 +118,13 @@ def packed(arrays: dict[str, np.ndarray], compression: int) -> bytes:
     return file.getvalue()
 
 
+def remove_empty(folders: list[Path]) -> None:
+    """Removes those of these folders that are there and hold nothing."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def sync_folder(folder: Path) -> None:
     """Makes renames in a folder survive a power cut."""
     with suppress(OSError):  # Windows opens no folders, CIFS does not sync them
@@ -139,11 +146,9 @@ def sync(file: BinaryIO) -> None:
 
 
 def lock(file: Path, patience: float = -1) -> AcquireReturnProxy:
-    """Takes a lock, to be used in `with`; without locks, `file`.soft is one while it exists.
+    """Takes a lock, to be used in `with`; waits so many seconds, or if negative any time.
 
-    Args:
-        file: is made if it does not exist.
-        patience: seconds to wait; negative for any time.
+    Where the file system has no locks, `file`.soft is one while it exists.
 
     Raises:
         Timeout: another process holds it.

@@ -85,7 +85,7 @@ class Info:
     """Name, as for `data.load`."""
     dataset_title: str
     dataset_folder: str = ""
-    """Of one's own images; in older runs as seen from the run."""
+    """Absolute, of one's own images."""
     data_sha256: str
     split_sha256: str
     classes: Annotated[list[str], _list(_text, 2)]

@@ -90,15 +90,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def guesses(correct: int, labels: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """Returns a warning if accuracy is not above the share of the most frequent class.
+    """Returns a line if accuracy is not above the share of the most frequent class, else none.
 
-    Args:
-        correct: number of images predicted right.
-        labels: of the images (N,).
-        classes: names of the classes.
-
-    Returns:
-        One line if the exact binomial test has p >= 0.05, else none.
+    The exact binomial test decides (p >= 0.05), for labels (N,) of which so many were `correct`.
     """
     counts = np.bincount(labels)
     share = counts.max() / len(labels)

@@ -100,7 +100,7 @@ def test_a_run_is_loaded_in_one_line(finished):
 
 
 def test_what_was_not_trained_is_named(finished, tmp_path):
-    for wrong, says in (("resnet20", "there is no run in resnet20"), (tmp_path, "is not a run")):
+    for wrong, says in (("resnet20", "resnet20 is not a run"), (tmp_path, "is not a run")):
         with pytest.raises(UserError, match=says):
             deepnets.load(wrong)
     folder = shutil.copytree(finished.path, tmp_path / "run")

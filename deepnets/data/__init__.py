@@ -48,19 +48,18 @@ class Dataset:
         Raises:
             UserError: there are too few images, or a class has a single one.
         """
-        size = facts(self.name).validation or max(len(self.train) // 10, len(self.classes))
-        if limit is not None:
-            size = min(size, max(limit // 5, len(self.classes)))
-        if self.validation is not None and limit is None:
-            train = np.arange(len(self.train))
-        else:
+        labels, least = self.train.labels, len(self.classes)
+
+        def draw(size: int) -> tuple[np.ndarray, np.ndarray]:
             what = self.name if limit is None else f"--limit {limit}: {self.name}"
-            labels = self.train.labels
-            if self.validation is not None:  # none is drawn but one a class, which is not used
-                size = len(self.classes)
-            train, drawn = stratified(labels, limit, size, seed, what, self.classes)
-        source = self.validation or self.train
-        validation = np.arange(len(self.validation)) if self.validation else drawn
+            return stratified(labels, limit, size, seed, what, self.classes)
+
+        if self.validation is None:
+            source, size = self.train, facts(self.name).validation or max(len(labels) // 10, least)
+            train, validation = draw(size if limit is None else min(size, max(limit // 5, least)))
+        else:
+            source, validation = self.validation, np.arange(len(self.validation))
+            train = np.arange(len(labels)) if limit is None else draw(least)[0]
         digest = hashlib.sha256(train.astype("<i8").tobytes() + validation.astype("<i8").tobytes())
         return self.train.part(train), source.part(validation), digest.hexdigest()
 
@@ -80,12 +79,13 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
     """
     check_name(name)
     root = root or Path(os.environ.get("DEEPNETS_DATA") or "data")
-    if is_folder(name):
+    known = facts(name)
+    if known.read:
+        title, classes, left_out = known.title, known.classes, ""
+        parts = dict(zip(("train", "test"), known.read(root, download), strict=True))
+    else:
         title = folder_title(name)
         classes, parts, left_out = folders.load(folder_path(name), root, size)
-    else:
-        title, classes, left_out = facts(name).title, facts(name).classes, ""
-        parts = dict(zip(("train", "test"), facts(name).read(root, download), strict=True))
     digest = hashlib.sha256(repr(classes).encode())
     for part in (parts[key] for key in ("train", "test", "validation") if key in parts):
         digest.update(repr(tuple(part.images.shape)).encode())

@@ -47,20 +47,19 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
     with suppress(OSError):  # a root that cannot be written only costs time
         cache.mkdir(parents=True, exist_ok=True)
         with disk.lock(cache / f"{place}.lock"):  # a second process finds them decoded
-            if (images := _mapped(copy, len(files))) is None:
-                for old in cache.glob(f"{place}-*"):
-                    if old.name != f"{copy.name}.part":
-                        old.unlink()
-                _decode(files, copy, size)
-                images = _mapped(copy, len(files))
-        if images is not None:
-            return images
+            with suppress(Exception):  # a damaged copy fails in many ways
+                return _mapped(copy)
+            for old in cache.glob(f"{place}-*"):
+                if old.name != f"{copy.name}.part":
+                    old.unlink()
+            _decode(files, copy, size)
+            return _mapped(copy)
     try:
         # A deleted file stays mapped
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             copy = Path(folder, copy.name)
             _decode(files, copy, size)
-            return cast(Tensor, _mapped(copy, len(files)))
+            return _mapped(copy)
     except OSError as error:
         wrong = f"there is no place for the decoded pictures of {path} in {cache}"
         raise UserError(f"{wrong} or {tempfile.gettempdir()}: {error.strerror}") from None
@@ -72,23 +71,16 @@ def _digest(texts: Iterable[Any]) -> str:
 
 def _state(file: str, path: Path) -> tuple[Any, ...]:
     """Returns what changes when the file or what it is changes."""
-    with suppress(FileNotFoundError):  # a link to nothing, which will not be readable either
-        found = os.lstat(file)
-        found = os.stat(file)
+    # A link to nothing will not be readable either
+    found = os.stat(file) if os.path.exists(file) else os.lstat(file)
     name = os.path.relpath(file, path)
     return name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
-def _mapped(copy: Path, count: int) -> Tensor | None:
-    """Returns a decoded copy of so many pictures, or None if it is not there or damaged."""
-    try:
-        array = np.lib.format.open_memmap(copy, mode="r")
-        if array.dtype != np.uint8 or array.shape[:2] != (count, 3) or array.ndim != 4:
-            return None
-    except Exception:  # a damaged file fails in many ways
-        return None
+def _mapped(copy: Path) -> Tensor:
+    """Returns a decoded copy; raises an error of any kind if it is not there or damaged."""
     with warnings.catch_warnings(action="ignore"):  # that nothing can be written to it
-        images = torch.from_numpy(array)
+        images = torch.from_numpy(np.load(copy, mmap_mode="r"))
     gray = all(bool((some == some[:, :1]).all()) for some in images.split(256))
     return cast(Tensor, Rows(images[:, :1] if gray else images, torch.arange(len(images))))
 

@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import torch
 from sklearn.datasets import load_digits
 
+from .. import disk
 from ..errors import UserError
 from ..transforms import Policy
 from .images import Images, stratified
@@ -44,8 +44,9 @@ class Facts:
 
     title: str
     classes: tuple[str, ...]
-    read: Callable[[Path, bool], Parts]
-    """Reads the images from a folder of datasets, and downloads them first if told to."""
+    read: Callable[[Path, bool], Parts] | None
+    """Reads the images from a folder of datasets, and downloads them first if told to. None for
+    folders of images."""
     standard: Policy
     """Augmentation of our recipes."""
     published: Policy
@@ -150,9 +151,7 @@ def _fetch(
     try:
         source(str(root), download=True)
     except (OSError, RuntimeError) as error:
-        with suppress(OSError):  # what was downloaded stays
-            for path in filter(Path.exists, new):
-                path.rmdir()
+        disk.remove_empty(new)  # what was downloaded stays
         why = str(error).splitlines()[0]
         raise UserError(f"{title} could not be downloaded to {root}: {why}") from None
 
@@ -174,7 +173,7 @@ DATASETS = {
         validation=5_000,
     ),
 }  # fmt: skip
-FOLDER = Facts("", (), lambda root, download: None, Policy(shift=1 / 8, flip=True), JITTERED)  # type: ignore
+FOLDER = Facts("", (), None, Policy(shift=1 / 8, flip=True), JITTERED)
 
 
 def facts(name: str) -> Facts:

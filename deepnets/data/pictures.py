@@ -2,7 +2,6 @@
 
 import ctypes
 import logging
-import math
 import os
 import stat
 import threading
@@ -24,7 +23,6 @@ FORMATS = (
     "TGA", "TIFF", "WEBP",
 )  # fmt: skip
 LARGEST = 89_478_485  # pixels, above which Pillow warns; decoding takes up to 14 bytes each
-TURNS = 256  # shares of that size that all threads together decode at a time
 MUCH = 2**22  # pixels of a picture whose memory is given back at once
 
 warnings.filterwarnings("ignore", module="PIL")  # errors say why a picture is not read
@@ -51,20 +49,22 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in named if name in known)
 
 
-_turns, _collecting = threading.Semaphore(TURNS), threading.Lock()
+_turn = threading.Condition()
+_decoding: list[int] = []  # pixels of the pictures that are being decoded
 
 
 @contextmanager
 def _few_at_a_time(count: int) -> Iterator[None]:
-    """Bounds how many pixels all threads together decode at a time, and so the memory they take."""
-    turns = math.ceil(TURNS * count / LARGEST)
-    with _collecting:  # one thread at a time, or two would wait for each other's turns
-        for _ in range(turns):
-            _turns.acquire()
+    """Waits until all threads decode at most `LARGEST` pixels, which bounds their memory."""
+    with _turn:
+        _turn.wait_for(lambda: sum(_decoding) + count <= LARGEST)
+        _decoding.append(count)
     try:
         yield
     finally:
-        _turns.release(turns)
+        with _turn:
+            _decoding.remove(count)
+            _turn.notify_all()
 
 
 def read_image(file: str | Path, side: int | None = None, most: int | None = None) -> np.ndarray:

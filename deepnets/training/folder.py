@@ -40,7 +40,7 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
     except OSError as error:
         if folder.exists():
             raise Busy(finished) from None
-        _remove_empty(made)
+        disk.remove_empty(made)
         why = f"{error.strerror}; choose another --out"
         raise UserError(f"{work} cannot be written: {why}") from None
     with lock:
@@ -51,7 +51,7 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
         finally:
             if work.exists() and not (work / "checkpoint.pt").exists():
                 shutil.rmtree(work)
-                _remove_empty(made[1:])
+                disk.remove_empty(made[1:])
 
 
 def complete(work: Path, folder: Path) -> None:
@@ -67,9 +67,3 @@ def tidy(folder: Path) -> None:
     for name in ("checkpoint.pt", "checkpoint.pt.part", "lock", "lock.soft"):
         with suppress(OSError):  # it may be read-only
             (folder / name).unlink(missing_ok=True)
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    with suppress(OSError):  # one is not there, or another run has come into it meanwhile
-        for folder in folders:
-            folder.rmdir()

@@ -21,12 +21,19 @@ WORTH_IT = 1.2  # a CPU trains in bf16 if it multiplies it this many times as fa
 def device_and_precision(device: str = "auto", precision: str = "auto") -> tuple[torch.device, str]:
     """Chooses the device to train on, and `fp32` or `bf16`.
 
-    `auto` is bf16 where the hardware multiplies it faster: a GPU says so, a CPU is measured.
+    The device is called `auto`, `cpu`, `cuda` or `cuda:N`. The precision `auto` is bf16 where the
+    hardware multiplies it faster: a GPU says so, a CPU is measured.
 
     Raises:
         UserError: there is no such device or precision, or not on this machine.
     """
-    target = named_device(device)
+    count = torch.cuda.device_count()
+    if device == "auto":
+        device = "cuda" if count else "cpu"
+    if device not in ("cpu", *["cuda"] * count, *(f"cuda:{number}" for number in range(count))):
+        choice = f"choose from auto, cpu, cuda, cuda:N (this machine has {count} CUDA devices)"
+        raise UserError(f"no device is called {device!r}; {choice}")
+    target = torch.device(device)
     if precision not in ("auto", "fp32", "bf16"):
         raise UserError(f"no precision is called {precision!r}; choose from auto, fp32, bf16")
     if precision == "auto":
@@ -36,21 +43,6 @@ def device_and_precision(device: str = "auto", precision: str = "auto") -> tuple
         if target.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
             precision = "bf16"
     return target, precision
-
-
-def named_device(device: str) -> torch.device:
-    """Returns the device called `auto`, `cpu`, `cuda` or `cuda:N`.
-
-    Raises:
-        UserError: there is no such device, or not on this machine.
-    """
-    count = torch.cuda.device_count()
-    if device == "auto":
-        device = "cuda" if count else "cpu"
-    if device not in ("cpu", *["cuda"] * count, *(f"cuda:{number}" for number in range(count))):
-        choice = f"choose from auto, cpu, cuda, cuda:N (this machine has {count} CUDA devices)"
-        raise UserError(f"no device is called {device!r}; {choice}")
-    return torch.device(device)
 
 
 def set_up(device: torch.device) -> None:

@@ -23,7 +23,7 @@ def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
         SystemExit(128 + signal), OutOfTime if the caller wishes to stop, or None.
 
     Raises:
-        KeyboardInterrupt, SystemExit: at the end, after a signal that nothing else has raised.
+        KeyboardInterrupt, SystemExit: at the end, after a signal that came too late for a step.
     """
     caught: list[BaseException] = []
     previous: dict[int, Any] = {}

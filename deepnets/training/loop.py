@@ -75,11 +75,11 @@ class Trainer:
         self.batches = math.ceil(len(train) / self.recipe.batch_size)
 
         torch.manual_seed(_seed(job.seed, INITIALISE))
-        network = models.create(job.model, *shape, **job.options)
-        self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network = models.create(job.model, *shape, **job.options)
+        network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # The network to evaluate: a running average, if the recipe has one.
         self.evaluated = copy.deepcopy(self.network) if self.recipe.average else self.network
-        self.optimizer = _optimizer(self.network, self.recipe)
+        self.optimizer: Any = _optimizer(self.network, self.recipe)
         resident = isinstance(self.train_set.images, Tensor)
         self.cuda_graph = CudaGraph(self.network) if device.type == "cuda" and resident else None
 
@@ -148,9 +148,9 @@ class Trainer:
         if self.recipe.clip:
             grads = [p.grad for p in self.network.parameters() if p.grad is not None]
             norm = nn.utils.get_total_norm(grads)
-            self.optimizer.grad_scale = (norm / self.recipe.clip).clamp(min=1)  # type: ignore[attr-defined]
+            self.optimizer.grad_scale = (norm / self.recipe.clip).clamp(min=1)
             finite &= norm.isfinite()
-        self.optimizer.found_inf = (~finite).to(torch.float32)  # type: ignore[attr-defined]
+        self.optimizer.found_inf = (~finite).to(torch.float32)
         self.good_steps += finite
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
@@ -232,11 +232,12 @@ class Trainer:
         """Prints the last row of the history, with the speed and the time left."""
         row, epochs = self.history[-1], self.recipe.epochs
         left = round(np.mean([r["seconds"] for r in self.history]) * (epochs - self.epoch - 1))
+        speed = len(self.train_set) / row["seconds"]
         line = (
             f"  epoch {row['epoch']:3}/{epochs}"
             f"  loss {row['train_loss']:.4f} / {row['val_loss']:.4f}"
             f"  accuracy {100 * row['train_accuracy']:5.1f} / {100 * row['val_accuracy']:5.1f} %"
-            f"  rate {row['learning_rate']:.2g}  {len(self.train_set) / row['seconds']:5.0f} images/s"
+            f"  rate {row['learning_rate']:.2g}  {speed:5.0f} images/s"
             f"  {left // 60}:{left % 60:02} left"
         )
         with suppress(OSError):  # a closed terminal or a full disk is no reason to stop

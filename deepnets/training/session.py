@@ -91,6 +91,7 @@ def fit(
             trainer.train()
         except Diverged as error:
             trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
+            # A signal is for the whole program, not for this training alone
             if (asked := interruption()) and not isinstance(asked, OutOfTime):
                 print(f"  {error}", flush=True)
                 raise asked from None
