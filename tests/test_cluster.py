@@ -178,6 +178,11 @@ def test_ctrl_c_while_processes_start_is_quiet(started):
     assert (started.returncode, error) == (130, "\ninterrupted; the same command continues\n")
 
 
+def test_as_many_processes_as_asked_are_started_whatever_the_number_of_cores():
+    with cluster.connect(cores() + 1, None) as client:
+        assert len(client.nthreads()) == cores() + 1
+
+
 def test_where_nobody_answers_is_one_line(jobs, tmp_path):
     with pytest.raises(UserError, match="no Dask scheduler answers at nowhere://1"):
         study.execute(jobs, tmp_path / "out", scheduler="nowhere://1")
