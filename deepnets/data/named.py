@@ -45,8 +45,7 @@ class Facts:
     title: str
     classes: tuple[str, ...]
     read: Callable[[Path, bool], Parts] | None
-    """Reads the images from a folder of datasets, and downloads them first if told to. None for
-    folders of images."""
+    """Reads images from a folder of datasets, downloads them if told to; None for `folder:PATH`."""
     standard: Policy
     """Augmentation of our recipes."""
     published: Policy
