@@ -132,6 +132,8 @@ def _train(args: argparse.Namespace) -> None:
 
 def _study(args: argparse.Namespace) -> int:
     """Trains all runs of a study file that are not finished yet."""
+    if args.file.parts[:1] == ("studies",) and not args.file.exists():
+        raise UserError(f"{args.file} is not here; run this in a clone of the repository")
     from . import study
 
     jobs = study.plan(args.file)

@@ -151,7 +151,9 @@ def find(root: str | Path) -> list[Run]:
     """
     root = Path(root)
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder of runs")
+        # The installed package has no results.
+        hint = "; run this in a clone of the repository" if root.parts[:1] == ("results",) else ""
+        raise UserError(f"{root} is not a folder of runs{hint}")
     folders = [file.parent for file in sorted(root.rglob("run.json"))]
     runs = [Run.load(folder) for folder in folders if folder.suffix != ".partial"]
     if not runs:

@@ -80,7 +80,7 @@ def _state(file: str, path: Path) -> tuple[Any, ...]:
 def _mapped(copy: Path) -> Tensor:
     """Returns a decoded copy; raises an error of any kind if it is not there or damaged."""
     with warnings.catch_warnings(action="ignore"):  # that nothing can be written to it
-        images = torch.from_numpy(np.load(copy, mmap_mode="r"))
+        images = torch.from_numpy(np.lib.format.open_memmap(copy, mode="r"))
     gray = all(bool((some == some[:, :1]).all()) for some in images.split(256))
     return cast(Tensor, Rows(images[:, :1] if gray else images, torch.arange(len(images))))
 
