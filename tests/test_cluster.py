@@ -19,6 +19,7 @@ from fuzz import same
 
 from deepnets import study
 from deepnets.errors import UserError
+from deepnets.study import cluster
 from deepnets.training import checkpoint
 from deepnets.training.folder import working_folder
 from deepnets.training.hardware import cores
