@@ -472,7 +472,10 @@ KEY = ["dataset", "network", "options", "recipe", "input_size"]
 
 
 def committed(name):
-    return pd.read_csv(RESULTS / f"{name}.csv", converters={"options": str})
+    table = pd.read_csv(RESULTS / f"{name}.csv")
+    # An empty column is read as numbers
+    whole = {"options": table["options"].astype(object).fillna("")} if "options" in table else {}
+    return table.assign(**whole)
 
 
 def test_committed_figures_are_those_of_the_stored_predictions():
