@@ -64,7 +64,8 @@ def written(row: Mapping[str, Any], name: str) -> str:
     if form == "interval":
         ends = (f"{scale * row[end]:.{digits}f}" for end in (low, high))
         return " to ".join(ends).replace("-", "$-$")
-    text = f"{scale * value:,.{digits}f}".replace("-", "$-$")
+    up = math.copysign(1e-9, value)  # 81.05 is a little less in binary
+    text = f"{scale * value + up:,.{digits}f}".replace("-", "$-$")
     if form == "reach":  # half of the interval
         return rf"{text} $\pm$ {scale * (row[high] - row[low]) / 2:.{digits}f}"
     return text
