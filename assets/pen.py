@@ -37,8 +37,8 @@ def words(layer: Any, padding: bool = False) -> str:
     return text + (f"\npadding {one(layer.padding)}" if padding else "")
 
 
-def one(size: int | tuple[int, ...]) -> int:
-    """Returns a size that is the same along both axes."""
+def one(size: Any) -> int:
+    """Returns a size, an int or a tuple of equal ones, as an int."""
     return size[0] if isinstance(size, tuple) else size
 
 
