@@ -28,8 +28,8 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from scipy.ndimage import zoom
 
-from . import data, disk, metrics, models, recipes, runs
-from .compare import figures, groups, style
+from . import data, disk, metrics, models, recipes
+from .compare import figures, style
 from .errors import UserError
 from .runs import Run
 from .training import Job, fit
@@ -50,19 +50,15 @@ def stored(
 ) -> list[Run]:
     """Returns the runs of seed 0 that this repository keeps, in the order of `networks`.
 
-    Of each that is not there, or that nobody may look at yet (`compare.groups.closed`), a line
-    says so. `study` is the name of one of studies/*.toml.
+    Of each that is not there a line says so. `study` is the name of one of studies/*.toml.
     """
-    place = ROOT / "results" / study
-    folders = [place / dataset / name / recipe / "seed0" for name in networks]
-    found = {folder: Run.load(folder) for folder in folders if folder.is_dir()}
-    shown = [run.path for run in groups.opened(runs.find(place))] if found else []
-    for name, folder in zip(networks, folders, strict=True):
-        if folder not in shown:
+    place = ROOT / "results" / study / dataset
+    folders = {name: place / name / recipe / "seed0" for name in networks}
+    for name, folder in folders.items():
+        if not folder.is_dir():
             where = f"{data.facts(dataset).title}, {recipe}"
-            why = "shown when all its seeds are trained" if folder in found else "not trained yet"
-            print(f"{style.NAMES.get(name, name)} on {where}: {why}.")
-    return [run for folder, run in found.items() if folder in shown]
+            print(f"{style.NAMES.get(name, name)} on {where}: not trained yet.")
+    return [Run.load(folder) for folder in folders.values() if folder.is_dir()]
 
 
 def train(network: str, dataset: str, recipe: str = "tuned", **changes: Any) -> Run:

@@ -20,8 +20,7 @@ import pandas as pd
 
 from deepnets import disk, models, recipes, runs
 from deepnets.compare import style
-from deepnets.compare.effects import MISSING, ONE_TRAINING
-from deepnets.compare.groups import opened
+from deepnets.compare.effects import ONE_TRAINING
 
 from . import claims, figures
 
@@ -53,7 +52,7 @@ def written(row: Mapping[str, Any], name: str) -> str:
     """Returns a column of a row as the paper prints it: shares in per cent, effects in points."""
     column, _, form = name.partition(":")
     value = row.get(column, math.nan)
-    if pd.isna(value) or value == MISSING:
+    if pd.isna(value):
         return UNKNOWN
     low, high = ("low", "high") if "low" in row else (f"{column}_low", f"{column}_high")
     if column == "verdict":
@@ -168,7 +167,7 @@ def definitions(tables: Tables, facts: Mapping[str, str]) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Writes paper/generated, or checks it; returns 1 if it is out of date or a claim is wrong."""
     tables = {name: pd.read_csv(RESULTS / f"{name}.csv") for name in PLACES}
-    [best] = figures.best(opened(runs.find(RESULTS / "main")))
+    [best] = figures.best(runs.find(RESULTS / "main"))
     made = {"numbers.tex": definitions(tables, figures.facts(best)).encode()}
     made |= {f"{name}.tex": table(tables).encode() for name, table in TABLES.items()}
     made |= {f"{name}.pdf": figure for name, figure in figures.drawn(tables, best).items()}

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from deepnets import data, disk, notebook, runs
-from deepnets.compare import groups
 from deepnets.errors import UserError
 
 HERE = Path(__file__).resolve().parent
@@ -22,12 +21,12 @@ def chosen(name: str, labels: np.ndarray) -> list[int]:
     """Returns the indices of the test images to keep of a dataset, by its name and labels (N,).
 
     They are the first of each class, some from across the test set, and the surest mistakes of the
-    first seed of every run of the main study and of the replication that may be looked at.
+    first seed of every run of the main study and of the replication.
     """
     found = {index for k in np.unique(labels) for index in np.flatnonzero(labels == k)[:EACH]}
     found |= {*np.linspace(0, len(labels) - 1, 20).astype(int)}
     every = [run for study in ("main", "replication") for run in runs.find(HERE / study)]
-    for run in groups.opened(every):
+    for run in every:
         if (run.info.dataset, run.info.seed) == (name, 0):
             found |= {*notebook.surest_mistakes(run, SUREST)}
     return sorted(map(int, found))

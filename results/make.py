@@ -14,7 +14,7 @@ from string import Formatter
 import pandas as pd
 
 from deepnets import disk, models, runs
-from deepnets.compare import charts, effects, groups, style
+from deepnets.compare import charts, effects, style
 from deepnets.compare.text import markdown, percent
 from deepnets.errors import UserError
 from deepnets.runs import Run
@@ -82,23 +82,21 @@ def of_whole(changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def pictures(made: dict[str, pd.DataFrame], found: Sequence[Run]) -> dict[str, bytes]:
-    """Returns README's pictures (PNG) of CIFAR-10 by their names, those whose table is complete.
+    """Returns README's pictures (PNG) of CIFAR-10 by their names, those that have rows.
 
-    That of `corners` says itself what is missing; `mistakes` are the most accurate network's.
+    `mistakes` are the most accurate network's.
     """
     part = {name: table[table["dataset"] == "CIFAR-10"] for name, table in made.items()}
-    draw = dict.fromkeys(
-        (charts.cost, charts.robustness, charts.calibration),
-        (tuned(part["accuracies"]), "accuracy"),
-    )
-    draw[charts.corners] = part["corners"], "network"
-    draw[charts.changes] = of_whole(part["changes"]), "effect"
+    rows = tuned(part["accuracies"])
     drawn = {
         chart.__name__: chart(table)
-        for chart, (table, needed) in draw.items()
-        if len(table) and table[needed].notna().all()
-    }
-    for run in figures.best(groups.opened(found)):
+        for chart, table in (
+            (charts.cost, rows), (charts.robustness, rows), (charts.calibration, rows),
+            (charts.corners, part["corners"]), (charts.changes, of_whole(part["changes"])),
+        )
+        if len(table)
+    }  # fmt: skip
+    for run in figures.best(found):
         drawn["mistakes"] = figures.mistakes(run)
     return {f"{name}.png": style.encoded(figure, dpi=200) for name, figure in drawn.items()}
 
@@ -113,7 +111,7 @@ def networks(accuracies: pd.DataFrame) -> pd.DataFrame:
     table["parameters"] = [f"{models.count_parameters(network):,}" for network in blueprints]
     costs = [models.multiply_adds(network, 64) for network in blueprints]
     table["multiply-adds, M"] = [f"{cost / 1e6:,.0f}" for cost in costs]
-    rows = tuned(accuracies).dropna(subset="accuracy")
+    rows = tuned(accuracies)
     for title in DATASETS:
         found = rows[rows["dataset"] == title].set_index("network")
         half = (50 * (found["high"] - found["low"])).map(" ± {:.2f}".format)
@@ -138,13 +136,10 @@ def cells(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
 
 
 def measured(accuracies: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """Returns what was measured of each network on a dataset, by recipe, the most accurate first.
-
-    Networks whose test accuracies may not be looked at yet are left out.
-    """
+    """Returns what was measured of each network on a dataset by recipe, the most accurate first."""
     rows = accuracies[(accuracies["dataset"] == dataset) & (accuracies["options"] == "")]
     rows = rows[rows["recipe"].isin(RECIPES) & (rows["input_size"] == 64)]
-    rows = rows.dropna(subset="accuracy").sort_values("accuracy", ascending=False)
+    rows = rows.sort_values("accuracy", ascending=False)
     rows = rows.sort_values("recipe", key=lambda names: names.map(RECIPES.index), kind="stable")
     return cells(rows, MEASURED).replace({"seconds": {"": "differs"}})
 

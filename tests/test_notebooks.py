@@ -12,7 +12,6 @@ import pytest
 from nbconvert import HTMLExporter
 
 from deepnets import metrics, notebook
-from deepnets.compare import groups
 from deepnets.errors import UserError
 from deepnets.runs import Run
 from notebooks import make
@@ -93,12 +92,6 @@ def test_stored_runs_are_the_same_in_both_profiles_and_missing_ones_are_named(ca
     assert notebook.stored(["alexnet", "resnet8"], "mnist") == found
     assert [run.info.model for run in found] == ["alexnet"]
     assert notebook.stored(["vgg11"], "mnist", study="replication") == []
-
-
-def test_stored_runs_that_nobody_may_look_at_are_held_back(capsys, monkeypatch):
-    monkeypatch.setattr(groups, "complete", lambda found: False)
-    assert notebook.stored(["resnet18", "resnet20"], "cifar10")[0].info.model == "resnet20"
-    assert "ResNet18 on CIFAR-10, tuned: shown when all its seeds" in capsys.readouterr().out
 
 
 def test_accuracies_are_those_of_the_predictions():

@@ -58,7 +58,9 @@ def test_the_weights_that_ship_give_the_stored_predictions(name):
     assert (found.argmax(1) == stored.argmax(1)).mean() > 0.97
 
 
-def test_images_are_not_chosen_by_runs_that_nobody_may_look_at(monkeypatch):
-    """Then they are four of each class and twenty others, the first of which is one of the four."""
-    monkeypatch.setattr(images.groups, "opened", lambda found: [])
-    assert len(images.chosen("cifar10", np.arange(10_000) % 10)) == 59
+@pytest.mark.parametrize("name", ["cifar10", "mnist"])
+def test_the_images_that_are_kept_are_those_that_the_runs_choose(name):
+    labels = Run.load(RESULTS / "main" / name / "resnet20" / "tuned" / "seed0").test["labels"]
+    kept = notebook.kept(name)
+    assert kept["indices"].tolist() == images.chosen(name, labels)
+    assert kept["labels"].tolist() == labels[kept["indices"]].tolist()

@@ -87,7 +87,7 @@ def changes(table: pd.DataFrame) -> Figure:
 
     Hollow points are one training each.
     """
-    table = table.dropna(subset="effect").sort_values("effect", kind="stable")
+    table = table.sort_values("effect", kind="stable")
     names = table["change"].replace(CHANGES)
     if table["network"].nunique() > 1:
         names = names + ", " + table["network"].replace(NAMES)
@@ -115,7 +115,6 @@ def cost(table: pd.DataFrame) -> Figure:
 
     Takes rows of `effects.accuracies`. Hollow points are one training.
     """
-    table = table.dropna(subset="accuracy")
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     ax = figure.subplots()
     rows = table.to_dict("records")
@@ -153,7 +152,7 @@ def robustness(table: pd.DataFrame) -> Figure:
 
     Takes rows of `effects.accuracies`; the most accurate network is on top.
     """
-    table = table.dropna(subset="accuracy").sort_values("accuracy", kind="stable")
+    table = table.sort_values("accuracy", kind="stable")
     figure, axes = _rows(table, len(CORRUPTIONS), sharex=True)
     for ax, kind in zip(axes, CORRUPTIONS, strict=True):
         _pairs(ax, table, 100 * table[kind], 100 * table["accuracy"])
@@ -170,7 +169,7 @@ def calibration(table: pd.DataFrame) -> Figure:
     Takes rows of `effects.accuracies`; the least calibrated network is on top. A temperature above
     1 says that a network was too sure.
     """
-    table = table.dropna(subset="ece").sort_values("ece", kind="stable")
+    table = table.sort_values("ece", kind="stable")
     figure, (error, temperature) = _rows(table, 2)
     _pairs(error, table, 100 * table["ece"], 100 * table["calibrated_ece"])
     error.set(xlabel="calibration error (%)", xlim=(0, None))

@@ -5,7 +5,7 @@ images. What is not known is not a number. Everything else formats these tables.
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from itertools import product
@@ -19,7 +19,7 @@ from ..info import CORRUPTIONS, Info
 from ..models import ORIGINALS
 from ..runs import Run
 from . import statistics
-from .groups import PRIMARY, SEEDS, Group, changed, complete, groups
+from .groups import SEEDS, Group, changed, complete, groups
 
 # The published comparison (Skoularikis 2021): accuracy of the original network and training, and of
 # the improved network and training.
@@ -92,9 +92,8 @@ def accuracies(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for group in groups(runs):
         found = group.runs.values()
-        row = group.columns() | _machine(found) | {"interval": MISSING}
-        row |= {name: getattr(group.info, name) for name in ("parameters", "macs")}
-        rows.append(row if group.closed else row | _accuracy(group) | _quality(found))
+        row = group.columns() | _machine(found) | _accuracy(group) | _quality(found)
+        rows.append(row | {name: getattr(group.info, name) for name in ("parameters", "macs")})
     return _table("accuracies", rows)
 
 
@@ -107,11 +106,12 @@ def seeds(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for group in groups(runs):
         for seed, run in group.runs.items():
-            row = group.columns() | _machine([run]) | {"seed": seed, "commit": run.info.commit}
+            row = group.columns() | _machine([run]) | _quality([run])
+            row |= {"seed": seed, "accuracy": run.accuracy, "commit": run.info.commit}
             row["training_accuracy"] = run.history["train_accuracy"].iloc[-1]
             row["validation_accuracy"] = run.history["val_accuracy"].iloc[-1]
             row["torch"] = run.info.versions["torch"]
-            rows.append(row if group.closed else row | {"accuracy": run.accuracy} | _quality([run]))
+            rows.append(row)
     return _table("seeds", rows)
 
 
@@ -124,8 +124,7 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
     difference of 0.2 points or more. All else is exploratory: effect and interval.
     `same_machine`: both trainings of each seed had one device, precision and version of PyTorch.
     """
-    found = groups(runs)
-    rows = _missing(found) if any(group.closed for group in found) else []
+    found, rows = groups(runs), []
     pairs = _pairs(found, lambda group: group.recipe)
     primary = [pair for pair in pairs if complete(found) and all(group.whole for group in pair)]
     cells = {(a, b): (a.right(SEEDS), b.right(SEEDS)) for a, b in primary}
@@ -207,9 +206,8 @@ def changes(runs: Sequence[Run]) -> pd.DataFrame:
             if len(change) != 1:
                 continue
             row = group.columns() | {"recipe": base.recipe, "change": changed(change)}
-            row |= {"accuracy": group.accuracy, "whole_seeds": len(base.runs), "verdict": MISSING}
-            if not base.closed:
-                row |= _effect(statistics.difference(group.right(), base.right()))
+            row |= {"accuracy": group.accuracy, "whole_seeds": len(base.runs)}
+            row |= _effect(statistics.difference(group.right(), base.right()))
             rows.append(row | {"same_machine": _same_machine(group, base)})
     return _table("changes", rows)
 
@@ -297,24 +295,9 @@ def _contrast(improved: Group, original: Group, effect: statistics.Effect) -> di
     return row | {"same_machine": _same_machine(improved, original)}
 
 
-def _missing(found: Sequence[Group]) -> list[dict[str, Any]]:
-    """Returns the rows of the primary comparisons while these are closed: without figures."""
-    there = [group for group in found if group.primary]
-    seeds = Counter(group.info.model for group in there for _ in group.runs)
-    row = there[0].columns() | {"primary": True, "verdict": MISSING}
-    pairs = [(name, ORIGINALS[name]) for name in PRIMARY]
-    return [
-        row | {"network": a, "seeds": seeds[a], "original": b, "original_seeds": seeds[b]}
-        for a, b in pairs
-    ]
-
-
 def _pairs(found: Sequence[Group], alike: Callable[[Group], Any]) -> list[tuple[Group, Group]]:
-    """Returns the improved networks with their originals that were trained `alike`.
-
-    Those that nobody may look at yet are left out.
-    """
-    whole = [group for group in found if not group.info.options and not group.closed]
+    """Returns the improved networks with their originals that were trained `alike`."""
+    whole = [group for group in found if not group.info.options]
     return [
         (improved, original)
         for improved, original in product(whole, whole)

@@ -1,10 +1,9 @@
-"""Runs by what was trained, and which of them may be looked at already."""
+"""Runs by what was trained."""
 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ from ..errors import UserError
 from ..info import Info
 from ..models import ORIGINALS
 from ..runs import Run, labelled
-
-RESULTS = Path(__file__).resolve().parents[2] / "results"  # the committed runs
 
 # The primary comparisons, fixed in studies/README.md before the first run: each of these networks
 # minus its original, trained under `tuned` with these seeds and settings.
@@ -32,12 +29,10 @@ class Group:
     Args:
         runs: by seed.
         precision: the runs', where other runs differ from these in nothing else.
-        closed: whether nobody may look at the test accuracies yet.
     """
 
     runs: dict[int, Run]
     precision: str = ""
-    closed: bool = False
 
     @property
     def info(self) -> Info:
@@ -93,9 +88,7 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     """Returns the runs by what was trained.
 
     Devices and precisions may differ between the seeds of a group. Where one seed was trained in
-    both precisions, each precision has a group. The groups of the primary comparisons are closed if
-    they are among the committed runs, until every declared run of both comparisons is there. A
-    person's own runs are never closed.
+    both precisions, each precision has a group.
 
     Raises:
         UserError: the same training is there twice.
@@ -110,11 +103,7 @@ def groups(runs: Sequence[Run]) -> list[Group]:
             both = f"{same[seed].path} and {run.path}"
             raise UserError(f"{both} are the same training; compare one of them")
         same[seed] = run
-    made = [Group(same, precision) for (_, precision), same in found.items()]
-    paths = [run.path for group in made if group.primary for run in group.runs.values()]
-    committed = any(path.resolve().is_relative_to(RESULTS) for path in paths)
-    hidden = committed and not complete(made)
-    return [replace(group, closed=hidden and group.primary) for group in made]
+    return [Group(same, precision) for (_, precision), same in found.items()]
 
 
 def _settings(run: Run) -> str:
@@ -127,9 +116,3 @@ def _settings(run: Run) -> str:
 def complete(found: Iterable[Group]) -> bool:
     """Returns whether every declared run of the primary comparisons is among the groups."""
     return {group.info.model for group in found if group.whole} >= set(NETWORKS)
-
-
-def opened(runs: Sequence[Run]) -> list[Run]:
-    """Returns the runs whose test accuracies may be looked at: their groups are not closed."""
-    hidden = [run for group in groups(runs) if group.closed for run in group.runs.values()]
-    return [run for run in runs if run not in hidden]

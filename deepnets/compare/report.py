@@ -9,30 +9,20 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ..errors import UserError
 from ..runs import Run
 from . import charts, effects, figures, style, text
-from .groups import opened
 
 
 def files(runs: Sequence[Run], out: Path) -> dict[Path, bytes]:
     """Returns report.md and, for each dataset, pictures of accuracies, learning curves and
     confusion matrices (PNG), by their paths in the folder `out`.
-
-    Raises:
-        UserError: no test accuracy of these runs may be looked at yet.
     """
-    shown = opened(runs)
-    if not shown:
-        raise UserError("these runs are shown when all runs of the primary comparisons are there")
     table, drawn, page = effects.accuracies(runs), {}, ["# Report"]
     for dataset, readable, lines in text.sections(runs):
         page += [f"## {dataset}", text.markdown(readable), "\n".join(f"- {line}" for line in lines)]
-        part = [run for run in shown if run.info.dataset_title == dataset]
-        if not part:
-            continue
+        part = [run for run in runs if run.info.dataset_title == dataset]
         pictures = {
-            "accuracies": accuracies(table[table["dataset"] == dataset].dropna(subset="accuracy")),
+            "accuracies": accuracies(table[table["dataset"] == dataset]),
             "curves": figures.curves(part),
             "confusion": figures.confusions(part),
         }

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ..runs import Run
 from . import effects
-from .effects import EQUAL, EXPLORATORY, IMAGES, MISSING, ONE_TRAINING
+from .effects import EQUAL, EXPLORATORY, IMAGES, ONE_TRAINING
 
 # Columns that all rows of a table should share, and their names
 ALIKE = {"train_images": "training images", "epochs": "epochs", "input_size": "image side"}
@@ -53,9 +53,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     Where two rows have one network and recipe, the recipe says how else they differ.
     """
     table = table.sort_values("accuracy", ascending=False, kind="stable", ignore_index=True)
-    known = table["accuracy"].notna()
     options = table["options"].where(table["options"] == "", "-" + table["options"])
-    interval = percent(table["low"]) + " to " + percent(table["high"])
     twins = table.duplicated(["network", "options", "recipe"], keep=False)
     how = [", {} epochs, {} pixels, {}".format(*row) for row in _rows(table[list(TWINS)])]
     return pd.DataFrame(
@@ -63,8 +61,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             "network": table["network"] + options,
             "recipe": table["recipe"].where(~twins, table["recipe"] + how),
             "seeds": table["seeds"].astype(str),
-            "accuracy %": percent(table["accuracy"]).where(known, MISSING),
-            "95 % interval": interval.where(known, ""),
+            "accuracy %": percent(table["accuracy"]),
+            "95 % interval": percent(table["low"]) + " to " + percent(table["high"]),
             "parameters": table["parameters"].map("{:,}".format),
             "mult-adds M": (table["macs"] / 1e6).map("{:,.1f}".format),
             "seconds": table["seconds"].map("{:,.0f}".format).where(table["seconds"].notna(), ""),
@@ -101,8 +99,6 @@ def _circumstances(table: pd.DataFrame) -> Iterator[str]:
 
 def _worth(row) -> str:
     """Returns a row of `effects.effects` or `effects.changes` as words, in points of accuracy."""
-    if row.verdict == MISSING:
-        return f"{row.recipe}: {MISSING}"
     value, low, high = (f"{100 * share:+.2f}" for share in (row.effect, row.low, row.high))
     said = row.verdict
     if said not in (ONE_TRAINING, EXPLORATORY, EQUAL):
