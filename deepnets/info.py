@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Annotated, Any, get_args, get_type_hints
 
-from .recipes import CHOICES, Recipe
+from .errors import UserError
+from .recipes import Recipe, restored
 
 CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
 
@@ -56,7 +57,6 @@ def _or_null(rule: Rule) -> Rule:
     return lambda value: value is None or rule(value)
 
 
-AUGMENT = CHOICES["augment"]
 RESERVED = ("name", "num_classes", "in_channels")  # what no option of a network is called
 MANY = 10_000_000  # images
 IMAGES = _whole(1, MANY)
@@ -64,10 +64,6 @@ SECONDS = _number(0, 1e12)
 NATS = _number(0, 1e6)
 SHARE = _number(0, 1)
 COUNT = _whole(0, 10**15)
-RECIPE: dict[str, Rule] = {
-    "name": _text, "learning_rate": _number(0, 1e6), "batch_size": IMAGES,
-    "milestones": _list(SHARE), "flip_test": _plain, "augment": lambda value: value in AUGMENT,
-}  # fmt: skip
 ROBUSTNESS = {name: _whole(0, MANY) for name in ("images", "clean", *CORRUPTIONS)}
 
 
@@ -89,7 +85,7 @@ class Info:
     data_sha256: str
     split_sha256: str
     classes: Annotated[list[str], _list(_text, 2)]
-    recipe: Annotated[Recipe, _table(RECIPE, _plain)]
+    recipe: Annotated[Recipe, _table({"name": _text})]
     seed: Annotated[int, _whole(0, 2**32 - 1)]
     epochs: Annotated[int, _whole(1, 1_000_000)]
     train_images: Annotated[int, IMAGES]
@@ -149,8 +145,10 @@ class Info:
                 raise ValueError(f"{name!r} is missing")
             if name in values and not fits(values[name]):
                 raise ValueError(f"{name} cannot be {reprlib.repr(values[name])}")
-        stored = values["recipe"] | {"milestones": tuple(values["recipe"]["milestones"])}
-        recipe = Recipe(**{f.name: stored[f.name] for f in fields(Recipe) if f.name in stored})
+        try:
+            recipe = restored(values["recipe"])
+        except UserError as wrong:
+            raise ValueError(str(wrong)) from None
         info = cls(**{name: values[name] for name in known.keys() & values} | {"recipe": recipe})
         counts, total = info.robustness, info.test_total
         right = max(counts[name] for name in ("clean", *CORRUPTIONS))

@@ -171,6 +171,15 @@ def get(
     return recipe
 
 
+def restored(values: dict[str, Any]) -> Recipe:
+    """Returns the recipe whose name and fields were stored as JSON.
+
+    Raises UserError if a value makes no sense in its field.
+    """
+    known = {key: _checked(key, value) for key, value in values.items() if key in FIELDS}
+    return Recipe(values["name"], **known)
+
+
 def labelled(name: str, changes: dict[str, Any]) -> str:
     """Returns a name with its changes: `resnet18-stem=3x3`, `tuned-augment=none`."""
 
