@@ -33,9 +33,14 @@ PLACES = {
     "accuracies": ("dataset", "network", "recipe"), "effects": ("dataset", "network", "recipe"),
     "corners": ("dataset", "network"), "changes": ("change",), "control": ("network", "recipe"),
     "seeds": ("dataset", "network", "recipe", "seed"),
+    "equal_rates": ("dataset", "network", "recipe"),
 }  # fmt: skip
 VERDICTS = {"better": "better than", "worse": "worse than"}  # others: not significantly different
-UNITS = {"parameters": (1e-6, 1), "macs": (1e-6, 0), "temperature": (1, 2), "reported": (100, 2)}
+# By what a column is multiplied, and its decimals
+UNITS = {
+    "parameters": (1e-6, 1), "macs": (1e-6, 0), "temperature": (1, 2), "reported": (100, 2),
+    "learning_rate": (1, 1), "original_seeds": (1, 0),
+}  # fmt: skip
 Tables = Mapping[str, pd.DataFrame]
 
 

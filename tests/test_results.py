@@ -10,16 +10,16 @@ import deepnets
 from deepnets import metrics, models, notebook, runs, study
 from deepnets.info import CORRUPTIONS
 from deepnets.runs import Run
-from results import images
+from results import images, make
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
-
+STUDIES = [name for name in make.STUDIES if (RESULTS / name).is_dir()]
 
 FOLDERS = sorted(path.parent for path in RESULTS.rglob("run.json"))
 
 
-@pytest.mark.parametrize("name", ["main", "replication"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_every_run_is_of_a_study(name):
     """As its study file plans it, setting by setting."""
     planned = [job.settings() for job in study.plan(ROOT / "studies" / f"{name}.toml")]
@@ -36,7 +36,7 @@ def test_figures_history_and_parameters_are_of_one_training(path):
     shape = len(run.info.classes), run.info.in_channels
     network = models.blueprint(run.info.model, *shape, **run.info.options)
     assert run.info.parameters == models.count_parameters(network)
-    if path.is_relative_to(RESULTS / "main") or path.is_relative_to(RESULTS / "replication"):
+    if path.relative_to(RESULTS).parts[0] in STUDIES:
         found, labels = run.test["log_probabilities"], run.test["labels"]
         again = metrics.summary(found, labels, run.info.temperature)
         assert {key: pytest.approx(getattr(run.info, key), rel=1e-9) for key in again} == again
