@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # torch takes seconds to import, and help and mistakes answer at once
-    from .predict import Trained
+    from .models import Network
+    from .transforms import Transform
 
 __version__ = "0.1.0"
 
 
-def load(run: str | Path) -> "Trained":
+def load(run: str | Path) -> "tuple[Network, tuple[str, ...], Transform]":
     """Returns the trained network in the folder of a run, in evaluation mode, its class names, its
     transform.
 

@@ -29,14 +29,10 @@ REST = 0.3  # ink that is left out, as a share of the digit's, above which it is
 class Digit:
     """What may be a digit in a picture."""
 
-    ink: np.ndarray
-    """(H, W), 0 to 1, cut out without a margin."""
-    dark: bool
-    """Dark on light, not light on dark."""
-    doubts: tuple[str, ...] = ()
-    """Why this may be something else than the digit, or not all of it."""
-    likely: tuple[bool | int, ...] = ()
-    """Of two, the one where this is larger is taken."""
+    ink: np.ndarray  # (H, W), 0 to 1, cut out without a margin
+    dark: bool  # on light, not light on dark
+    doubts: tuple[str, ...] = ()  # why this may be something else, or not all of the digit
+    likely: tuple[bool | int, ...] = ()  # of two, the one where this is larger is taken
 
 
 def find(values: np.ndarray) -> Digit | None:

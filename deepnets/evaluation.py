@@ -31,12 +31,9 @@ class Predictor:
 
     network: Network
     transform: Transform
-    precision: str
-    """`fp32` or `bf16`."""
-    flip: bool = False
-    """Average the logits with those of the mirrored images."""
-    pause: Callable[[], None] = lambda: None
-    """Called between two batches; may raise."""
+    precision: str  # `fp32` or `bf16`
+    flip: bool = False  # average the logits with those of the mirrored images
+    pause: Callable[[], None] = lambda: None  # called between two batches; may raise
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,16 +55,12 @@ class Predictor:
 class Evaluation:
     """What a run keeps of the test set."""
 
-    logits: np.ndarray
-    """(N, classes), float32."""
-    levels: np.ndarray
-    """Log-probabilities (N, classes) as `runs.levels` stores them."""
-    figures: dict[str, Any]
-    """Accuracy, calibration and robustness, as `run.json` has them."""
-    corrupted: dict[str, np.ndarray]
-    """For each corruption whether each image is predicted right (N,), bool."""
-    views: dict[str, np.ndarray]
-    """Contents of `views.npz`: see `views`."""
+    logits: np.ndarray  # (N, classes), float32
+    figures: dict[str, Any]  # accuracy, calibration and robustness, as `run.json` has them
+    test: runs.Arrays
+    """Contents of `test.npz`: `labels` (N,), log-probabilities as `levels` (N, classes), and for
+    each corruption a bit an image, whether it is predicted right."""
+    views: runs.Arrays  # contents of `views.npz`: see `views`
 
 
 def evaluate(predictor: Predictor, test: Images, validation: Images) -> Evaluation:
@@ -87,16 +80,18 @@ def evaluate(predictor: Predictor, test: Images, validation: Images) -> Evaluati
     levels = runs.levels(log_softmax(logits, axis=1))
     figures: dict[str, Any] = metrics.summary(runs.restored(levels), labels, temperature)
     figures["robustness"] = {"images": len(labels), "clean": figures["test_correct"]}
-    corrupted = {}
+    small = np.uint8 if levels.shape[1] <= 256 else np.uint16
+    stored = {"labels": labels.astype(small), "levels": levels}
     for name in CORRUPTIONS:
         parts = [predict(part)[1].argmax(1) for part in corruptions(test.images, name)]
-        corrupted[name] = np.concatenate(parts) == labels
-        figures["robustness"][name] = int(corrupted[name].sum())
+        right = np.concatenate(parts) == labels
+        stored[name] = np.packbits(right)
+        figures["robustness"][name] = int(right.sum())
     classes, first = np.unique(labels, return_index=True)
     network = predictor.network
     samples = test[first[:10]].images.to(next(network.parameters()).device)
     shown = views(network, features, predictor.transform(samples), classes[:10].tolist())
-    return Evaluation(logits, levels, figures, corrupted, shown)
+    return Evaluation(logits, figures, stored, shown)
 
 
 def corrupt(images: Tensor, name: str) -> Tensor:

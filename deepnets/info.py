@@ -2,132 +2,90 @@
 
 import json
 import reprlib
-from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Annotated, Any, get_args, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from .errors import UserError
 from .recipes import Recipe, restored
 
 CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
-
-Rule = Callable[[Any], bool]  # whether a value can be true
-
-
-def _whole(low: int, high: int) -> Rule:
-    return lambda value: type(value) is int and low <= value <= high
-
-
-def _number(low: float, high: float) -> Rule:
-    return lambda value: type(value) in (int, float) and low <= value <= high
-
-
-def _list(rule: Rule, low: int = 0, high: int = 65_536) -> Rule:
-    return lambda value: (
-        isinstance(value, list) and low <= len(value) <= high and all(map(rule, value))
-    )
-
-
-def _table(rules: dict[str, Rule], others: Rule = lambda value: True) -> Rule:
-    """Requires the keys of `rules`; the values of other keys are as `others` says."""
-    return lambda value: (
-        isinstance(value, dict)
-        and rules.keys() <= value.keys()
-        and all(rules.get(key, others)(item) for key, item in value.items())
-    )
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _name(value: Any) -> bool:
-    return _text(value) and value.isprintable()
-
-
-def _options(value: Any) -> bool:
-    return _table({}, _plain)(value) and value.keys().isdisjoint(RESERVED)
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, str | bool) or _number(-1e6, 1e6)(value)
-
-
-def _or_null(rule: Rule) -> Rule:
-    return lambda value: value is None or rule(value)
-
-
 RESERVED = ("name", "num_classes", "in_channels")  # what no option of a network is called
-MANY = 10_000_000  # images
-IMAGES = _whole(1, MANY)
-SECONDS = _number(0, 1e12)
-NATS = _number(0, 1e6)
-SHARE = _number(0, 1)
-COUNT = _whole(0, 10**15)
-ROBUSTNESS = {name: _whole(0, MANY) for name in ("images", "clean", *CORRUPTIONS)}
+
+# Numbers with their limits
+Images = Annotated[int, 0, 10_000_000]
+Count = Annotated[int, 0, 10**15]
+Share = Annotated[float, 0, 1]
+Seconds = Annotated[float, 0, 1e12]
+Nats = Annotated[float, 0, 1e6]
+Options = dict[str, str | bool | float]
+
+
+def fits(value: Any, kind: Any, low: float = -1e6, high: float = 1e6) -> bool:
+    """Returns whether a value of JSON has a type, and all its numbers are from `low` to `high`."""
+    outer, inner = get_origin(kind), get_args(kind)
+    if outer is Annotated:
+        return fits(value, *inner)
+    if outer is UnionType:
+        return any(fits(value, one, low, high) for one in inner)
+    if outer in (list, dict):
+        items = value.values() if isinstance(value, dict) else value
+        return isinstance(value, outer) and all(fits(item, inner[-1], low, high) for item in items)
+    if kind in (int, float):
+        return type(value) in (int, kind) and low <= value <= high
+    return kind is Any or isinstance(value, kind)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
     """Holds what `run.json` says: settings, figures, and how they came about.
 
-    A field's annotation has its rule. Those with a default are missing in some runs.
+    Annotations have the limits of numbers. Fields with a default are missing in some runs.
     """
 
-    model: Annotated[str, _name]
-    options: Annotated[dict[str, Any], _options]
-    """Options of the network."""
-    dataset: str
-    """Name, as for `data.load`."""
+    model: str
+    options: dict[str, Any]  # of the network
+    dataset: str  # name, as for `data.load`
     dataset_title: str
-    dataset_folder: str = ""
-    """Absolute, of one's own images."""
+    dataset_folder: str = ""  # absolute, of one's own images
     data_sha256: str
     split_sha256: str
-    classes: Annotated[list[str], _list(_text, 2)]
-    recipe: Annotated[Recipe, _table({"name": _text})]
-    seed: Annotated[int, _whole(0, 2**32 - 1)]
-    epochs: Annotated[int, _whole(1, 1_000_000)]
-    train_images: Annotated[int, IMAGES]
-    validation_images: Annotated[int, IMAGES]
-    limit: Annotated[int | None, _or_null(IMAGES)]
-    """Number of training images that was asked for."""
-    input_size: Annotated[int, _whole(8, 1024)]
-    """Side of the images that the network sees, in pixels."""
-    in_channels: Annotated[int, _whole(1, 4)]
-    image_side: Annotated[int, _whole(1, 16_384)]
-    """Side of the images as stored, in pixels."""
-    mean: Annotated[list[float], _list(SHARE, 1, 4)]
-    std: Annotated[list[float], _list(_number(1e-9, 1), 1, 4)]
-    parameters: Annotated[int, COUNT]
-    macs: Annotated[int, COUNT]
-    """Multiply-adds of one image."""
-    test_correct: Annotated[int, _whole(0, MANY)]
-    test_total: Annotated[int, IMAGES]
-    test_nll: Annotated[float, NATS]
-    test_brier: Annotated[float, _number(0, 2)]
-    test_ece: Annotated[float, SHARE]
-    temperature: Annotated[float, _number(0.01, 100)]
-    """Of temperature scaling, fitted on validation images."""
-    test_nll_calibrated: Annotated[float, NATS]
-    test_ece_calibrated: Annotated[float, SHARE]
-    robustness: Annotated[dict[str, int], _table(ROBUSTNESS)]
-    """Numbers of images that are right, `clean` and under each corruption, of all `images`."""
-    train_seconds: Annotated[float, SECONDS]
-    images_per_second: Annotated[float, SECONDS]
+    classes: list[str]
+    recipe: Recipe
+    seed: Annotated[int, 0, 2**32 - 1]
+    epochs: Annotated[int, 1, 1_000_000]
+    train_images: Images
+    validation_images: Images
+    limit: Annotated[int | None, 0, 10_000_000]  # training images that were asked for
+    input_size: Annotated[int, 8, 1024]  # side of the images that the network sees, in pixels
+    in_channels: Annotated[int, 1, 4]
+    image_side: Annotated[int, 1, 16_384]  # of the images as stored, in pixels
+    mean: Annotated[list[float], 0, 1]
+    std: Annotated[list[float], 1e-9, 1]
+    parameters: Count
+    macs: Count  # multiply-adds of one image
+    test_correct: Images
+    test_total: Images
+    test_nll: Nats
+    test_brier: Annotated[float, 0, 2]
+    test_ece: Share
+    temperature: Annotated[float, 0.01, 100]  # of temperature scaling, from validation images
+    test_nll_calibrated: Nats
+    test_ece_calibrated: Share
+    robustness: dict[str, Images]  # right `clean` and under each corruption, of all `images`
+    train_seconds: Seconds
+    images_per_second: Seconds
     device: str
-    device_type: str
-    """`cpu` or `cuda`."""
+    device_type: str  # `cpu` or `cuda`
     precision: str
-    bf16_speedup: Annotated[float | None, _or_null(SECONDS)] = None
-    """How much faster than fp32 products the processor's bf16 products were, where it was asked."""
-    threads: Annotated[int, _whole(1, 65_536)]
-    versions: Annotated[dict[str, str], _table({"torch": _text}, _text)]
+    # How much faster than fp32 products the processor's bf16 products were, where it was asked
+    bf16_speedup: Annotated[float | None, 0, 1e12] = None
+    threads: Annotated[int, 1, 65_536]
+    versions: dict[str, str]
     commit: str
-    made_by: Annotated[list[dict[str, Any]], _list(_table({}))]
-    """Commit and versions of each program that trained a part."""
+    made_by: list[dict[str, Any]]  # commit and versions of each program that trained a part
     weights_sha256: str
-    warnings: Annotated[list[str], _list(_text)]
+    warnings: list[str]
 
     @classmethod
     def read(cls, values: Any) -> "Info":
@@ -138,24 +96,31 @@ class Info:
         """
         if not isinstance(values, dict):
             raise ValueError("it holds no table")
-        known = {item.name: item for item in fields(cls)}
-        for name, hint in get_type_hints(cls, include_extras=True).items():
-            fits = _text if hint is str else get_args(hint)[1]
-            if name not in values and known[name].default is MISSING:
-                raise ValueError(f"{name!r} is missing")
-            if name in values and not fits(values[name]):
-                raise ValueError(f"{name} cannot be {reprlib.repr(values[name])}")
         try:
-            recipe = restored(values["recipe"])
+            values = values | {"recipe": restored(values.get("recipe"))}
         except UserError as wrong:
             raise ValueError(str(wrong)) from None
-        info = cls(**{name: values[name] for name in known.keys() & values} | {"recipe": recipe})
-        counts, total = info.robustness, info.test_total
-        right = max(counts[name] for name in ("clean", *CORRUPTIONS))
-        if not max(1, right) <= counts["images"] <= total or info.test_correct > total:
-            raise ValueError("more images are right than there are")
-        if not len(info.mean) == len(info.std) == info.in_channels:
-            raise ValueError(f"mean and std are not of {info.in_channels} channels")
+        known = {item.name: item for item in fields(cls)}
+        for name, hint in get_type_hints(cls, include_extras=True).items():
+            if name not in values and known[name].default is MISSING:
+                raise ValueError(f"{name!r} is missing")
+            if name in values and not fits(values[name], hint):
+                raise ValueError(f"{name} cannot be {reprlib.repr(values[name])}")
+        info = cls(**{name: values[name] for name in known.keys() & values})
+        counts, total, channels = info.robustness, info.test_total, info.in_channels
+        whole = {"images", "clean", *CORRUPTIONS} <= counts.keys()
+        right = max(counts[name] for name in ("clean", *CORRUPTIONS)) if whole else 0
+        for name, holds in {
+            "classes": len(info.classes) > 1,
+            "options": fits(info.options, Options) and info.options.keys().isdisjoint(RESERVED),
+            "mean": len(info.mean) == channels,
+            "std": len(info.std) == channels,
+            "versions": "torch" in info.versions,
+            "robustness": whole and max(1, right) <= counts["images"] <= total,
+            "test_correct": info.test_correct <= total,
+        }.items():
+            if not holds:
+                raise ValueError(f"{name} cannot be {reprlib.repr(values[name])}")
         return info
 
     def values(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,18 +18,10 @@ from .training.hardware import device_and_precision, set_up
 from .transforms import Transform
 
 
-class Trained(NamedTuple):
-    """A trained network in evaluation mode, its classes, and the transform of its images."""
-
-    network: Network
-    classes: tuple[str, ...]
-    transform: Transform
-
-
-def load(path: str | Path) -> Trained:
-    """Loads a run's network, ready for images of one's own: see `deepnets.load`."""
+def load(path: str | Path) -> tuple[Network, tuple[str, ...], Transform]:
+    """Loads what `deepnets.load` returns."""
     run = Run.load(path)
-    return Trained(load_network(run), tuple(run.info.classes), _transform(run))
+    return load_network(run), tuple(run.info.classes), _transform(run)
 
 
 def load_network(run: Run) -> Network:

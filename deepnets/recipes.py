@@ -14,48 +14,25 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to train: SGD with momentum, and what goes with it.
+    """A way to train: SGD with momentum, and what goes with it. Shares are of the training."""
 
-    Args:
-        name: one of `RECIPES`, followed by the fields that were changed.
-        learning_rate: highest rate.
-        epochs: passes over the training images; the schedule stretches to them.
-        batch_size: images a step, at most.
-        momentum: of SGD.
-        nesterov: look ahead (Sutskever et al. 2013).
-        weight_decay: on the weights of convolutions and linear layers.
-        decay_all: decay biases and norms, too.
-        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016, sec. 7).
-        schedule: `constant`, `cosine` to zero, or `steps`: a tenth from each milestone on.
-        milestones: of `steps`, as shares of the training.
-        warmup: share of the training in which the rate grows from zero (Goyal et al. 2017, 2.2).
-        clip: largest norm of the gradient, 0 for none (Pascanu et al. 2013, algorithm 1).
-        augment: random changes of training images: `none`, `standard` or `published` (`Facts`), or
-            `shift`, which is `standard` without mirror images.
-        cutout: side of the square cut out of training images, as a share, 0 for none (DeVries and
-            Taylor 2017).
-        average: decay of the running average of the weights that is evaluated, 0 for none (Polyak
-            and Juditsky 1992).
-        flip_test: average the logits of a test image and its mirror image, if images are flipped.
-    """
-
-    name: str
-    learning_rate: float = 0.1
-    epochs: int = 30
-    batch_size: int = 128
+    name: str  # one of `RECIPES`, followed by the fields that were changed
+    learning_rate: float = 0.1  # the highest
+    epochs: int = 30  # passes over the training images; the schedule stretches to them
+    batch_size: int = 128  # images a step, at most
     momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    decay_all: bool = False
-    label_smoothing: float = 0.0
-    schedule: str = "constant"
-    milestones: tuple[float, ...] = (0.5, 0.75)
-    warmup: float = 0.0
-    clip: float = 0.0
-    augment: str = "none"
-    cutout: float = 0.0
-    average: float = 0.0
-    flip_test: bool = False
+    nesterov: bool = False  # look ahead (Sutskever et al. 2013)
+    weight_decay: float = 0.0  # of the weights of convolutions and linear layers
+    decay_all: bool = False  # of biases and norms, too
+    label_smoothing: float = 0.0  # share of the target for all classes (Szegedy et al. 2016, 7)
+    schedule: str = "constant"  # or `cosine` to zero, or `steps`: a tenth from each milestone on
+    milestones: tuple[float, ...] = (0.5, 0.75)  # of `steps`, as shares
+    warmup: float = 0.0  # share in which the rate grows from zero (Goyal et al. 2017, 2.2)
+    clip: float = 0.0  # largest norm of the gradient, 0 for none (Pascanu et al. 2013, alg. 1)
+    augment: str = "none"  # `standard`, `published` (`Facts`), or `shift`: no mirror images
+    cutout: float = 0.0  # side of the square as a share, 0 for none (DeVries and Taylor 2017)
+    average: float = 0.0  # decay of averaged weights, 0 for none (Polyak and Juditsky 1992)
+    flip_test: bool = False  # average the logits of a test image and its mirror image
 
     def rate(self, progress: float) -> float:
         """Returns the learning rate when a share `progress` (0 to 1) of all steps is done."""
@@ -171,11 +148,13 @@ def get(
     return recipe
 
 
-def restored(values: dict[str, Any]) -> Recipe:
+def restored(values: Any) -> Recipe:
     """Returns the recipe whose name and fields were stored as JSON.
 
-    Raises UserError if a value makes no sense in its field.
+    Raises UserError if this is no recipe, or a value makes no sense in its field.
     """
+    if not isinstance(values, dict) or not isinstance(values.get("name"), str):
+        raise UserError("recipe: it has no name")
     known = {key: _checked(key, value) for key, value in values.items() if key in FIELDS}
     return Recipe(values["name"], **known)
 

@@ -18,6 +18,7 @@ from .errors import UserError
 from .info import CORRUPTIONS, Info
 from .recipes import labelled as labelled
 
+Arrays = dict[str, np.ndarray]
 LOWEST = 25.0  # nats: a log-probability below -25 is stored as -25
 # Type and shape of the other arrays in `views.npz`; 0 stands for any number
 VIEWS: dict[str, tuple[Any, ...]] = {
@@ -34,8 +35,7 @@ HISTORY = (
 class Run:
     """Holds a finished run."""
 
-    path: Path
-    """Its folder."""
+    path: Path  # its folder
     info: Info
 
     @classmethod
@@ -82,7 +82,7 @@ class Run:
         return table.astype({"epoch": int})
 
     @cached_property
-    def test(self) -> dict[str, np.ndarray]:
+    def test(self) -> Arrays:
         """Labels and predictions of the test images, in the test set's order.
 
         `labels` (N,) and `predicted` (N,), int; `log_probabilities` and `probabilities`
@@ -107,7 +107,7 @@ class Run:
         return found | {name: bits[:images].astype(bool) for name, bits in right.items()}
 
     @cached_property
-    def views(self) -> dict[str, np.ndarray]:
+    def views(self) -> Arrays:
         """What only the weights can show: see `evaluation.views`."""
         points = {"pca_levels": ("u", self.info.test_total, 2)}
         found = self._arrays("views.npz", points | VIEWS)
@@ -115,7 +115,7 @@ class Run:
             raise _another_runs(self.path / "views.npz", "not all of its numbers are finite")
         return found
 
-    def _arrays(self, name: str, wanted: dict[str, tuple[Any, ...]]) -> dict[str, np.ndarray]:
+    def _arrays(self, name: str, wanted: dict[str, tuple[Any, ...]]) -> Arrays:
         """Reads a file whose arrays have these types and shapes; 0 is for any number."""
         found = disk.read_arrays(self.path / name)
         for key, (kinds, *shape) in wanted.items():
@@ -193,33 +193,13 @@ def restored(levels: np.ndarray) -> np.ndarray:
 
 
 def write(
-    folder: Path,
-    info: Info,
-    history: list[dict[str, float]],
-    labels: np.ndarray,
-    levels: np.ndarray,
-    right: dict[str, np.ndarray],
-    views: dict[str, np.ndarray],
+    folder: Path, info: Info, history: list[dict[str, float]], test: Arrays, views: Arrays
 ) -> None:
-    """Writes what `Run` reads into a folder.
-
-    Args:
-        folder: of the run.
-        info: contents of `run.json`.
-        history: a row of `HISTORY` an epoch.
-        labels: of the test images (N,).
-        levels: of the classes' log-probabilities (N, classes): see `levels`.
-        right: under the name of each corruption, whether the corrupted image is classified
-            correctly (N,), bool.
-        views: see `evaluation.views`.
-    """
+    """Writes what `Run` reads: a row of `HISTORY` an epoch, and the arrays of its `.npz` files."""
     table = pd.DataFrame(history, columns=list(HISTORY))
     text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     disk.write(folder / "history.csv", text.encode())
-    small = np.uint8 if levels.shape[1] <= 256 else np.uint16
-    arrays = {"labels": labels.astype(small), "levels": levels}
-    arrays |= {name: np.packbits(right[name]) for name in CORRUPTIONS}
     # LZMA makes it a tenth smaller than NumPy's own compression.
-    disk.write(folder / "test.npz", disk.packed(arrays, zipfile.ZIP_LZMA))
+    disk.write(folder / "test.npz", disk.packed(test, zipfile.ZIP_LZMA))
     disk.write(folder / "views.npz", disk.packed(views, zipfile.ZIP_DEFLATED))
     disk.write(folder / "run.json", f"{json.dumps(info.values(), indent=1)}\n".encode())

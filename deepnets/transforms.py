@@ -13,25 +13,15 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Policy:
-    """How far an image may be changed without changing its class.
+    """How far an image may be changed, either way, without changing its class."""
 
-    Args:
-        degrees: largest rotation either way.
-        shift: largest shift either way, as a share of the side; drawn in whole pixels.
-        scale: largest change of size either way, as a share.
-        flip: mirror half of the images.
-        shear: largest horizontal shear either way, in degrees.
-        colour: largest change of brightness, contrast and saturation either way, as a share.
-        resized: the shift is in pixels of the resized image, not of the stored one.
-    """
-
-    degrees: float = 0.0
-    shift: float = 0.0
-    scale: float = 0.0
-    flip: bool = False
-    shear: float = 0.0
-    colour: float = 0.0
-    resized: bool = False
+    degrees: float = 0.0  # of rotation
+    shift: float = 0.0  # as a share of the side; drawn in whole pixels
+    scale: float = 0.0  # change of size, as a share
+    flip: bool = False  # mirror half of the images
+    shear: float = 0.0  # horizontal, in degrees
+    colour: float = 0.0  # change of brightness, contrast and saturation, as a share
+    resized: bool = False  # the shift is in pixels of the resized image, not of the stored one
 
 
 def affine(angle: Tensor, shear: Tensor, scale: Tensor, shift: Tensor, flip: Tensor) -> Tensor:
@@ -147,21 +137,13 @@ def send(small: Tensor, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Transform:
-    """Turns stored images into what a network sees.
+    """Turns stored images into what a network sees."""
 
-    Args:
-        size: side of the result.
-        mean: of each channel, on the scale 0 to 1.
-        std: likewise.
-        policy: random changes for training; None for none.
-        cut: side of the cutout as a share, 0 for none.
-    """
-
-    size: int
-    mean: tuple[float, ...]
+    size: int  # side of the result, in pixels
+    mean: tuple[float, ...]  # of each channel, from 0 to 1
     std: tuple[float, ...]
-    policy: Policy | None = None
-    cut: float = 0.0
+    policy: Policy | None = None  # random changes for training
+    cut: float = 0.0  # side of the cutout as a share, 0 for none
 
     def draw(self, count: int, side: int, generator: Generator) -> list[Tensor]:
         """Draws, on the CPU, all that is random about `count` images of `side` pixels.

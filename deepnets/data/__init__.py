@@ -20,17 +20,13 @@ class Dataset:
     """A dataset, read."""
 
     name: str
-    title: str
-    """What to call it beside results."""
+    title: str  # what to call it beside results
     classes: tuple[str, ...]
     train: Images
     test: Images
-    sha256: str
-    """Hash of class names, images and labels."""
-    validation: Images | None = None
-    """Only a folder may have its own."""
-    left_out: str = ""
-    """What of a folder is not used, in words."""
+    sha256: str  # of class names, images and labels
+    validation: Images | None = None  # only a folder may have its own
+    left_out: str = ""  # what of a folder is not used, in words
 
     def split(self, seed: int, limit: int | None = None) -> tuple[Images, Images, str]:
         """Draws the validation images from the training images, both with the classes' proportions.

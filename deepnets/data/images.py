@@ -50,8 +50,7 @@ class Rows:
 class Images:
     """Images (N, C, H, W), uint8, and their labels (N,), int64."""
 
-    images: Tensor
-    """Or `Rows`, of a folder."""
+    images: Tensor  # or `Rows`, of a folder
     labels: Tensor
 
     def __len__(self) -> int:

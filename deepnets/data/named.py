@@ -44,16 +44,12 @@ class Facts:
 
     title: str
     classes: tuple[str, ...]
+    # Reads images from a folder of datasets, downloads them if told to; None for `folder:PATH`
     read: Callable[[Path, bool], Parts] | None
-    """Reads images from a folder of datasets, downloads them if told to; None for `folder:PATH`."""
-    standard: Policy
-    """Augmentation of our recipes."""
-    published: Policy
-    """Augmentation of the published comparison's improved networks."""
-    validation: int | None = None
-    """Number of validation images; a tenth of the training images by default."""
-    digit: float | None = None
-    """Share of the image's side that a digit fills; None where the images are not digits."""
+    standard: Policy  # augmentation of our recipes
+    published: Policy  # augmentation of the published comparison's improved networks
+    validation: int | None = None  # images; a tenth of the training images by default
+    digit: float | None = None  # share of the side that a digit fills; None of other images
 
     def policy(self, augment: str) -> Policy | None:
         """Returns how a recipe's `augment` changes images."""

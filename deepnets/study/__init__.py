@@ -54,7 +54,7 @@ def execute(
 
         cluster.run(progress, parallel, scheduler, how)
     else:
-        how = how | {"deadline": progress.deadline}
+        how = how | {"stop": lambda: time.monotonic() > progress.deadline}
         for job in progress.startable():
             progress.note(job, *train(job, progress.out, how))
     return progress.finished, progress.missing

@@ -5,7 +5,6 @@ It has tensors and plain values, and no code: to read it runs nothing.
 
 import hashlib
 import json
-import struct
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load as unpacked
+from safetensors.torch import save as packed
 from torch import Tensor
 
 from .. import disk
@@ -21,32 +21,14 @@ from ..errors import UserError
 MAGIC = b"deepnets checkpoint 2\n"
 DIGEST = hashlib.sha256().digest_size
 VALUES = "values"  # the tensor that holds the plain values: the bytes of their JSON
-TYPES = {torch.float64: "F64", torch.float32: "F32", torch.int64: "I64", torch.uint8: "U8"}
 
 
 def save(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
     """Writes tensors and plain values; the old file stays until the new one is complete."""
     text = torch.frombuffer(bytearray(json.dumps(values).encode()), dtype=torch.uint8)
-    parts, digest = _packed(tensors | {VALUES: text}), hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    disk.write(path, MAGIC, digest.digest(), *parts)
-
-
-def _packed(tensors: dict[str, Tensor]) -> list[Any]:
-    """Returns a safetensors file in parts: its own `save` takes three times the tensors' memory."""
-    parts, header, end = [], {}, 0
-    for name, tensor in tensors.items():
-        array = tensor.detach().cpu().contiguous().numpy()
-        header[name] = {
-            "dtype": TYPES[tensor.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [end, end + array.nbytes],
-        }
-        parts.append(array.reshape(-1).view("u1").data)
-        end += array.nbytes
-    text = json.dumps(header).encode()
-    return [struct.pack("<Q", len(text)), text, *parts]
+    every = tensors | {VALUES: text}
+    payload = packed({name: tensor.detach().cpu().contiguous() for name, tensor in every.items()})
+    disk.write(path, MAGIC, hashlib.sha256(payload).digest(), payload)
 
 
 def load(path: Path, most: int = 1 << 34) -> tuple[dict[str, Tensor], dict[str, Any]]:

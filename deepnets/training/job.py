@@ -15,19 +15,13 @@ from ..recipes import Recipe
 class Job:
     """Says what to train."""
 
-    model: str
-    """Name for `models.create`."""
-    dataset: str
-    """Name for `data.load`."""
+    model: str  # name for `models.create`
+    dataset: str  # name for `data.load`
     recipe: Recipe
-    seed: int = 0
-    """Fixes initialisation, validation split, order, augmentation and dropout."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Options of the network."""
-    limit: int | None = None
-    """Number of training images; None for all."""
-    input_size: int = 64
-    """Side of the images that the network sees, in pixels."""
+    seed: int = 0  # fixes initialisation, validation split, order, augmentation and dropout
+    options: dict[str, Any] = field(default_factory=dict)  # of the network
+    limit: int | None = None  # training images; None for all
+    input_size: int = 64  # side of the images that the network sees, in pixels
 
     def __post_init__(self) -> None:
         for name, value, low, high in (

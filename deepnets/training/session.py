@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,7 +33,6 @@ def fit(
     download: bool = False,
     device: str = "auto",
     precision: str = "auto",
-    deadline: float = math.inf,
     stop: Callable[[], bool] = lambda: False,
     patience: float = 0,
     checkpoint_seconds: float = 180.0,
@@ -49,7 +47,6 @@ def fit(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `fp32`, `bf16` (autocast), or `auto`: the checkpoint's, or bf16 where the
             hardware multiplies it faster.
-        deadline: time to stop at a checkpoint, on the clock of `time.monotonic`.
         stop: asked between any two steps whether to stop at a checkpoint.
         patience: seconds to wait for another process that trains the same run.
         checkpoint_seconds: longest time between two checkpoints within an epoch. There is one
@@ -59,7 +56,7 @@ def fit(
     Raises:
         UserError: the job, the data or the folder will not do, or the loss is no longer finite.
         Busy: another process trains this run.
-        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by `deadline` or `stop`, Ctrl-C,
+        OutOfTime, KeyboardInterrupt, SystemExit(143): stopped by `stop`, Ctrl-C,
             SIGTERM; the same call continues.
     """
     folder = Path(out) / job.folder
@@ -75,7 +72,7 @@ def fit(
     hardware.set_up(target)
     with (
         working_folder(folder, patience) as work,
-        interruptions(lambda: time.monotonic() > deadline or stop()) as interruption,
+        interruptions(stop) as interruption,
         fork_rng([target] if target.type == "cuda" else []),
         ExitStack() as end,
     ):
@@ -150,7 +147,7 @@ def finish(trainer: Trainer, folder: Path) -> None:
         weights_sha256=runs.weights_sha256(folder),
         warnings=_warnings(trainer) + guesses,
     )
-    runs.write(folder, info, trainer.history, labels, found.levels, found.corrupted, found.views)
+    runs.write(folder, info, trainer.history, found.test, found.views)
 
 
 def _warnings(trainer: Trainer) -> list[str]:
