@@ -66,13 +66,20 @@ def training_gives_most_to_all(corners: pd.DataFrame) -> None:
 
 
 def tuned_is_ahead(accuracies: pd.DataFrame) -> None:
-    """Every network of the two primary pairs is more accurate under tuned than as published."""
-    for network in ("resnet18", "resnet18_improved", "googlenet", "googlenet_improved"):
+    """Both forms of ResNet18 are more accurate under tuned than under both published trainings."""
+    for network in ("resnet18", "resnet18_improved"):
         tuned, *published = (
             row(accuracies, "accuracy", network=network, recipe=recipe)["accuracy"]
             for recipe in ("tuned", *PUBLISHED)
         )
         assert tuned > max(published), network
+
+
+def both_improved_forms_are_better(effects: pd.DataFrame) -> None:
+    """By the declared test ResNet18+ and GoogLeNet+ are better than their originals."""
+    for family in ("resnet18", "googlenet"):
+        found = row(effects, "p_holm", network=f"{family}_improved", recipe="tuned")
+        assert found["verdict"] == "better", family
 
 
 def mnist_is_solved(accuracies: pd.DataFrame) -> None:
@@ -140,16 +147,16 @@ def temperature_mends_it(accuracies: pd.DataFrame) -> None:
 
 
 def improved_form_is_brittle(accuracies: pd.DataFrame) -> None:
-    """Under both published trainings ResNet18+ is less accurate than ResNet18 on noisy images and
-    on blurred ones.
+    """Under tuned both improved forms are over ten points less accurate than their originals on
+    noisy images and on blurred ones.
     """
-    for recipe in PUBLISHED:
+    for family in ("resnet18", "googlenet"):
         improved, original = (
-            row(accuracies, "noise", network=network, recipe=recipe)
-            for network in ("resnet18_improved", "resnet18")
+            row(accuracies, "noise", network=network, recipe="tuned")
+            for network in (f"{family}_improved", family)
         )
         for kind in ("noise", "blur"):
-            assert improved[kind] < original[kind], (recipe, kind)
+            assert improved[kind] < original[kind] - 0.1, (family, kind)
 
 
 def augmentation_and_rate_matter_most(changes: pd.DataFrame) -> None:

@@ -44,7 +44,7 @@ READ = {
     "effects": {
         "improved minus original": "{network}", "dataset": "{dataset}", "recipe": "{recipe}",
         "trainings": "{seeds}, {original_seeds}", "effect in points": points("effect"),
-        "adjusted p": "{p_holm:.3f}", "by its own variance": points("effect", "own_"),
+        "adjusted p": "{p}", "by its own variance": points("effect", "own_"),
         "verdict": "{verdict}{welch}",
     },
     "rates": {
@@ -156,7 +156,9 @@ def filled(text: str, shown: dict[str, pd.DataFrame]) -> str:
 def page(made: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Returns the tables of results/README by their names."""
     welch = made["effects"]["welch"].map({True: ", by Welch's form"}).fillna("")
-    rows = made | {"effects": made["effects"].assign(welch=welch), "rates": made["equal_rates"]}
+    p = made["effects"]["p_holm"].map("{:.3f}".format).replace({"0.000": "< 0.001", "nan": ""})
+    rows = made | {"effects": made["effects"].assign(p=p, welch=welch)}
+    rows["rates"] = made["equal_rates"]
     rows["changes"] = of_whole(made["changes"])
     return {title: measured(made["accuracies"], title) for title in DATASETS} | {
         name: cells(rows[name], columns) for name, columns in READ.items()

@@ -143,7 +143,9 @@ def _name_points(figure: Figure, ax: Axes, table: pd.DataFrame) -> None:
         aside = {"xytext": (9, 0)} if place[0] < middle else {"xytext": (-9, 0), "ha": "right"}
         ax.annotate(name, place, **look, **aside)
     figure.draw_without_rendering()  # only then is it known where the points are
-    move_apart(ax, [Bbox([p, p]).padded(7) for p in ax.transData.transform(places)])
+    ends = (np.c_[places[:, 0], 100 * table[end]] for end in ("low", "high"))
+    pairs = zip(*map(ax.transData.transform, ends), strict=True)
+    move_apart(ax, [Bbox(pair).padded(7) for pair in pairs])
 
 
 @rc_context(CHART)
