@@ -159,6 +159,16 @@ def improved_form_is_brittle(accuracies: pd.DataFrame) -> None:
             assert improved[kind] < original[kind] - 0.1, (family, kind)
 
 
+def pale_images_are_no_loss(accuracies: pd.DataFrame) -> None:
+    """Under tuned both improved forms are more accurate than their originals on pale images."""
+    for family in ("resnet18", "googlenet"):
+        improved, original = (
+            row(accuracies, "contrast", network=network, recipe="tuned")["contrast"]
+            for network in (f"{family}_improved", family)
+        )
+        assert improved > original + 0.05, family
+
+
 def augmentation_and_rate_matter_most(changes: pd.DataFrame) -> None:
     """Augmentation and the falling learning rate are the two largest of the seven."""
     table = changes.sort_values("effect")

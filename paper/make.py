@@ -136,7 +136,7 @@ def trainings(_: Tables) -> str:
         ["learning rate", *(str(r.learning_rate) for r in three[:2]), "the network's"],
         ["falls tenfold after", "never", *falls[1:]],
         ["warm-up", *(f"{100 * r.warmup:g}\\,\\%" if r.warmup else "none" for r in three)],
-        ["largest gradient", *(f"{r.clip:g}" if r.clip else "any" for r in three)],
+        ["largest gradient", *(f"{r.clip:g}" if r.clip else "no limit" for r in three)],
         ["epochs", *(str(r.epochs) for r in three)],
         ["weight decay", *(f"{r.weight_decay:.5f}".rstrip("0.") or "0" for r in three)],
         ["label smoothing", *(f"{r.label_smoothing:g}" for r in three)],

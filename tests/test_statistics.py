@@ -50,6 +50,27 @@ def test_errors_are_as_often_as_they_should_be(seeds):
     assert seeds_alone / DRAWS > 0.09, "the simulation would not notice that test images vary"
 
 
+def test_power_and_coverage_are_what_the_protocol_says():
+    """Four seeds of four networks, in points; test sets vary an effect by 0.15."""
+    random, images = np.random.default_rng(0), 0.15**2
+
+    def studies(deviations, ahead=0.0):
+        for _ in range(DRAWS):
+            accuracies = random.normal(0, 1, (4, 4)) * np.array(deviations)[:, None]
+            seeds, means = accuracies.var(1, ddof=1).mean() / 2, accuracies.mean(1)
+            nu = 12 * ((seeds + images) / seeds) ** 2
+            values = np.array([means[0] - means[1] + ahead, means[2] - means[3]])
+            values += random.normal(0, 0.15, 2)
+            yield [Effect(x, seeds, images, nu, welch=False, one_training=False) for x in values]
+
+    for deviation, power in ((0.2, 0.7), (0.3, 0.5)):
+        pairs = studies([deviation] * 4, ahead=0.6)
+        found = [metrics.holm([effect.p for effect in pair])[0] < 0.05 for pair in pairs]
+        assert np.mean(found) == pytest.approx(power, abs=0.05)
+    ends = [first.interval for first, _ in studies([0.3, 0.3, 0.1, 0.1])]
+    assert np.mean([low < 0 < high for low, high in ends]) == pytest.approx(0.9, abs=0.02)
+
+
 def test_the_formula_by_hand():
     first = np.array([[1, 1, 1, 0], [1, 1, 0, 0]], bool)  # accuracies 3/4, 1/2: variance 1/32
     second = np.array([[1, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 1]], bool)  # 1/4, 1/2, 1/4: 1/48
