@@ -134,8 +134,8 @@ def views(
     Returns:
         `pca_*`: first two principal components of the representations (N, 2), and `pca_share`,
         their shares of the variance (2,); `filters_*`: weights of the first convolution; `cam_*`:
-        Grad-CAM maps (M, h, w) of the samples for their own class, and `cam_stage`, the stage they
-        are taken from. `Run.view` reads those with a star.
+        Grad-CAM maps (M, h, w) of the samples for their own class, each divided by its largest
+        value, and `cam_stage`, the stage they are from. `Run.view` reads those with a star.
     """
     pca = PCA(2, svd_solver="randomized", random_state=0)  # scikit-learn fixes the signs
     with np.errstate(invalid="ignore"):  # features that are all equal have no variance
@@ -147,7 +147,7 @@ def views(
         "cam_stage": np.array(stage),
         **quantise("pca", projected, 0),  # one component may vary far more than the other
         **quantise("filters", first.weight.detach().float().cpu().numpy()),
-        **quantise("cam", cams.float().cpu().numpy()),
+        **quantise("cam", (cams / cams.amax((1, 2), True).clamp(min=1e-9)).float().cpu().numpy()),
     }
 
 

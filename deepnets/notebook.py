@@ -161,9 +161,14 @@ def mistakes(run: Run, count: int = 5) -> Figure:
 
 
 def lit(run: Run) -> Figure:
-    """Draws the first test image of each class, lit where Grad-CAM finds what speaks for it."""
+    """Draws the first test image of each class, lit where Grad-CAM finds what speaks for it.
+
+    Images are left out whose map hardly rises above the levels in which a run stores it.
+    """
     images, names = samples(run.info.dataset)
-    heat = run.view("cam")  # (N, h, w)
+    clear = run.views["cam_levels"].max((1, 2)) >= 10
+    images, names = images[clear], [name for name, seen in zip(names, clear, strict=True) if seen]
+    heat = run.view("cam")[clear]  # (N, h, w)
     heat = heat / heat.max((1, 2), keepdims=True).clip(1e-9)
     sides = [1, *(np.array(images.shape[2:]) / heat.shape[1:])]
     heat = zoom(heat, sides, order=1, grid_mode=True, mode="nearest").clip(0, 1)[:, None]

@@ -141,5 +141,5 @@ def _panels(figure: Figure | SubFigure, runs: list[Run], columns: int, sharey: b
     repeated = len({run.label for run in runs}) < len(runs)
     for run, ax in zip(runs, axes, strict=False):
         name = f"{name_of(run)}, {run.info.seed}" if repeated else network(run)
-        ax.set_title(f"{name}  {100 * run.accuracy:.1f} %")
+        ax.set_title(f"{name}  {100 * run.accuracy:.2f} %")
     return [*axes[: len(runs)]]
