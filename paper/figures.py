@@ -28,8 +28,8 @@ def drawn(tables: Mapping[str, pd.DataFrame], run: Run) -> dict[str, bytes]:
     made = {
         "corners": printed(charts.corners(ours["corners"]), 4.3, 3.1),
         "changes": printed(charts.changes(changed) if len(changed) else missing, 3.35, 2.1),
-        "calibration": printed(charts.calibration(rows), 3.3, 2.7),
-        "robustness": printed(charts.robustness(rows), 3.6, 2.7),
+        "calibration": printed(charts.calibration(rows), 3.3, 2.1),
+        "robustness": printed(charts.robustness(rows), 3.6, 2.1),
     }
     unscaled = {"mistakes": mistakes(run), "blocks": diagrams.figure("blocks")}
     return made | {name: style.encoded(figure, kind="pdf") for name, figure in unscaled.items()}
@@ -69,7 +69,7 @@ def facts(run: Run) -> dict[str, str]:
 def mistakes(run: Run) -> Figure:
     """Draws a run's confusion matrix, and its surest mistakes beside it, 7 inches wide."""
     counts, names = confusion(run), run.info.classes
-    figure = Figure(figsize=(7, 3.55), layout="constrained")
+    figure = Figure(figsize=(7, 3.1), layout="constrained")
     parts = figure.subfigures(1, 2, width_ratios=(3.6, 3.4))
     left, right = cast(np.ndarray, parts)
     ax = left.subplots()
