@@ -157,6 +157,7 @@ def lock(file: Path, patience: float = -1) -> AcquireReturnProxy:
     with warnings.catch_warnings(action="ignore"):  # that the file system has no locks
         try:
             return FileLock(file).acquire(patience)
+        # The latter is what filelock raises where the system has no `flock`
         except (OSError, NotImplementedError) as error:
             if isinstance(error, Timeout) or getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
                 raise

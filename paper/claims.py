@@ -33,6 +33,14 @@ def row(table: pd.DataFrame, needed: str, **place: str) -> pd.Series:
     return table.iloc[0]
 
 
+def pair(
+    table: pd.DataFrame, needed: str, family: str, **place: str
+) -> tuple[pd.Series, pd.Series]:
+    """Returns the rows of an improved network and of its original, as `row` finds them."""
+    improved = row(table, needed, network=f"{family}_improved", **place)
+    return improved, row(table, needed, network=family, **place)
+
+
 def training_gives_most_to_resnet18(corners: pd.DataFrame) -> None:
     """For ResNet18 about nine tenths of the gain come from the training."""
     assert 0.85 < row(corners, "gain", network="resnet18_improved")["training_share"] < 0.95
@@ -146,10 +154,9 @@ def stem_is_not_all(accuracies: pd.DataFrame) -> None:
     """On MNIST under tuned GoogLeNet+ and ResNet18 keep their accuracy under noise, and ResNet18+
     does not; under low contrast ResNet18+ guesses, and ResNet18 does not.
     """
-    google, improved, original = (
-        row(accuracies, "noise", dataset="MNIST", network=network, recipe="tuned")
-        for network in ("googlenet_improved", "resnet18_improved", "resnet18")
-    )
+    place = {"dataset": "MNIST", "recipe": "tuned"}
+    google = row(accuracies, "noise", network="googlenet_improved", **place)
+    improved, original = pair(accuracies, "noise", "resnet18", **place)
     assert improved["noise"] < 0.95 < 0.99 < min(google["noise"], original["noise"])
     assert improved["contrast"] < 0.12 < 0.95 < original["contrast"]
 
@@ -160,11 +167,8 @@ def training_matters_for_noise(accuracies: pd.DataFrame) -> None:
     """
 
     def behind(recipe: str) -> float:
-        improved, original = (
-            row(accuracies, "noise", network=network, recipe=recipe)["noise"]
-            for network in ("resnet18_improved", "resnet18")
-        )
-        return original - improved
+        improved, original = pair(accuracies, "noise", "resnet18", recipe=recipe)
+        return original["noise"] - improved["noise"]
 
     assert 0 < max(map(behind, PUBLISHED)) < behind("tuned") / 2
 
@@ -192,10 +196,7 @@ def improved_form_is_brittle(accuracies: pd.DataFrame) -> None:
     noisy images and on blurred ones.
     """
     for family in ("resnet18", "googlenet"):
-        improved, original = (
-            row(accuracies, "noise", network=network, recipe="tuned")
-            for network in (f"{family}_improved", family)
-        )
+        improved, original = pair(accuracies, "noise", family, recipe="tuned")
         for kind in ("noise", "blur"):
             assert improved[kind] < original[kind] - 0.1, (family, kind)
 
@@ -203,11 +204,8 @@ def improved_form_is_brittle(accuracies: pd.DataFrame) -> None:
 def pale_images_are_no_loss(accuracies: pd.DataFrame) -> None:
     """Under tuned both improved forms are more accurate than their originals on pale images."""
     for family in ("resnet18", "googlenet"):
-        improved, original = (
-            row(accuracies, "contrast", network=network, recipe="tuned")["contrast"]
-            for network in (f"{family}_improved", family)
-        )
-        assert improved > original + 0.05, family
+        improved, original = pair(accuracies, "contrast", family, recipe="tuned")
+        assert improved["contrast"] > original["contrast"] + 0.05, family
 
 
 def augmentation_and_rate_matter_most(changes: pd.DataFrame) -> None:
@@ -226,7 +224,7 @@ def control_comes_out_again(control: pd.DataFrame) -> None:
 
 def claims() -> dict[str, Callable[..., None]]:
     """Returns the claims by their names."""
-    helpers = (row, claims, verdict)
+    helpers = (row, pair, claims, verdict)
     ours = {n: f for n, f in globals().items() if isfunction(f) and f.__module__ == __name__}
     return {name: function for name, function in ours.items() if function not in helpers}
 

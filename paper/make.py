@@ -39,7 +39,7 @@ VERDICTS = {"better": "better than", "worse": "worse than"}  # others: not signi
 # By what a column is multiplied, and its decimals
 UNITS = {
     "parameters": (1e-6, 1), "macs": (1e-6, 0), "temperature": (1, 2), "reported": (100, 2),
-    "learning_rate": (1, 1), "original_seeds": (1, 0),
+    "original_seeds": (1, 0),
 }  # fmt: skip
 Tables = Mapping[str, pd.DataFrame]
 

@@ -126,7 +126,8 @@ def effects(runs: Sequence[Run]) -> pd.DataFrame:
     """
     found, rows = groups(runs), []
     pairs = _pairs(found, lambda group: group.recipe)
-    primary = [pair for pair in pairs if complete(found) and all(group.whole for group in pair)]
+    declared = pairs if complete(found) else []
+    primary = [pair for pair in declared if all(group.whole for group in pair)]
     cells = {(a, b): (a.right(SEEDS), b.right(SEEDS)) for a, b in primary}
     pooled = statistics.pooled_variance([right for both in cells.values() for right in both])
     tested = {pair: statistics.difference(*both, pooled) for pair, both in cells.items()}
