@@ -108,12 +108,12 @@ def rate_explains_a_part(effects: pd.DataFrame, equal_rates: pd.DataFrame) -> No
 
 
 def architecture_gives_little(corners: pd.DataFrame) -> None:
-    """For ResNet18 the architecture gives about a twelfth of the gain."""
+    """For ResNet18 the architecture gives about 8 % of the gain, by its interval 5 to 11 %."""
     found = row(corners, "gain", network="resnet18_improved")
     low, share, high = (
         found[f"architecture{end}"] / found["gain"] for end in ("_low", "", "_high")
     )
-    assert 1 / 25 < low < 1 / 14 < share < 1 / 10 < high < 1 / 8
+    assert 0.04 < low < 0.05 < 0.07 < share < 0.09 < 0.11 < high < 0.12
 
 
 def mnist_is_solved(accuracies: pd.DataFrame) -> None:
@@ -173,6 +173,13 @@ def training_matters_for_noise(accuracies: pd.DataFrame) -> None:
     assert 0 < max(map(behind, PUBLISHED)) < behind("tuned") / 2
 
 
+def rate_is_not_why(accuracies: pd.DataFrame) -> None:
+    """At the rate of ResNet18+, in two trainings, ResNet18 has over half of the noisy images right."""
+    found = row(accuracies, "noise", network="resnet18", recipe="tuned-learning_rate=0.1")
+    assert found["seeds"] >= 2
+    assert found["noise"] > 0.5
+
+
 def smoothing_turns_confidence(accuracies: pd.DataFrame) -> None:
     """On CIFAR-10 networks are too sure after vanilla training, and not sure enough after the two
     trainings with label smoothing.
@@ -209,10 +216,11 @@ def pale_images_are_no_loss(accuracies: pd.DataFrame) -> None:
 
 
 def augmentation_and_rate_matter_most(changes: pd.DataFrame) -> None:
-    """Augmentation and the falling learning rate are the two largest of the seven."""
-    table = changes.sort_values("effect")
-    if len(table) < 7:
-        raise Missing(f"{7 - len(table)} single changes")
+    """Of the single changes of ResNet18+ these two cost the most accuracy."""
+    ours = {"dataset": "CIFAR-10", "network": "resnet18_improved", "recipe": "tuned"}
+    table = changes[(changes[[*ours]] == pd.Series(ours)).all(axis=1)].sort_values("effect")
+    if len(table) < 3:
+        raise Missing(f"{3 - len(table)} single changes")
     assert {*table["change"].head(2)} == {"augment=none", "schedule=constant"}
 
 

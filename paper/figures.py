@@ -27,7 +27,7 @@ def drawn(tables: Mapping[str, pd.DataFrame], run: Run) -> dict[str, bytes]:
     changed = ours["changes"].query("network == 'resnet18_improved'")
     made = {
         "corners": printed(charts.corners(ours["corners"]), 4.3, 3.1),
-        "changes": printed(charts.changes(changed) if len(changed) else missing, 3.35, 2.1),
+        "changes": printed(charts.changes(changed) if len(changed) else missing, 3.35, 1.6),
         "calibration": printed(charts.calibration(rows), 3.3, 2.1),
         "robustness": printed(charts.robustness(rows), 3.6, 2.1),
     }
@@ -86,5 +86,5 @@ def mistakes(run: Run) -> Figure:
     for ax, image, i in zip(axes, images, chosen, strict=True):
         ax.imshow(image)
         ax.set_axis_off()
-        ax.set_title(f"{names[run.test['predicted'][i]]}?\nis {names[run.test['labels'][i]]}")
+        ax.set_title(f"{names[run.test['predicted'][i]]}?\nlabel {names[run.test['labels'][i]]}")
     return figure

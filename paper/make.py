@@ -90,9 +90,10 @@ def networks(tables: Tables) -> str:
         size = {"dataset": "", "parameters": models.count_parameters(built)}
         size["macs"] = models.multiply_adds(built, 64)
         cells = [title, written(size, "parameters"), written(size, "macs")]
-        cells.append(f"{recipes.get(recipes.TUNED.name, name).learning_rate:g}")
-        for dataset in DATASETS:
-            row = find(tables, "accuracies", dataset, name, "tuned")
+        found = [find(tables, "accuracies", dataset, name, "tuned") for dataset in DATASETS]
+        rate = f"{recipes.get(recipes.TUNED.name, name).learning_rate:g}"
+        cells.append(rate if any(found) else UNKNOWN)
+        for row in found:
             accuracy = written(row, "accuracy:reach")
             cells.append(accuracy + "*" * (row.get("seeds") == 1 and accuracy != UNKNOWN))
         rows.append(cells)
@@ -101,12 +102,14 @@ def networks(tables: Tables) -> str:
 
 
 def effects(tables: Tables) -> str:
-    """Returns the table of improved minus original under `tuned`."""
+    """Returns the table of improved minus original under `tuned`, a row a trained family."""
     rows = []
     for original, title in claims.FAMILIES.items():
         color, gray = (
             find(tables, "effects", d, f"{original}_improved", "tuned") for d in DATASETS
         )
+        if not color:  # not trained yet
+            continue
         p = written(color, "p_holm") if color.get("primary") else "--"
         star = ["*" * (row.get("verdict") == ONE_TRAINING) for row in (color, gray)]
         cells = [written(color, "effect"), written(color, "effect:interval") + star[0], p]
@@ -116,11 +119,11 @@ def effects(tables: Tables) -> str:
 
 
 def gains(tables: Tables) -> str:
-    """Returns the table of the published gains, taken apart."""
+    """Returns the table of the published gains, taken apart, of families with all four corners."""
     found = {
         title: row
         for name, title in claims.FAMILIES.items()
-        if (row := find(tables, "corners", "CIFAR-10", f"{name}_improved"))
+        if pd.notna((row := find(tables, "corners", "CIFAR-10", f"{name}_improved")).get("gain"))
     }
     parts = {"published gain": "published_gain", "our gain": "gain:reach"}
     parts |= {part: f"{part}:reach" for part in ("training", "architecture", "interaction")}

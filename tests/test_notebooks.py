@@ -109,7 +109,7 @@ def drawn(ax):
     return np.asarray(ax.images[0].get_array()).transpose(2, 0, 1)
 
 
-def test_galleries_show_the_surest_mistakes_and_what_grad_cam_lights():
+def test_galleries_show_the_surest_mistakes_and_where_grad_cam_glows():
     (run,) = notebook.stored(["alexnet"], "cifar10")
     found, confidence = notebook.surest_mistakes(run, 30), run.test["probabilities"].max(1)
     assert not run.correct[found].any()
@@ -120,11 +120,11 @@ def test_galleries_show_the_surest_mistakes_and_what_grad_cam_lights():
         assert ax.get_title() == f"{answer}?\nlabel {label}"
         np.testing.assert_array_equal(drawn(ax), notebook.images_of(run)[index])
     axes, maps = notebook.lit(run).axes, run.view("cam")
-    for ax, image, name, heat in zip(axes, *notebook.samples("cifar10"), maps, strict=True):
+    for ax, name, heat in zip(axes, notebook.samples("cifar10")[1], maps, strict=True):
         assert ax.get_title() == name
-        assert (drawn(ax) <= image).all()
-        rows, columns = 2 + np.array(np.unravel_index(heat.argmax(), heat.shape)) * 32 // 7
-        assert drawn(ax)[:, rows, columns].sum() > 0.8 * image[:, rows, columns].sum()
+        warm = drawn(ax)[0].astype(int) - drawn(ax)[2]  # 0 where it is gray
+        brightest = 2 + np.array(np.unravel_index(heat.argmax(), heat.shape)) * 32 // 7
+        assert warm[tuple(brightest)] > 50 > np.median(warm)
 
 
 def test_training_anew_depends_on_the_changes(monkeypatch, tmp_path, capsys):

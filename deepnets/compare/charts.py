@@ -168,10 +168,10 @@ def robustness(table: pd.DataFrame) -> Figure:
 def calibration(table: pd.DataFrame) -> Figure:
     """Draws calibration error before and after temperature scaling, and the temperature.
 
-    Takes rows of `effects.accuracies`; the least calibrated network is on top. A temperature above
-    1 says that a network was too sure.
+    Takes rows of `effects.accuracies`; the most accurate network is on top, as in `robustness`. A
+    temperature above 1 says that a network was too sure.
     """
-    table = table.sort_values("ece", kind="stable")
+    table = table.sort_values("accuracy", kind="stable")
     figure, (error, temperature) = _rows(table, 2)
     _pairs(error, table, 100 * table["ece"], 100 * table["calibrated_ece"])
     error.set(xlabel="calibration error (%)", xlim=(0, None))
@@ -193,6 +193,7 @@ def _rows(table: pd.DataFrame, panels: int, sharex: bool = False) -> tuple[Figur
     axes[0].set_ylim(-0.6, len(table) - 0.4)
     for ax in axes:
         ax.xaxis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)))
+        ax.margins(x=0.12)
         ax.grid(False, axis="y")
     return figure, axes
 

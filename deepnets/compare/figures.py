@@ -29,7 +29,7 @@ def name_of(run: Run) -> str:
 
 @rc_context(GRID)
 def curves(runs: list[Run]) -> Figure:
-    """Draws loss (nats) and accuracy by epoch on training and validation images: two panels a run.
+    """Draws loss (nats) and accuracy (%) by epoch on training and validation images: two panels a run.
 
     Titles have the test accuracy.
     """
@@ -37,12 +37,13 @@ def curves(runs: list[Run]) -> Figure:
     both = np.concatenate([run.history[["train_loss", "val_loss"]].to_numpy() for run in runs])
     figure = Figure(figsize=(2.9 * min(3, len(runs)), 2 * height), layout="constrained")
     halves = cast(np.ndarray, figure.subfigures(2, 1))
-    for part, what in zip(halves, ("loss", "accuracy"), strict=True):
-        part.supylabel(what, fontsize=8)
+    columns, scales = ("loss", "accuracy"), (1, 100)
+    for part, what, scale in zip(halves, columns, scales, strict=True):
+        part.supylabel(what if scale == 1 else f"{what} (%)", fontsize=8)
         part.supxlabel("epoch", fontsize=8)
         for run, ax in zip(runs, _panels(part, runs, 3, sharey=True), strict=True):
             for split, colour in (("train", BLUE), ("val", ORANGE)):
-                ax.plot(run.history["epoch"], run.history[f"{split}_{what}"], color=colour)
+                ax.plot(run.history["epoch"], scale * run.history[f"{split}_{what}"], color=colour)
             if what == "loss" and both.max() > 5 * both.min():
                 ax.set_yscale("log")
                 ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=9))

@@ -102,7 +102,7 @@ def contrast(cells: Cells, weights: Sequence[float], pooled: Pooled | None = Non
         pooled: variance v between seeds and its degrees of freedom, from `pooled_variance` of all
             cells that are compared; by default of these. Unused where one cell's standard deviation
             over seeds is more than `TOO_VARIABLE` times another's: each cell then counts with its
-            own (Welch 1947).
+            own (Welch 1947). Two trainings may agree by luck, so this takes three of each cell.
     """
     squared = np.square(weights)
     trainings = np.array([len(cell) for cell in cells])
@@ -117,7 +117,7 @@ def contrast(cells: Cells, weights: Sequence[float], pooled: Pooled | None = Non
 
     # Of counts, not shares: equal ones have a variance of exactly 0
     own = np.array([cell.sum(1).var(ddof=1) for cell in cells]) / len(d) ** 2
-    welch = bool(own.max() > TOO_VARIABLE**2 * own.min())
+    welch = bool(trainings.min() > 2 and own.max() > TOO_VARIABLE**2 * own.min())
     if welch:
         parts = squared * own / trainings
         seeds, spread = parts.sum(), (parts**2 / (trainings - 1)).sum()
