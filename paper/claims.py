@@ -174,7 +174,7 @@ def training_matters_for_noise(accuracies: pd.DataFrame) -> None:
 
 
 def rate_is_not_why(accuracies: pd.DataFrame) -> None:
-    """At the rate of ResNet18+, in two trainings, ResNet18 has over half of the noisy images right."""
+    """At the rate of ResNet18+, in two trainings, ResNet18 has over half of noisy images right."""
     found = row(accuracies, "noise", network="resnet18", recipe="tuned-learning_rate=0.1")
     assert found["seeds"] >= 2
     assert found["noise"] > 0.5

@@ -29,7 +29,7 @@ def name_of(run: Run) -> str:
 
 @rc_context(GRID)
 def curves(runs: list[Run]) -> Figure:
-    """Draws loss (nats) and accuracy (%) by epoch on training and validation images: two panels a run.
+    """Draws loss (nats) and accuracy (%) by epoch, in training and validation: two panels a run.
 
     Titles have the test accuracy.
     """
