@@ -17,11 +17,6 @@ from deepnets.runs import Run
 from notebooks import make
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-# The lesson that follows each.
-NEXT = {
-    "datasets": "alexnet", "alexnet": "vgg", "vgg": "resnet", "resnet": "googlenet",
-    "googlenet": "comparison", "comparison": "datasets",
-}  # fmt: skip
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -38,22 +33,15 @@ def code(lesson):
     return [cell for cell in lesson.cells if cell.cell_type == "code"]
 
 
-def test_was_executed_from_top_to_bottom_without_complaint(lesson):
+def test_was_executed_without_complaint_and_can_be_shown_anywhere(path, lesson):
+    """Sites refuse large notebooks, and those with the state of widgets."""
     cells = code(lesson)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     for output in [output for cell in cells for output in cell.outputs]:
         assert output.output_type != "error"
         assert output.get("name") != "stderr", output["text"]
-
-
-def test_can_be_shown_anywhere_and_is_as_jupyterlab_writes_it(path, lesson):
-    """Sites refuse large notebooks, and those with the state of widgets."""
     assert path.stat().st_size < 2_000_000
     assert "widgets" not in lesson.metadata
-    assert lesson.metadata.kernelspec.display_name == "Python 3 (ipykernel)"
-    assert lesson.metadata.language_info.keys() >= {"codemirror_mode", "pygments_lexer", "version"}
-    tagged = [cell for cell in lesson.cells if "parameters" in cell.metadata.get("tags", [])]
-    assert [cell.cell_type for cell in tagged] == ["code"]
 
 
 def test_pictures_say_what_they_show_on_the_page(path, lesson):
@@ -68,14 +56,11 @@ def test_pictures_say_what_they_show_on_the_page(path, lesson):
     assert min(map(len, alone)) > 20
 
 
-def test_lessons_lead_to_readme_and_to_the_next(path, lesson):
-    """And every file that they link to is there."""
+def test_every_file_that_a_lesson_links_to_is_there(path, lesson):
     prose = [cell.source for cell in lesson.cells if cell.cell_type != "code"]
     links = re.findall(r"\]\(([^)#]+)", "".join(prose))
     assert "../README.md" in links
     assert all((path.parent / link).exists() for link in links if "://" not in link)
-    assert f"[{NEXT[path.stem]}]({NEXT[path.stem]}.ipynb)" in prose[-1]
-    assert "<details>" in "".join(prose), "exercises have answers"
 
 
 def test_is_no_older_than_what_it_shows(lesson):
