@@ -40,16 +40,6 @@ def test_models_lists_every_network_with_its_size(run):
     assert rows["resnet18"] == {"name": "resnet18", "parameters": 11_181_642, "macs": 148_050_944}
 
 
-def test_a_finished_training_is_reported_again(run):
-    """The other commands: test_readme.py."""
-    code, out, _ = run(*TRAIN, "--out", "runs")
-    assert code == 0
-    assert "epoch   1/1" in out
-    code, again, _ = run(*TRAIN, "--out", "runs")
-    assert (code, again.splitlines()[-1]) == (0, out.splitlines()[-1])
-    assert "epoch" not in again
-
-
 def test_mirror_images_can_be_switched_off(run):
     """The run names the change, so it never meets one with mirror images."""
     assert run(*TRAIN, "--augment", "shift", "--out", "runs")[0] == 0

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, log_loss
 
-from deepnets import data, recipes, runs
+from deepnets import data, metrics, recipes, runs
 from deepnets.compare import effects, report, statistics, text
 from deepnets.errors import UserError
 from deepnets.info import CORRUPTIONS
@@ -102,14 +102,6 @@ def variance(found):
     return np.var([run.accuracy for run in found], ddof=1)
 
 
-def wilson(p, n):
-    """Ends of the interval of Wilson 1927 for the share p of n."""
-    z = stats.norm.ppf(0.975)
-    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    return middle - half, middle + half
-
-
 def named(table, **where):
     """The one row of a table that has these values."""
     for column, value in where.items():
@@ -138,7 +130,7 @@ def test_each_figure_stands_under_its_name_in_the_table_and_on_the_page(train):
     assert row[names].to_list() == [0.51, 0.42, 0.33, 0.04, 0.02, 1.5]
     assert row[["dataset", "seeds", "interval"]].to_list() == ["CIFAR-10", 1, "new test images"]
     assert math.isnan(row["deviation"])
-    ends = " to ".join(f"{100 * end:.2f}" for end in wilson(0.75, IMAGES))
+    ends = " to ".join(f"{100 * end:.2f}" for end in metrics.accuracy_interval(1500, IMAGES))
     assert named(make.measured(table, "CIFAR-10")).to_dict() == {
         "network": "AlexNet", "recipe": "tuned", "epochs": "24", "seeds": "1", "accuracy": "75.00",
         "95 % interval": ends, "noise": "51.0", "blur": "42.0", "contrast": "33.0", "ece": "4.0",

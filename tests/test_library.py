@@ -6,7 +6,6 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch.export import Dim
@@ -79,17 +78,6 @@ def test_a_data_loader_takes_a_data_set():
     assert [len(labels) for _, labels in batches] == [100] * 14 + [37]
     shuffled = sum(images.long().sum((1, 2, 3)) @ labels for images, labels in batches)
     assert shuffled == train.images.long().sum((1, 2, 3)) @ train.labels, "each image has its label"
-
-
-def test_a_run_is_loaded_in_one_line(finished):
-    network, classes, transform = deepnets.load(str(finished.path))
-    assert not network.training
-    assert classes == tuple("0123456789")
-    with torch.no_grad():
-        predicted = network(transform(data.load("digits").test.images)).argmax(1)
-    assert np.mean(predicted.numpy() == finished.test["predicted"]) > 0.99
-    with pytest.raises(ValueError, match=r"a transform takes images .* not 3 axes"):
-        transform(data.load("digits").train[0][0])
 
 
 def test_a_run_without_weights_is_named(finished, tmp_path):

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from nbconvert import HTMLExporter
 
-from deepnets import metrics, notebook
-from deepnets.errors import UserError
+from deepnets import notebook
 from deepnets.runs import Run
 from notebooks import make
 
@@ -70,26 +69,6 @@ def test_is_no_older_than_what_it_shows(lesson):
     assert lesson.metadata["deepnets"]["made_from"] != make.digest(lesson)
 
 
-def test_stored_runs_are_the_same_in_both_profiles_and_missing_ones_are_named(capsys, monkeypatch):
-    found = notebook.stored(["alexnet", "resnet8"], "mnist")
-    assert capsys.readouterr().out == "resnet8 on MNIST, tuned: not trained yet.\n"
-    monkeypatch.setattr(notebook, "SMOKE", True)
-    assert notebook.stored(["alexnet", "resnet8"], "mnist") == found
-    assert [run.info.model for run in found] == ["alexnet"]
-    assert notebook.stored(["vgg11"], "mnist", study="replication") == []
-
-
-def test_accuracies_are_those_of_the_predictions():
-    runs = notebook.stored(["alexnet", "resnet20"], "mnist")
-    table = notebook.accuracies(runs)
-    assert list(table.index) == ["AlexNet", "ResNet20"]
-    for run, row in zip(runs, table.to_dict("records"), strict=True):
-        low, high = metrics.accuracy_interval(run.correct.sum(), 10_000)
-        assert row["accuracy %"] == f"{100 * run.correct.mean():.2f}"
-        assert row["95 % interval"] == f"{100 * low:.2f} to {100 * high:.2f}"
-    assert notebook.accuracies([]).empty
-
-
 def drawn(ax):
     return np.asarray(ax.images[0].get_array()).transpose(2, 0, 1)
 
@@ -145,21 +124,3 @@ def test_without_a_dataset_its_pictures_stay(name, monkeypatch, tmp_path, capsys
     assert names == classes
     assert notebook.datasets([name, "digits"]).keys() == {"digits"}
     assert f'data.load("{name}", download=True)' in capsys.readouterr().out
-
-
-def test_a_picture_and_code_are_html_that_says_it(monkeypatch):
-    shown = []
-    monkeypatch.setattr(notebook, "display", lambda page: shown.append(page.data))
-    images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
-    for _ in range(2):
-        notebook.picture(notebook.tiles(images, ["a\nb", "c"]), 'pictures "of" a < b')
-    assert shown[0] == shown[1]
-    assert 'alt="pictures &quot;of&quot; a &lt; b"' in shown[0]
-    notebook.code(UserError)
-    assert shown[2].startswith("<pre><code>class UserError(Exception)")
-
-
-def test_shapes_are_the_traces():
-    table = notebook.shapes("resnet20", 32)
-    assert table["output"].iloc[0] == "16 x 32 x 32"
-    assert np.sum([int(n.replace(",", "")) for n in table["parameters"]]) == 269_722
