@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepnets import data, recipes
-from deepnets.errors import UserError
+from deepnets import recipes
 from deepnets.recipes import FIELDS
 from deepnets.training import Job, fit
 
@@ -76,21 +75,6 @@ def job():
 def finished(job, tmp_path_factory):
     """The run of `job(epochs=1)`: to be read, or copied."""
     return fit(job(epochs=1), tmp_path_factory.mktemp("finished"), verbose=False, precision="fp32")
-
-
-@pytest.fixture
-def real():
-    """A dataset by name, where it is; otherwise the test is skipped."""
-
-    def load(name):
-        try:
-            return data.load(name)
-        except UserError as error:
-            if "is not in" not in str(error):  # damaged, say
-                raise
-            pytest.skip(f"no real data: {error}")
-
-    return load
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from PIL import Image
 from deepnets import cli, data, models, training
 from deepnets.runs import Run
 
+DEMO = Path(__file__).parent.parent / "results/demo/digits/resnet20/tuned/seed0"
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 
 
@@ -77,6 +79,9 @@ MISTAKES = [
     (["study", "file", "--budget", "soon"], "is no time"),
     (["compare", "empty"], "no finished run"),
     (["compare", "a\nb"], r"a\nb is not a folder"),
+    (["compare"], "run this in a clone"),
+    (["study", "studies/demo.toml"], "run this in a clone"),
+    (["predict", DEMO, "seven.png"], "has no weights"),
 ]
 
 

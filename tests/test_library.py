@@ -2,7 +2,6 @@
 away from the checkout.
 """
 
-import re
 import shutil
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from torch.utils.data import DataLoader
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import deepnets
-from deepnets import cli, data, models
-from deepnets.errors import UserError
+from deepnets import data, models
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,13 +78,6 @@ def test_a_data_loader_takes_a_data_set():
     assert shuffled == train.images.long().sum((1, 2, 3)) @ train.labels, "each image has its label"
 
 
-def test_a_run_without_weights_is_named(finished, tmp_path):
-    folder = shutil.copytree(finished.path, tmp_path / "run")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="has no weights"):
-        deepnets.load(folder)
-
-
 def test_neither_the_package_nor_help_imports_anything_large(python):
     loaded = "print({'torch', 'numpy'} & {*sys.modules})"
     for code in ("import sys, deepnets; deepnets.load; {}",
@@ -97,14 +88,6 @@ def test_neither_the_package_nor_help_imports_anything_large(python):
 
 
 # --- away from the checkout
-
-
-@pytest.mark.parametrize("command", ["compare", "study studies/demo.toml"])
-def test_a_command_that_needs_the_repository_says_so(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(command.split()) == 2
-    assert re.fullmatch(r"deepnets: .*; run this in a clone.*\n", capsys.readouterr().err)
-    assert not [*tmp_path.iterdir()]
 
 
 def test_what_the_notebooks_share_says_that_it_needs_the_repository(python, tmp_path):

@@ -218,16 +218,10 @@ def test_dark_ink_on_light_paper_is_said_and_equals_the_inverse(run, draw, mode)
     assert [how[0] for how in (light[1], dark[1])].count("light background: inverted") == 1
 
 
-def test_what_cannot_be_predicted_is_named(run, draw, tmp_path):
-    blank, specks = tmp_path / "blank.png", Image.new("L", (3000, 3000))
-    Image.new("RGB", (50, 50), "white").save(blank)
-    for place in (100, 2900):
-        specks.putpixel((place, place), 255)
-    specks.save(tmp_path / "specks.png")
-    classify = predict.classifier(run)
-    for name, says in {"blank": "no digit", "specks": "no digit", "none": "cannot be read"}.items():
-        with pytest.raises(UserError, match=rf"{name}\.png.*{says}"):
-            classify(tmp_path / f"{name}.png")
+def test_what_cannot_be_predicted_is_named(run, tmp_path):
+    Image.new("L", (50, 50), "white").save(tmp_path / "blank.png")
+    with pytest.raises(UserError, match=r"blank\.png.*no digit"):
+        predict.classifier(run)(tmp_path / "blank.png")
     copy = shutil.copytree(run.path, tmp_path / "run")
     (copy / "model.safetensors").write_bytes(b"junk")
     with pytest.raises(UserError, match="is damaged"):
