@@ -79,10 +79,11 @@ def finished(job, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def python():
-    """Runs Python on the package in a folder, by default on this one."""
+    """Runs Python on this package."""
 
-    def run(*arguments, path=Path(__file__).parent.parent, **how):
-        how |= {"env": os.environ | {"PYTHONPATH": str(path)}, "text": True}
+    def run(*arguments, **how):
+        path = str(Path(__file__).parent.parent)
+        how |= {"env": os.environ | {"PYTHONPATH": path}, "text": True}
         return subprocess.run([sys.executable, *arguments], capture_output=True, **how)
 
     return run

@@ -115,12 +115,6 @@ def test_robustness_and_calibration_are_pairs_of_points_a_network(accuracies):
     assert points == pytest.approx(table["temperature"])
 
 
-def test_a_network_under_two_recipes_is_named_with_them(accuracies):
-    both = pd.concat([accuracies[:2], accuracies[:2].assign(recipe="classic")])
-    names = words(charts.calibration(both).axes[0].get_yticklabels())
-    assert {"AlexNet, tuned", "AlexNet, classic"} < set(names)
-
-
 @pytest.mark.parametrize("name", ["corners", "changes", "cost", "robustness", "calibration"])
 def test_letters_can_be_read_on_a_telephone(name, request):
     table = request.getfixturevalue(name if name in ("corners", "changes") else "accuracies")

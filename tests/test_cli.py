@@ -75,6 +75,7 @@ MISTAKES = [
     ([*TRAIN8, "--out", "x" * 300], "File name too long"),
     ([*TRAIN8, "--out", "file"], "cannot be written"),
     ([*TRAIN8, "--out", "wrong"], "is not a run"),
+    ([*TRAIN8, "--out", "blocked"], "in the way"),
     (["study", "none.toml"], "none.toml cannot be read: No such file"),
     (["study", "file", "--budget", "soon"], "is no time"),
     (["compare", "empty"], "no finished run"),
@@ -92,6 +93,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(run, tmp_path, argument
     (tmp_path / "file").write_text("[[[")
     (tmp_path / "empty").mkdir()
     (tmp_path / "wrong/digits/resnet8/tuned/seed0").mkdir(parents=True)
+    (tmp_path / "blocked/digits/resnet8/tuned").mkdir(parents=True)
+    (tmp_path / "blocked/digits/resnet8/tuned/seed0").symlink_to("nowhere")
     before = sorted(tmp_path.rglob("*"))
     code, _, err = run(*arguments)
     assert code == 2

@@ -202,16 +202,6 @@ def test_a_finished_run_is_reported_though_nothing_can_be_removed(job, finished,
     assert fit(job(epochs=1), finished.path.parents[3], **QUIET).path == finished.path
 
 
-def test_what_is_in_the_way_of_a_run_is_found_before_the_training(job, tmp_path, monkeypatch):
-    trains = "deepnets.training.loop.Trainer.train"
-    monkeypatch.setattr(trains, lambda self: pytest.fail("it trains"))
-    for out, block in (("a", lambda path: path.symlink_to("nowhere")), ("b", Path.touch)):
-        place = tmp_path / out / job().folder
-        place.parent.mkdir(parents=True)
-        block(place)
-        assert "in the way" in told(fit, job(), place.parents[3])
-
-
 @pytest.mark.parametrize("output", ["> /dev/full", "<&- >&- 2>&-"])
 def test_a_training_does_not_need_its_output(tmp_path, output):
     train = f"{sys.executable} -m deepnets train resnet8 --epochs 1 --limit 60 --size 16 --out {tmp_path}"
@@ -245,12 +235,6 @@ for name in ("SIGHUP", "SIGKILL", "SIGUSR1", "SIGALRM", "pthread_sigmask", "sigw
     delattr(signal, name)
 for name in ("fork", "sched_getaffinity", "geteuid", "killpg", "setsid"):
     delattr(os, name)
-opened = os.open
-def open_file(path, *flags, **more):
-    if os.path.isdir(path):
-        raise PermissionError(13, "Permission denied")
-    return opened(path, *flags, **more)
-os.open = open_file
 from deepnets import cli, notebook, recipes, study
 from deepnets.training import Job, OutOfTime, fit
 job = Job("resnet8", "digits", recipes.get("tuned", "resnet8", epochs=2), 0, {}, 60, 16)

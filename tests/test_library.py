@@ -1,8 +1,5 @@
-"""The networks and runs in other programs: exported, scripted, taken apart; loaded in one line;
-away from the checkout.
-"""
+"""The networks and data sets in other programs: exported, scripted, taken apart, loaded."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -63,9 +60,6 @@ def test_torchvision_extracts_the_maps_of_every_network(network, images, logits)
     assert all(torch.equal(found[name], values) for name, values in maps.items())
 
 
-# --- data sets and runs
-
-
 def test_a_data_loader_takes_a_data_set():
     train = data.load("digits").train
     image, label = train[-1]
@@ -85,13 +79,3 @@ def test_neither_the_package_nor_help_imports_anything_large(python):
         assert python("-c", code.format(loaded)).stdout.endswith("set()\n")
     version = python("-m", "deepnets", "--version").stdout
     assert version == f"deepnets {deepnets.__version__}\n"
-
-
-# --- away from the checkout
-
-
-def test_what_the_notebooks_share_says_that_it_needs_the_repository(python, tmp_path):
-    shutil.copytree(ROOT / "deepnets", tmp_path / "deepnets")  # what a wheel has: the package alone
-    done = python("-c", "import deepnets.notebook", path=tmp_path, cwd=tmp_path)
-    assert done.returncode == 1, done
-    assert done.stderr.splitlines()[-1].endswith("are in the repository: install it with pip -e")

@@ -101,11 +101,15 @@ def test_draws_reach_both_ends_of_the_policy_and_do_not_depend_on_each_other(nam
     assert (torch.corrcoef(torch.stack(drawn)) - torch.eye(len(drawn))).abs().max() < 0.06
 
 
-def test_mnist_is_never_mirrored_and_cifar_moves_by_up_to_four_pixels():
+def test_digits_are_never_mirrored_and_the_policies_are_the_published_ones():
     assert not STANDARD["mnist"].flip
     assert not STANDARD["digits"].flip
     assert STANDARD["cifar10"] == Policy(shift=4 / 32, flip=True)
     assert DATASETS["cifar10"].policy("shift") == Policy(shift=4 / 32)
+    both = {"shift": 0.1, "scale": 0.2, "resized": True}
+    assert Policy(degrees=10, shear=10, flip=True, colour=0.2, **both) == JITTERED
+    assert Policy(degrees=15, **both) == TURNED
+    assert (DATASETS["cifar10"].published, DATASETS["mnist"].published) == (JITTERED, TURNED)
 
 
 @pytest.mark.parametrize(
@@ -152,13 +156,6 @@ def test_colours_are_drawn_within_bounds_in_every_order():
     kinds = 2 * gray.long() + mean.long()  # 0 brightness, 1 contrast, 2 saturation
     assert (kinds.sort(1).values == torch.tensor([0, 1, 2])).all()
     assert len({tuple(row) for row in kinds.tolist()}) == 6
-
-
-def test_the_published_policies():
-    both = {"shift": 0.1, "scale": 0.2, "resized": True}
-    assert Policy(degrees=10, shear=10, flip=True, colour=0.2, **both) == JITTERED
-    assert Policy(degrees=15, **both) == TURNED
-    assert (DATASETS["cifar10"].published, DATASETS["mnist"].published) == (JITTERED, TURNED)
 
 
 def test_images_are_recoloured_before_they_are_normalised_and_gray_ones_never():
