@@ -168,6 +168,17 @@ def test_all_trainings_end_with_the_study_and_a_checkpoint_each_stays(started, t
             assert 0 < checkpoint.load(path)[1]["epoch"] < 10_000
 
 
+def test_ctrl_c_while_processes_start_is_quiet(started):
+    children = b""
+    while not children:
+        time.sleep(0.02)
+        command = ["pgrep", "-P", str(started.pid)]
+        children = subprocess.run(command, stdout=subprocess.PIPE).stdout
+    os.killpg(started.pid, signal.SIGINT)
+    _, error = started.communicate()
+    assert (started.returncode, error) == (130, "\ninterrupted; the same command continues\n")
+
+
 def test_as_many_processes_as_asked_are_started_whatever_the_number_of_cores():
     with cluster.connect(cores() + 1, None) as client:
         assert len(client.nthreads()) == cores() + 1
