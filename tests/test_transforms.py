@@ -119,6 +119,8 @@ def test_without_draws_images_are_resized_and_normalised_only(mean, std):
     images = torch.randint(0, 256, (4, len(mean), 28, 28), dtype=torch.uint8)
     transform = Transform(28, mean, std, STANDARD["cifar10"], 0.5)
     torch.testing.assert_close(transform(images), v2.Normalize(mean, std)(images / 255))
+    with pytest.raises(ValueError, match="not 3 axes"):
+        transform(images[0])
 
 
 def test_cutout_blanks_one_square_inside_the_image():
