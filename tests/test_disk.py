@@ -5,7 +5,6 @@ of what Unix has. More odd files: test_fuzz.py.
 import errno
 import hashlib
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -18,7 +17,6 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save
 from test_training import QUIET, stopped
 
@@ -42,36 +40,30 @@ def told(action, *arguments):
     return str(error.value)
 
 
-def change(folder, **values):
-    """Changes values of a run.json."""
-    info = json.loads((folder / "run.json").read_text()) | values
-    (folder / "run.json").write_text(json.dumps(info))
-
-
 STRANGE = (None, "x", -1, 1e300, [], [1], {}, {"a": None}, True, 2**70, 0.5)
 
 
 @pytest.mark.parametrize("field", fields(Info), ids=lambda field: field.name)
-def test_a_run_of_other_values_is_refused_by_name_or_does_not_disturb(folder, field, capsys):
-    info = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({k: info[k] for k in info if k != field.name}))
-    if field.default is MISSING:
-        assert field.name in told(Run.load, folder)
-    else:
-        assert Run.load(folder)
-    refused = 0
+def test_a_run_of_other_values_is_refused_by_name(finished, field):
+    """What is not refused disturbs nothing: test_fuzz.py."""
+    whole, refused = finished.info.values(), 0
     for value in STRANGE:
-        change(folder, **info | {field.name: value})
-        code = cli.main(["compare", str(folder)])
-        refused += code == 2
-        assert (code, len(capsys.readouterr().err.splitlines())) in ((0, 0), (2, 1)), value
+        try:
+            Info.read(whole | {field.name: value})
+        except ValueError:
+            refused += 1
     assert refused >= (5 if field.name == "options" else 8)
+    del whole[field.name]
+    if field.default is MISSING:
+        with pytest.raises(ValueError, match=field.name):
+            Info.read(whole)
+    else:
+        assert Info.read(whole)
 
 
 def test_a_run_json_of_any_text_is_refused(folder):
-    many = '{"seed": ' + "9" * 5000 + "}"
-    for text in ("", "{", "[]", "\0", "[" * 100_000, '{"seed": NaN}', "\ud800", many, "{}"):
-        (folder / "run.json").write_bytes(text.encode(errors="surrogatepass"))
+    for text in (b"", b"[]", b"\xff", b"[" * 100_000, b'{"seed": ' + b"9" * 5000 + b"}"):
+        (folder / "run.json").write_bytes(text)
         assert "run.json" in told(Run.load, folder)
 
 
@@ -83,32 +75,27 @@ def test_what_is_no_file_is_not_read(folder):
         assert says in told(disk.read, path, 100)
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
-@pytest.mark.parametrize("declared", [None, 1000])
-def test_a_zip_bomb_is_not_unpacked(folder, compression, declared):
+def test_a_zip_bomb_is_not_unpacked(folder):
     """Whatever size it declares."""
     file, array = io.BytesIO(), io.BytesIO()
     np.save(array, np.zeros(20_000_000, np.uint8))
-    with zipfile.ZipFile(file, "w", compression) as found:
-        found.writestr("labels.npy", array.getvalue())
-        found.infolist()[0].file_size = declared or found.infolist()[0].file_size
-    (folder / "test.npz").write_bytes(file.getvalue())
-    assert "test.npz" in told(disk.read_arrays, folder / "test.npz", 1 << 20)
+    for declared in (None, 1000):
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as found:
+            found.writestr("labels.npy", array.getvalue())
+            found.infolist()[0].file_size = declared or found.infolist()[0].file_size
+        (folder / "test.npz").write_bytes(file.getvalue())
+        assert "test.npz" in told(disk.read_arrays, folder / "test.npz", 1 << 20)
 
 
-HEAD = ",".join(runs.HISTORY).encode()
 DAMAGED = [  # contents of a part of a run, or what is changed in its arrays
-    *((name, content) for name in ("test.npz", "history.csv", "views.npz")
-      for content in (None, b"PK\x03\x04 no archive")),
-    *(("history.csv", text) for text in (b"a,b\n1,2\n", HEAD + b"\n", HEAD + b"\n1,x,3,4,5,6,7\n")),
+    *((name, None) for name in ("test.npz", "history.csv", "views.npz")),
+    ("views.npz", b"PK\x03\x04 no archive"), ("history.csv", b"a,b\n1,2\n"),
+    ("history.csv", ",".join(runs.HISTORY).encode() + b"\n1,x,3,4,5,6,7\n"),
     *(("test.npz", {name: values}) for name, values in (
         ("labels", np.full(360, 10, np.uint8)), ("labels", np.full(360, np.nan)),
-        ("labels", np.zeros((360, 2), np.uint8)), ("labels", np.array(0)),
-        ("levels", np.zeros((360, 9), np.uint8)), ("levels", np.full((360, 10), "a")),
-        ("levels", None), ("blur", np.zeros(3, np.uint8)), ("contrast", np.full(45, -1)),
+        ("levels", np.zeros((360, 9), np.uint8)), ("levels", None),
     )),
-    *(("views.npz", {name: values}) for name in ("pca_levels", *runs.VIEWS)
-      for values in (None, np.full((2,) * 5, np.nan))),
+    ("views.npz", {"pca_range": np.full((2, 2), np.nan)}),
 ]  # fmt: skip
 
 
@@ -132,8 +119,8 @@ def test_weights_with_a_right_hash_and_other_content_are_refused(folder, kind):
     changed = weights[first][:1] if kind == "another shape" else weights[first] / 0
     junk = kind == "no safetensors"
     path.write_bytes(b"\xff" * 100 if junk else save(weights | {first: changed}))
-    change(folder, weights_sha256=runs.weights_sha256(folder))
-    assert "model.safetensors" in told(predict.load_network, Run.load(folder))
+    info = replace(Run.load(folder).info, weights_sha256=runs.weights_sha256(folder))
+    assert "model.safetensors" in told(predict.load_network, Run(folder, info))
 
 
 def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_path):
@@ -148,31 +135,27 @@ def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_
         assert path.read_bytes() == changed
 
     middle = len(good) // 2  # a bit of a weight, which only the checksum tells
-    flipped = good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]
-    for content in (b"", good[:-9], flipped, good[start:]):
+    for content in (b"", good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]):
         path.write_bytes(content)
         refused()
     torch.save({"identity": 1}, pickled := io.BytesIO())
-    for payload in (b"", pickled.getvalue(), good[start:-9], b"\xff" * 8 + good[start + 8 :]):
+    for payload in (b"", pickled.getvalue(), good[start:-9]):
         path.write_bytes(checkpoint.MAGIC + hashlib.sha256(payload).digest() + payload)
         refused()
-    identity, sums = values["identity"], values["sums"]
     row = dict.fromkeys(runs.HISTORY, 1.0)
     for other in (
-        None, {}, {"identity": 1}, values | {"more": 1},
         *({k: v for k, v in values.items() if k != key} for key in values),
         *(values | {key: "x"} for key in values),
         *(values | {key: -1} for key in ("epoch", "step", "threads")),
-        values | {"identity": identity | {"seed": 1}}, values | {"step": 10**6},
+        values | {"identity": values["identity"] | {"seed": 1}}, values | {"step": 10**6},
         values | {"history": [row | {"val_loss": float("nan")}], "epoch": 1},
         values | {"history": [row] * 3, "epoch": 3}, values | {"threads": 10**9},
-        values | {"sums": sums | {"seconds": 0.0}, "step": 1},
+        values | {"sums": values["sums"] | {"seconds": 0.0}, "step": 1},
     ):  # fmt: skip
         checkpoint.save(path, tensors, other)
         refused()
-    odd = tensors[momentum][:1], tensors[momentum].double()
-    others = {k: v for k, v in tensors.items() if k != momentum}, tensors | {"more": torch.ones(1)}
-    for other in (*others, *(tensors | {momentum: values} for values in odd)):
+    lacking = {k: v for k, v in tensors.items() if k != momentum}
+    for other in (lacking, tensors | {momentum: tensors[momentum].double()}):
         checkpoint.save(path, other, values)
         refused()
     path.write_bytes(good)
@@ -203,19 +186,12 @@ def test_a_full_disk_ends_in_one_line_and_what_was_there_stays(job, tmp_path, mo
 
 
 def test_a_file_system_that_cannot_sync_is_written_to(job, tmp_path, monkeypatch):
-    """And its files are readable as the umask says."""
-
     def refuse(*_):
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    before = os.umask(0o022)
-    try:
-        run = fit(job(), tmp_path, **QUIET)
-    finally:
-        os.umask(before)
+    run = fit(job(), tmp_path, **QUIET)
     assert sorted(path.name for path in run.path.iterdir()) == FILES
-    assert {path.stat().st_mode & 0o777 for path in run.path.iterdir()} == {0o644}
 
 
 def test_a_finished_run_is_reported_though_nothing_can_be_removed(job, finished, monkeypatch):
@@ -224,16 +200,6 @@ def test_a_finished_run_is_reported_though_nothing_can_be_removed(job, finished,
 
     monkeypatch.setattr(Path, "unlink", refuse)
     assert fit(job(epochs=1), finished.path.parents[3], **QUIET).path == finished.path
-
-
-def test_what_is_in_the_way_of_a_run_is_found_before_the_training(job, tmp_path, monkeypatch):
-    trains = "deepnets.training.loop.Trainer.train"
-    monkeypatch.setattr(trains, lambda self: pytest.fail("it trains"))
-    for out, block in (("a", lambda path: path.symlink_to("nowhere")), ("b", Path.touch)):
-        place = tmp_path / out / job().folder
-        place.parent.mkdir(parents=True)
-        block(place)
-        assert "in the way" in told(fit, job(), place.parents[3])
 
 
 @pytest.mark.parametrize("output", ["> /dev/full", "<&- >&- 2>&-"])
@@ -269,12 +235,6 @@ for name in ("SIGHUP", "SIGKILL", "SIGUSR1", "SIGALRM", "pthread_sigmask", "sigw
     delattr(signal, name)
 for name in ("fork", "sched_getaffinity", "geteuid", "killpg", "setsid"):
     delattr(os, name)
-opened = os.open
-def open_file(path, *flags, **more):
-    if os.path.isdir(path):
-        raise PermissionError(13, "Permission denied")
-    return opened(path, *flags, **more)
-os.open = open_file
 from deepnets import cli, notebook, recipes, study
 from deepnets.training import Job, OutOfTime, fit
 job = Job("resnet8", "digits", recipes.get("tuned", "resnet8", epochs=2), 0, {}, 60, 16)
@@ -284,16 +244,12 @@ try:
 except OutOfTime:
     pass
 arguments = "train resnet8 --epochs 2 --limit 60 --size 16"
-for words in (arguments, arguments, "predict runs/digits/resnet8/tuned/seed0 seven.png", "compare runs"):
-    assert cli.main(words.split()) == 0
+for command in (arguments, arguments, "compare runs"):
+    assert cli.main(command.split()) == 0
 """
 
 
 def test_what_windows_lacks_is_not_needed(tmp_path, python):
-    paper = Image.new("L", (60, 60), "white")
-    ImageDraw.Draw(paper).line([(18, 15), (42, 15), (28, 46)], "black", 5)
-    paper.save(tmp_path / "seven.png")
     done = python("-c", WINDOWS, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "continuing from epoch 1, step" in done.stdout
-    assert "seven.png: " in done.stdout

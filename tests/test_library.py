@@ -1,12 +1,7 @@
-"""The networks and runs in other programs: exported, scripted, taken apart; loaded in one line;
-away from the checkout.
-"""
+"""The networks and data sets in other programs: exported, scripted, taken apart, loaded."""
 
-import re
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch.export import Dim
@@ -14,8 +9,7 @@ from torch.utils.data import DataLoader
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import deepnets
-from deepnets import cli, data, models
-from deepnets.errors import UserError
+from deepnets import data, models
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,16 +60,6 @@ def test_torchvision_extracts_the_maps_of_every_network(network, images, logits)
     assert all(torch.equal(found[name], values) for name, values in maps.items())
 
 
-def test_one_image_without_its_batch_is_named():
-    network = models.create("resnet8")
-    for take in (network, network.maps):
-        with pytest.raises(ValueError, match=r"not 3 axes; images\[None\] makes a batch"):
-            take(torch.randn(3, 32, 32))
-
-
-# --- data sets and runs
-
-
 def test_a_data_loader_takes_a_data_set():
     train = data.load("digits").train
     image, label = train[-1]
@@ -88,27 +72,6 @@ def test_a_data_loader_takes_a_data_set():
     assert shuffled == train.images.long().sum((1, 2, 3)) @ train.labels, "each image has its label"
 
 
-def test_a_run_is_loaded_in_one_line(finished):
-    network, classes, transform = deepnets.load(str(finished.path))
-    assert not network.training
-    assert classes == tuple("0123456789")
-    with torch.no_grad():
-        predicted = network(transform(data.load("digits").test.images)).argmax(1)
-    assert np.mean(predicted.numpy() == finished.test["predicted"]) > 0.99
-    with pytest.raises(ValueError, match=r"a transform takes images .* not 3 axes"):
-        transform(data.load("digits").train[0][0])
-
-
-def test_what_was_not_trained_is_named(finished, tmp_path):
-    for wrong, says in (("resnet20", "resnet20 is not a run"), (tmp_path, "is not a run")):
-        with pytest.raises(UserError, match=says):
-            deepnets.load(wrong)
-    folder = shutil.copytree(finished.path, tmp_path / "run")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="has no weights"):
-        deepnets.load(folder)
-
-
 def test_neither_the_package_nor_help_imports_anything_large(python):
     loaded = "print({'torch', 'numpy'} & {*sys.modules})"
     for code in ("import sys, deepnets; deepnets.load; {}",
@@ -116,21 +79,3 @@ def test_neither_the_package_nor_help_imports_anything_large(python):
         assert python("-c", code.format(loaded)).stdout.endswith("set()\n")
     version = python("-m", "deepnets", "--version").stdout
     assert version == f"deepnets {deepnets.__version__}\n"
-
-
-# --- away from the checkout
-
-
-@pytest.mark.parametrize("command", ["compare", "study studies/demo.toml"])
-def test_a_command_that_needs_the_repository_says_so(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(command.split()) == 2
-    assert re.fullmatch(r"deepnets: .*; run this in a clone.*\n", capsys.readouterr().err)
-    assert not [*tmp_path.iterdir()]
-
-
-def test_what_the_notebooks_share_says_that_it_needs_the_repository(python, tmp_path):
-    shutil.copytree(ROOT / "deepnets", tmp_path / "deepnets")  # what a wheel has: the package alone
-    done = python("-c", "import deepnets.notebook", path=tmp_path, cwd=tmp_path)
-    assert done.returncode == 1, done
-    assert done.stderr.splitlines()[-1].endswith("are in the repository: install it with pip -e")
