@@ -7,7 +7,9 @@ from matplotlib.transforms import Bbox
 
 
 def check(figure, least=8.0):
-    """Fails where letters are under `least` points, cover each other or leave the picture."""
+    """Fails where letters are under `least` points, cover each other or leave the picture, or a legend
+    covers data.
+    """
     figure.draw_without_rendering()
     hidden = set()
     for ax in figure.axes:
@@ -24,6 +26,9 @@ def check(figure, least=8.0):
         assert text.get_fontsize() >= least, text.get_text()
         assert page.contains(*box.p0), text.get_text()
         assert page.contains(*box.p1), text.get_text()
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert not any(ax.get_window_extent().padded(-1).overlaps(box) for ax in figure.axes)
     for (first, one), (second, other) in combinations(found, 2):
         apart = not one.padded(-1).overlaps(other.padded(-1))
         assert apart, f"{first.get_text()!r} covers {second.get_text()!r}"

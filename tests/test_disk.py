@@ -186,12 +186,19 @@ def test_a_full_disk_ends_in_one_line_and_what_was_there_stays(job, tmp_path, mo
 
 
 def test_a_file_system_that_cannot_sync_is_written_to(job, tmp_path, monkeypatch):
+    """And its files are readable as the umask says."""
+
     def refuse(*_):
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    run = fit(job(), tmp_path, **QUIET)
+    before = os.umask(0o022)
+    try:
+        run = fit(job(), tmp_path, **QUIET)
+    finally:
+        os.umask(before)
     assert sorted(path.name for path in run.path.iterdir()) == FILES
+    assert {path.stat().st_mode & 0o777 for path in run.path.iterdir()} == {0o644}
 
 
 def test_a_finished_run_is_reported_though_nothing_can_be_removed(job, finished, monkeypatch):

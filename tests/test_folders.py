@@ -115,14 +115,22 @@ def test_gray_pictures_of_other_sizes(tmp_path):
     assert dataset.train.images.shape[1:] == (1, 32, 32)
 
 
-def test_pictures_that_changed_places_are_noticed(tmp_path):
+@pytest.mark.parametrize("what", ["folders", "contents"])
+def test_pictures_that_changed_places_are_noticed(tmp_path, what):
     """Of one size and date, as from an archive of bitmaps."""
     folder = make(tmp_path / "pets", suffix=".bmp")
     for file in folder.glob("*/*"):
         os.utime(file, (1e9, 1e9))
     before, cat, dog = load(folder), folder / "cat", folder / "dog"
-    for source, target in ((cat, folder / ".x"), (dog, cat), (folder / ".x", dog)):
-        source.rename(target)
+    if what == "folders":
+        for source, target in ((cat, folder / ".x"), (dog, cat), (folder / ".x", dog)):
+            source.rename(target)
+    else:
+        first, second = cat / "03.bmp", dog / "03.bmp"
+        contents = first.read_bytes(), second.read_bytes()
+        for file, content in ((first, contents[1]), (second, contents[0])):
+            file.write_bytes(content)
+            os.utime(file, (1e9, 1e9))
     assert load(folder).sha256 != before.sha256
 
 

@@ -4,6 +4,7 @@ executes them besides.
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -16,6 +17,8 @@ from deepnets.runs import Run
 from notebooks import make
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+LESSONS = ["datasets", "alexnet", "vgg", "resnet", "googlenet", "comparison", "datasets"]
+NEXT = dict(pairwise(LESSONS))
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -41,6 +44,8 @@ def test_was_executed_without_complaint_and_can_be_shown_anywhere(path, lesson):
         assert output.get("name") != "stderr", output["text"]
     assert path.stat().st_size < 2_000_000
     assert "widgets" not in lesson.metadata
+    assert lesson.metadata.language_info.keys() >= {"codemirror_mode", "version"}, "JupyterLab adds"
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in cells) == 1
 
 
 def test_pictures_say_what_they_show_on_the_page(path, lesson):
@@ -59,6 +64,8 @@ def test_every_file_that_a_lesson_links_to_is_there(path, lesson):
     prose = [cell.source for cell in lesson.cells if cell.cell_type != "code"]
     links = re.findall(r"\]\(([^)#]+)", "".join(prose))
     assert "../README.md" in links
+    assert f"{NEXT[path.stem]}.ipynb" in prose[-1]
+    assert "<details>" in "".join(prose), "exercises have answers"
     assert all((path.parent / link).exists() for link in links if "://" not in link)
 
 
