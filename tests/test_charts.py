@@ -99,13 +99,13 @@ def test_cost_has_a_named_point_a_network(accuracies):
 
 
 def test_robustness_and_calibration_are_pairs_of_points_a_network(accuracies):
-    """The best is on top, or the least calibrated."""
+    """The most accurate is on top."""
     panels = charts.robustness(accuracies).axes
     assert [ax.get_title() for ax in panels] == ["noise", "blur", "contrast"]
     error, temperature = charts.calibration(accuracies).axes
-    pairs = [(ax, "accuracy", ax.get_title(), "accuracy") for ax in panels]
-    for ax, order, first, second in (*pairs, (error, "ece", "ece", "calibrated_ece")):
-        table = accuracies.sort_values(order)
+    table = accuracies.sort_values("accuracy")
+    pairs = [(ax, ax.get_title(), "accuracy") for ax in panels]
+    for ax, first, second in (*pairs, (error, "ece", "calibrated_ece")):
         hollow, filled = ([line.get_xdata()[0] for line in ax.lines[k::3]] for k in (1, 2))
         assert filled == pytest.approx(100 * table[first])
         assert hollow == pytest.approx(100 * table[second])
