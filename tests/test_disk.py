@@ -3,8 +3,6 @@ of what Unix has. More odd files: test_fuzz.py.
 """
 
 import errno
-import hashlib
-import io
 import json
 import os
 import shutil
@@ -17,7 +15,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save
 from test_training import QUIET, stopped
@@ -75,63 +72,34 @@ def test_a_run_json_of_any_text_is_refused(folder):
         assert "run.json" in told(Run.load, folder)
 
 
-def test_what_is_no_file_is_not_read(folder):
-    (folder / "run.json").rename(folder / "large")
-    os.mkfifo(folder / "run.json")
-    told(Run.load, folder)
-    for path, says in ((folder / "run.json", "not a file"), (folder / "large", "bytes")):
-        assert says in told(disk.read, path, 100)
-
-
-@pytest.mark.parametrize("compression", [zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
-@pytest.mark.parametrize("declared", [None, 1000])
-def test_a_zip_bomb_is_not_unpacked(folder, compression, declared):
-    """Whatever size it declares."""
-    file, array = io.BytesIO(), io.BytesIO()
-    np.save(array, np.zeros(20_000_000, np.uint8))
-    with zipfile.ZipFile(file, "w", compression) as found:
-        found.writestr("labels.npy", array.getvalue())
-        found.infolist()[0].file_size = declared or found.infolist()[0].file_size
-    (folder / "test.npz").write_bytes(file.getvalue())
-    assert "test.npz" in told(disk.read_arrays, folder / "test.npz", 1 << 20)
-
-
 HEAD = ",".join(runs.HISTORY).encode()
 DAMAGED = [  # contents of a part of a run, or what is changed in its arrays
     *((name, content) for name in ("test.npz", "history.csv", "views.npz")
       for content in (None, b"PK\x03\x04 no archive")),
     *(("history.csv", text) for text in (b"a,b\n1,2\n", HEAD + b"\n", HEAD + b"\n1,x,3,4,5,6,7\n")),
-    *(("test.npz", {name: values}) for name, values in (
-        ("labels", np.full(360, 10, np.uint8)), ("labels", np.full(360, np.nan)),
-        ("labels", np.zeros((360, 2), np.uint8)), ("labels", np.array(0)),
-        ("levels", np.zeros((360, 9), np.uint8)), ("levels", np.full((360, 10), "a")),
-        ("levels", None), ("blur", np.zeros(3, np.uint8)), ("contrast", np.full(45, -1)),
-    )),
-    *(("views.npz", {name: values}) for name in ("pca_levels", *runs.VIEWS)
-      for values in (None, np.full((2,) * 5, np.nan))),
+    # Of a run with other classes, and of one with other test images
+    ("test.npz", {"levels": np.zeros((360, 9), np.uint8)}),
+    ("views.npz", {"pca_levels": np.zeros((10, 2), np.uint8)}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_part_of_a_run_is_named(folder, name, damage):
     if isinstance(damage, dict):
-        arrays = disk.read_arrays(folder / name) | damage
-        kept = {key: values for key, values in arrays.items() if values is not None}
-        damage = disk.packed(kept, zipfile.ZIP_STORED)
+        damage = disk.packed(disk.read_arrays(folder / name) | damage, zipfile.ZIP_STORED)
     (folder / name).unlink()
     if damage is not None:
         (folder / name).write_bytes(damage)
     assert name in told(getattr, Run.load(folder), name.partition(".")[0])
 
 
-@pytest.mark.parametrize("kind", ["another shape", "not finite", "no safetensors"])
+@pytest.mark.parametrize("kind", ["another shape", "no safetensors"])
 def test_weights_with_a_right_hash_and_other_content_are_refused(folder, kind):
     path = folder / "model.safetensors"
     weights = load_file(path)
     first = next(name for name, values in weights.items() if values.ndim == 4)
-    changed = weights[first][:1] if kind == "another shape" else weights[first] / 0
-    junk = kind == "no safetensors"
-    path.write_bytes(b"\xff" * 100 if junk else save(weights | {first: changed}))
+    other = save(weights | {first: weights[first][:1]})
+    path.write_bytes(other if kind == "another shape" else b"\xff" * 100)
     change(folder, weights_sha256=runs.weights_sha256(folder))
     assert "model.safetensors" in told(predict.load_network, Run.load(folder))
 
@@ -140,7 +108,6 @@ def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_
     path = stopped(job(), tmp_path)
     good, start = path.read_bytes(), len(checkpoint.MAGIC) + checkpoint.DIGEST
     tensors, values = checkpoint.load(path)
-    momentum = next(name for name in tensors if name.startswith("momentum."))
 
     def refused():
         changed = path.read_bytes()
@@ -152,29 +119,8 @@ def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_
     for content in (b"", good[:-9], flipped, good[start:]):
         path.write_bytes(content)
         refused()
-    torch.save({"identity": 1}, pickled := io.BytesIO())
-    for payload in (b"", pickled.getvalue(), good[start:-9], b"\xff" * 8 + good[start + 8 :]):
-        path.write_bytes(checkpoint.MAGIC + hashlib.sha256(payload).digest() + payload)
-        refused()
-    identity, sums = values["identity"], values["sums"]
-    row = dict.fromkeys(runs.HISTORY, 1.0)
-    for other in (
-        None, {}, {"identity": 1}, values | {"more": 1},
-        *({k: v for k, v in values.items() if k != key} for key in values),
-        *(values | {key: "x"} for key in values),
-        *(values | {key: -1} for key in ("epoch", "step", "threads")),
-        values | {"identity": identity | {"seed": 1}}, values | {"step": 10**6},
-        values | {"history": [row | {"val_loss": float("nan")}], "epoch": 1},
-        values | {"history": [row] * 3, "epoch": 3}, values | {"threads": 10**9},
-        values | {"sums": sums | {"seconds": 0.0}, "step": 1},
-    ):  # fmt: skip
-        checkpoint.save(path, tensors, other)
-        refused()
-    odd = tensors[momentum][:1], tensors[momentum].double()
-    others = {k: v for k, v in tensors.items() if k != momentum}, tensors | {"more": torch.ones(1)}
-    for other in (*others, *(tensors | {momentum: values} for values in odd)):
-        checkpoint.save(path, other, values)
-        refused()
+    checkpoint.save(path, tensors, values | {"identity": values["identity"] | {"seed": 1}})
+    refused()
     path.write_bytes(good)
     assert fit(job(), tmp_path, **QUIET).info.epochs == 2
 

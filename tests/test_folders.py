@@ -5,8 +5,6 @@ complete and not in memory.
 import errno
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ import torch
 from PIL import Image
 
 from deepnets import data, predict
-from deepnets.data import cache, folders, images, pictures
+from deepnets.data import folders, images, pictures
 from deepnets.errors import UserError
 from deepnets.training import fit
 
@@ -79,29 +77,6 @@ def test_a_folder_is_decoded_once_and_again_when_it_or_the_copy_changed(folder, 
         copy.write_bytes(damage)
         assert load(folder).sha256 == changed
         assert copy.read_bytes() == whole
-
-
-def test_an_interrupted_decoding_goes_on_where_it_was(folder, root, tmp_path, monkeypatch, spy):
-    expected, seen = load(folder, tmp_path / "elsewhere"), spy(pictures, "read_image")
-    read = pictures.read_image
-
-    def interrupt(file, side):
-        if len(seen) == 15:
-            raise KeyboardInterrupt
-        return read(file, side)
-
-    monkeypatch.setattr(cache, "CHUNK", 4 * 3 * 12**2)  # four pictures
-    with monkeypatch.context() as patched:
-        patched.setattr(pictures, "read_image", interrupt)
-        patched.setattr(cache, "ThreadPoolExecutor", partial(ThreadPoolExecutor, 1))
-        with pytest.raises(KeyboardInterrupt):
-            load(folder)
-    [part] = (root / ".decoded").glob("*.part")
-    part.write_bytes(part.read_bytes() + b"half a picture")
-    seen.clear()
-    assert load(folder).sha256 == expected.sha256
-    assert len(seen) == 40 - 8, "the last whole chunk and what came after it are decoded again"
-    assert not [*(root / ".decoded").glob("*.part")]
 
 
 def test_gray_pictures_of_other_sizes(tmp_path):
@@ -283,7 +258,7 @@ def test_one_folder_however_it_is_written_and_wherever_it_is(folder, train, tmp_
     monkeypatch.chdir(tmp_path / "elsewhere")
     np.testing.assert_array_equal(predict.evaluate(run), run.test["predicted"])
     folder.rename("animals")
-    with pytest.raises(UserError, match="say --dataset folder:PATH"):
+    with pytest.raises(UserError, match="is not a folder"):
         predict.evaluate(run)
     again = predict.evaluate(run, dataset="folder:animals/")
     np.testing.assert_array_equal(again, run.test["predicted"])

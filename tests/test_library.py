@@ -2,7 +2,6 @@
 away from the checkout.
 """
 
-import re
 import shutil
 from pathlib import Path
 
@@ -10,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch.export import Dim
-from torch.utils.data import DataLoader
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import deepnets
-from deepnets import cli, data, models
+from deepnets import data, models
 from deepnets.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -53,8 +51,6 @@ def test_every_network_is_scripted(network, images, logits):
     scripted = torch.jit.script(network)
     with torch.no_grad(), torch.jit.optimized_execution(False):
         assert differs(scripted(images), logits) < 1e-4
-        with pytest.raises(torch.jit.Error, match=r"a network takes images .* not 3 axes"):
-            scripted(images[0])
 
 
 def test_torchvision_extracts_the_maps_of_every_network(network, images, logits):
@@ -66,26 +62,7 @@ def test_torchvision_extracts_the_maps_of_every_network(network, images, logits)
     assert all(torch.equal(found[name], values) for name, values in maps.items())
 
 
-def test_one_image_without_its_batch_is_named():
-    network = models.create("resnet8")
-    for take in (network, network.maps):
-        with pytest.raises(ValueError, match=r"not 3 axes; images\[None\] makes a batch"):
-            take(torch.randn(3, 32, 32))
-
-
-# --- data sets and runs
-
-
-def test_a_data_loader_takes_a_data_set():
-    train = data.load("digits").train
-    image, label = train[-1]
-    assert torch.equal(image, train.images[-1])
-    assert (type(label), label) == (int, train.labels[-1])
-    assert len([*train]) == len(train)
-    batches = [*DataLoader(train, batch_size=100, shuffle=True)]
-    assert [len(labels) for _, labels in batches] == [100] * 14 + [37]
-    shuffled = sum(images.long().sum((1, 2, 3)) @ labels for images, labels in batches)
-    assert shuffled == train.images.long().sum((1, 2, 3)) @ train.labels, "each image has its label"
+# --- runs
 
 
 def test_a_run_is_loaded_in_one_line(finished):
@@ -95,8 +72,6 @@ def test_a_run_is_loaded_in_one_line(finished):
     with torch.no_grad():
         predicted = network(transform(data.load("digits").test.images)).argmax(1)
     assert np.mean(predicted.numpy() == finished.test["predicted"]) > 0.99
-    with pytest.raises(ValueError, match=r"a transform takes images .* not 3 axes"):
-        transform(data.load("digits").train[0][0])
 
 
 def test_what_was_not_trained_is_named(finished, tmp_path):
@@ -119,14 +94,6 @@ def test_neither_the_package_nor_help_imports_anything_large(python):
 
 
 # --- away from the checkout
-
-
-@pytest.mark.parametrize("command", ["compare", "study studies/demo.toml"])
-def test_a_command_that_needs_the_repository_says_so(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(command.split()) == 2
-    assert re.fullmatch(r"deepnets: .*; run this in a clone.*\n", capsys.readouterr().err)
-    assert not [*tmp_path.iterdir()]
 
 
 def test_what_the_notebooks_share_says_that_it_needs_the_repository(python, tmp_path):

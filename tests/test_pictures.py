@@ -5,8 +5,6 @@ import os
 import socket
 import struct
 import subprocess
-import threading
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,14 +19,6 @@ from deepnets.errors import UserError
 RUN = Path(__file__).parent.parent / "results/main/mnist/resnet20/tuned/seed0"
 RANDOM = np.random.default_rng(0)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-def png(pixels, *chunks):
-    """The bytes of a PNG of `pixels` (H, W, 3) with 16 bits, which Pillow itself does not write."""
-    header = struct.pack(">IIBBBBB", *pixels.shape[1::-1], 16, 2, 0, 0, 0)
-    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
-    parts = (b"IHDR", header), *chunks, (b"IDAT", rows), (b"IEND", b"")
-    return SIGNATURE + b"".join(chunk(*part) for part in parts)
 
 
 def encoded(image, kind, **how):
@@ -63,9 +53,6 @@ def test_brightness_of_16_bits_is_scaled_and_its_transparent_value_is_white(read
     assert read(gray)[0, :, 0].tolist() == [128, 255, 1]
     pgm = b"P5 2 1 65535 " + np.array([51200, 256], ">u2").tobytes()
     assert read(pgm)[0, :, 0].tolist() == [200, 1]
-    pixels = np.array([[[0x8000, 0x4000, 0], [0x1234, 0, 0xFF00]]], ">u2")
-    colour = png(pixels, (b"tRNS", struct.pack(">HHH", 0x1234, 0, 0xFF00)))
-    assert read(colour)[0].tolist() == [[128, 64, 0], [255, 255, 255]]
 
 
 def test_every_orientation_is_turned_as_pillow_turns_it(read):
@@ -121,26 +108,21 @@ def test_a_larger_picture_is_scaled_down_on_demand(read):
         assert abs(shown[:, 2:-2] - 128).max() < 10
 
 
-def test_large_pictures_are_decoded_a_few_at_a_time(tmp_path, monkeypatch):
-    """So many pixels at a time: the memory of all threads together."""
+def test_of_large_pictures_one_at_a_time_is_decoded(tmp_path, monkeypatch):
+    """Which bounds the memory of all threads together."""
     Image.new("L", (100, 100)).save(tmp_path / "p.png")
-    monkeypatch.setattr(pictures, "LARGEST", 25_000)
-    within, most, decode = [], [], pictures._rgb
-    both = threading.Barrier(2, timeout=10)
+    monkeypatch.setattr(pictures, "LARGE", 9_999)
+    most, decode = [], pictures._rgb
 
     def counted(*args):
-        within.append(1)
-        most.append(len(within))
-        if len(most) < 3:
-            both.wait()
-        result = decode(*args)
-        within.pop()
-        return result
+        assert pictures._one_at_a_time.locked()
+        most.append(1)
+        return decode(*args)
 
     monkeypatch.setattr(pictures, "_rgb", counted)
     with ThreadPoolExecutor(8) as pool:
         assert len([*pool.map(read_image, [tmp_path / "p.png"] * 8)]) == 8
-    assert max(most) == 2
+    assert len(most) == 8
 
 
 # --- what is refused

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from scipy.special import log_softmax
 from torchvision.transforms.v2 import functional as F
 
+import deepnets
 from deepnets import cli, data, evaluation, metrics, predict, runs
 from deepnets.compare import effects
 from deepnets.errors import UserError
@@ -146,7 +147,7 @@ def test_blur_and_contrast_are_torchvisions(images):
 
 def test_a_run_keeps_what_its_network_gets_right_under_each(finished):
     run = finished
-    test, (network, _, transform) = data.load("digits").test, predict.load(run.path)
+    test, (network, _, transform) = data.load("digits").test, deepnets.load(run.path)
     assert run.info.robustness["images"] == len(test)
     assert run.info.robustness["clean"] == run.correct.sum()
     for name in CORRUPTIONS:

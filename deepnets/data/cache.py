@@ -1,10 +1,7 @@
 """Decoded copies of folders of pictures, which need not fit in memory."""
 
-import errno
 import hashlib
-import io
 import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -50,8 +47,7 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
             with suppress(Exception):  # a damaged copy fails in many ways
                 return _mapped(copy)
             for old in cache.glob(f"{place}-*"):
-                if old.name != f"{copy.name}.part":
-                    old.unlink()
+                old.unlink()
             _decode(files, copy, size)
             return _mapped(copy)
     try:
@@ -88,58 +84,41 @@ def _mapped(copy: Path) -> Tensor:
 def _decode(files: list[str], copy: Path, size: int) -> None:
     """Writes pictures (N, 3, side, side) to a `.npy` file, which is complete or not there at all.
 
-    An interrupted decoding goes on from the chunk before the last, which is surely on the disk.
-
     Raises:
         OSError: there is no room, or no right to write.
         UserError: some pictures are not readable.
     """
-    bad: dict[str, UserError] = {}
-
-    def each(read: Callable[[str], Any], files: list[str]) -> Iterator[Any]:
-        """Reads files, several at a time; one that is not readable is noted, and None."""
-
-        def attempt(file: str) -> Any:
-            try:
-                return read(file)
-            except UserError as error:
-                bad[file] = error
-
-        return pool.map(attempt, files)
-
-    def refuse() -> None:
-        if bad:
-            first, *others = sorted(bad)
-            names = ", ".join(others[:3]) + f" and {len(others) - 3} more" * (len(others) > 3)
-            raise UserError(f"{bad[first]}" + f"; so with {names}" * bool(others))
-
     with ThreadPoolExecutor() as pool:
-        sides = {*each(pictures.square, files)}
-        refuse()  # most that are not readable show it already
+        # Most that are not readable show it already
+        sides = {*_each(pool, pictures.square, files)}
         own = sides.pop() if len(sides) == 1 else 0
         side = own if 0 < own <= size else size
-        shape = (len(files), 3, side, side)
-        header, each_size = io.BytesIO(), 3 * side**2
-        what = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(header, what)
-        step = max(1, CHUNK // each_size)
+        what = {"descr": "|u1", "fortran_order": False, "shape": (len(files), 3, side, side)}
+        step = max(1, CHUNK // (3 * side**2))
         # Not written through a map: there a full disk would kill the process
         with (
-            disk.replacing(copy, resume=True) as out,
+            disk.replacing(copy) as out,
             tqdm(None, "decoding", len(files), unit=" images", leave=False, disable=None) as bar,
         ):
-            written = max(0, out.tell() - header.tell()) // each_size
-            done = max(0, written // step - 1) * step
-            out.truncate(header.tell() + done * each_size if done else 0)
-            if shutil.disk_usage(copy.parent).free < (len(files) - done) * each_size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if not done:
-                out.write(header.getvalue())
-            bar.update(done)
-            for some in (files[i : i + step] for i in range(done, len(files), step)):
-                for picture in each(partial(pictures.read_image, side=side), some):
-                    if not bad:  # what is written has no gaps
-                        out.write(picture.transpose(2, 0, 1).tobytes())
+            np.lib.format.write_array_header_1_0(out, what)
+            for some in (files[i : i + step] for i in range(0, len(files), step)):
+                for picture in _each(pool, partial(pictures.read_image, side=side), some):
+                    out.write(picture.transpose(2, 0, 1).tobytes())
                     bar.update()
-                disk.sync(out)
-            refuse()
+
+
+def _each(pool: ThreadPoolExecutor, read: Callable[[str], Any], files: list[str]) -> Iterator[Any]:
+    """Yields what `read` returns of each file, and in the end names those that are not readable."""
+    bad: dict[str, UserError] = {}
+
+    def attempt(file: str) -> Any:
+        try:
+            return read(file)
+        except UserError as error:
+            bad[file] = error
+
+    yield from (found for found in pool.map(attempt, files) if found is not None)
+    if bad:
+        first, *others = sorted(bad)
+        names = ", ".join(others[:3]) + f" and {len(others) - 3} more" * (len(others) > 3)
+        raise UserError(f"{bad[first]}" + f"; so with {names}" * bool(others))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast, overload
+from typing import cast
 
 import numpy as np
 import torch
@@ -56,24 +56,12 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @overload
-    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
-
-    @overload
-    def __getitem__(self, index: Tensor | np.ndarray) -> "Images": ...
-
-    def __getitem__(self, index: int | Tensor | np.ndarray) -> "tuple[Tensor, int] | Images":
-        """Returns images at an index; of a number, an image (C, H, W) and its label.
-
-        PyTorch's DataLoader takes the latter.
-        """
-        if isinstance(index, int):
-            found = self[torch.tensor([index])]
-            return found.images[0], int(found.labels[0])
+    def __getitem__(self, index: Tensor | np.ndarray) -> "Images":
+        """Returns the images at an index of numbers."""
         return Images(self.images[index], self.labels[index])
 
     def part(self, index: Tensor | np.ndarray) -> "Images":
-        """Returns the images at an index of numbers; `Rows` stay unread."""
+        """Returns the same, but `Rows` stay unread."""
         if not isinstance(self.images, Rows):
             return self[index]
         rows = Rows(self.images.images, self.images.rows[index])

@@ -7,7 +7,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
@@ -23,7 +23,7 @@ FORMATS = (
     "TGA", "TIFF", "WEBP",
 )  # fmt: skip
 LARGEST = 89_478_485  # pixels, above which Pillow warns; decoding takes up to 14 bytes each
-MUCH = 2**22  # pixels of a picture whose memory is given back at once
+LARGE = 2**24  # pixels of a picture that is decoded while no other large one is
 
 warnings.filterwarnings("ignore", module="PIL")  # errors say why a picture is not read
 # Else what Pillow logs of a damaged file goes to the terminal
@@ -49,22 +49,7 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in named if name in known)
 
 
-_turn = threading.Condition()
-_decoding: list[int] = []  # pixels of the pictures that are being decoded
-
-
-@contextmanager
-def _few_at_a_time(count: int) -> Iterator[None]:
-    """Waits until all threads decode at most `LARGEST` pixels, which bounds their memory."""
-    with _turn:
-        _turn.wait_for(lambda: sum(_decoding) + count <= LARGEST)
-        _decoding.append(count)
-    try:
-        yield
-    finally:
-        with _turn:
-            _decoding.remove(count)
-            _turn.notify_all()
+_one_at_a_time = threading.Lock()
 
 
 def read_image(file: str | Path, side: int | None = None, most: int | None = None) -> np.ndarray:
@@ -104,11 +89,9 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
             count = picture.width * picture.height
             if count > LARGEST:
                 raise Image.DecompressionBombError
-            with _few_at_a_time(count):
+            with _one_at_a_time if count > LARGE else nullcontext():
                 yield picture
                 picture.close()  # frees its pixels now, not when Python collects garbage
-                if count > MUCH:
-                    _trim()
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -123,16 +106,8 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
         raise UserError(f"{file} is not a readable image ({known}); replace or remove it") from None
 
 
-def _trim() -> None:
-    """Gives freed memory back to the system. Only glibc keeps it, for each thread."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
     """Returns a picture of any mode in RGB, upright, on white."""
-    tiles = getattr(picture, "tile", [])
-    deep = picture.mode == "RGB" and any(";16" in str(tile.args) for tile in tiles)
     picture.load()
     with suppress(Exception):  # damaged EXIF is no reason to refuse the picture
         ImageOps.exif_transpose(picture, in_place=True)
@@ -146,8 +121,6 @@ def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
     if picture.mode in ("I", "F"):
         wrong = f"{file} has 32 bits a pixel, of which nothing says what is white"
         raise UserError(f"{wrong}; save it with 8 or 16")
-    if deep and transparent is not None:  # Pillow makes 8 bits of the pixels, but not of this
-        picture.info["transparency"] = tuple(value >> 8 for value in transparent)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGB", picture.size, "white")

@@ -54,14 +54,6 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
                 disk.remove_empty(made[1:])
 
 
-def complete(work: Path, folder: Path) -> None:
-    """Moves a finished run to its place, so that a power cut takes nothing back."""
-    disk.sync_folder(work)
-    work.rename(folder)
-    disk.sync_folder(folder.parent)
-    tidy(folder)
-
-
 def tidy(folder: Path) -> None:
     """Removes what only the training needed from a finished run."""
     for name in ("checkpoint.pt", "checkpoint.pt.part", "lock", "lock.soft"):

@@ -116,12 +116,10 @@ def commit() -> str:
     `$DEEPNETS_COMMIT` overrides it; without either it is `unknown`.
     """
     top = Path(__file__).resolve().parents[2]
-    if not (top / ".git").exists() or "DEEPNETS_COMMIT" in os.environ:
-        return os.environ.get("DEEPNETS_COMMIT", "unknown")
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", f"--git-dir={top}/.git", f"--work-tree={top}"]
+    command += ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.check_output(
-            command, cwd=top, text=True, stderr=subprocess.DEVNULL
-        ).strip()
+        found = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).strip()
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        found = "unknown"
+    return os.environ.get("DEEPNETS_COMMIT", found)
