@@ -104,12 +104,8 @@ def _cut(
 ) -> Digit | None:
     """Cuts out the largest connected part of the ink, with what is near to it and not much smaller.
 
-    Args:
-        ink: (H, W), levels of contrast.
-        mask: where it counts (H, W), bool.
-        picture: (H, W), in which outlines are steep.
-        dark: as in `Digit`.
-        even: the background has one level.
+    The ink (H, W), in levels of contrast, counts where the mask is set. In the picture outlines are
+    steep. An even background has one level.
     """
     numbered, count = ndimage.label(mask, np.ones((3, 3)))
     if not count:

@@ -9,7 +9,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 from .recipes import Recipe, restored
 
 CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
-RESERVED = ("name", "num_classes", "in_channels")  # what no option of a network is called
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -96,7 +95,6 @@ class Info:
         right = max(counts[name] for name in ("clean", *CORRUPTIONS)) if whole else 0
         for name, holds in {
             "classes": len(info.classes) > 1,
-            "options": info.options.keys().isdisjoint(RESERVED),
             "mean": len(info.mean) == channels,
             "std": len(info.std) == channels,
             "versions": "torch" in info.versions,

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,38 +26,29 @@ CHUNK = 2**26  # bytes decoded at a time
 def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
     """Returns pictures as (N, C, side, side), uint8, `Rows` of a file; C is 1 if none has colour.
 
-    The file's name tells the folder and the state of its pictures, so a copy of pictures that have
-    changed since is not found, and makes room for a new one.
-
-    Args:
-        files: the pictures, below `path`.
-        path: the folder, for which there is one copy in `root` for each size.
-        root: of all data; if it cannot be written, the copy is a temporary one.
-        size: see `folders.load`.
+    The file's name tells the folder `path` and the state of its pictures, so a copy of pictures
+    that have changed since is not found, and makes room for a new one. `root` and `size` are those
+    of `data.load`.
 
     Raises:
         UserError: a picture is not readable, or there is no room for the copy.
     """
     place, cache = _digest([f"{path.resolve()} {size}"]), root / ".decoded"
     copy = cache / f"{place}-{_digest(_state(file, path) for file in files)}.npy"
-    with suppress(OSError):  # a root that cannot be written only costs time
+    with suppress(Exception):  # it is not there, or damaged, which shows in many ways
+        return _mapped(copy)
+    try:
         cache.mkdir(parents=True, exist_ok=True)
-        with disk.lock(cache / f"{place}.lock"):  # a second process finds them decoded
-            with suppress(Exception):  # a damaged copy fails in many ways
+        with disk.lock(cache / f"{place}.lock"):
+            with suppress(Exception):  # another process has decoded them meanwhile
                 return _mapped(copy)
             for old in cache.glob(f"{place}-*"):
                 old.unlink()
             _decode(files, copy, size)
             return _mapped(copy)
-    try:
-        # A deleted file stays mapped
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            copy = Path(folder, copy.name)
-            _decode(files, copy, size)
-            return _mapped(copy)
     except OSError as error:
         wrong = f"there is no place for the decoded pictures of {path} in {cache}"
-        raise UserError(f"{wrong} or {tempfile.gettempdir()}: {error.strerror}") from None
+        raise UserError(f"{wrong} ({error.strerror}); set DEEPNETS_DATA to another") from None
 
 
 def _digest(texts: Iterable[Any]) -> str:

@@ -25,13 +25,7 @@ def load(path: Path, root: Path, size: int) -> tuple[tuple[str, ...], dict[str, 
 
     PATH/{train,val,test}/CLASS/IMAGE is taken as it says. Without `test`, `val` is the test set,
     and validation images are drawn from those for training, as they are without `val`. Of
-    PATH/CLASS/IMAGE a fixed fifth becomes the test set.
-
-    Args:
-        path: of the folder.
-        root: of all data; decoded copies are in `root`/.decoded.
-        size: pictures are cropped and scaled to `size` x `size` pixels, unless all are squares of
-            one smaller side.
+    PATH/CLASS/IMAGE a fixed fifth becomes the test set. `root` and `size` are those of `data.load`.
 
     Returns:
         Names of classes; the images that are `train`, `test` and perhaps `validation`; and what

@@ -75,15 +75,10 @@ class Images:
 def stratified(
     labels: Tensor, first: int | None, second: int, seed: int, what: str, classes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the indices of two parts of images, both with the classes' proportions.
+    """Draws the indices of two parts of images with `labels` (N,), both in the classes' proportions.
 
-    Args:
-        labels: (N,), int64.
-        first: images of the first part; None for all others.
-        second: images of the second part.
-        seed: of the draw.
-        what: what to call the images in messages.
-        classes: names of the classes.
+    So many are in the `first` part, or all others if it is None, and so many in the `second`.
+    Messages call the images `what`.
 
     Raises:
         UserError: there are too few images, or a class has a single one.

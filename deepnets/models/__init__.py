@@ -52,11 +52,8 @@ def names() -> list[str]:
 def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Network:
     """Builds a network and draws its weights from torch's generator.
 
-    Args:
-        name: one of `names()`, or `resnetD` with D = 6n+2, at most 1202.
-        num_classes: number of logits.
-        in_channels: channels of the images.
-        options: keywords of the network's class, such as `dropout` or `stem`.
+    The name is one of `names()`, or `resnetD` with D = 6n+2, at most 1202; the options are keywords
+    of the network's class, such as `dropout` or `stem`.
 
     Raises:
         UserError: no such network, or an option it does not have.
