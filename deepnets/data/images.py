@@ -75,7 +75,7 @@ class Images:
 def stratified(
     labels: Tensor, first: int | None, second: int, seed: int, what: str, classes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the indices of two parts of images with `labels` (N,), both in the classes' proportions.
+    """Draws the indices of two parts of images of `labels` (N,), in the classes' proportions.
 
     So many are in the `first` part, or all others if it is None, and so many in the `second`.
     Messages call the images `what`.
