@@ -83,7 +83,7 @@ def _classes(folder: str) -> dict[str, list[str]]:
     for entry in _folders(folder):
         images = [e.path for e in _visible(entry) if _is_picture(e.name) and not e.is_dir()]
         if not images and not _folders(entry):
-            known = ", ".join(sorted(pictures.suffixes()))
+            known = ", ".join(pictures.SUFFIXES)
             raise UserError(f"{entry.path} holds no images ({known})")
         if images:
             classes.setdefault(readable(entry.name), []).extend(images)
@@ -144,7 +144,7 @@ def _folders(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
 
 
 def _is_picture(name: str) -> bool:
-    return _suffix(name) in pictures.suffixes()
+    return _suffix(name) in pictures.SUFFIXES
 
 
 def _suffix(name: str) -> str:

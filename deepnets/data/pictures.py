@@ -8,7 +8,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,10 @@ from ..errors import UserError
 
 # What Pillow decodes by itself and in the size that the header tells. Other formats start programs
 # (PostScript starts Ghostscript) or hold pictures of another size than they say (icons).
-FORMATS = (
-    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI",
-    "TGA", "TIFF", "WEBP",
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
+    ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 LARGEST = 89_478_485  # pixels, above which Pillow warns; decoding takes up to 14 bytes each
 LARGE = 2**24  # pixels of a picture that is decoded while no other large one is
@@ -34,21 +34,6 @@ with suppress(AttributeError, OSError):
         getattr(ctypes.CDLL(Image.core.__file__), _handler)(None)
 
 
-@cache
-def formats() -> tuple[str, ...]:
-    """Returns which of `FORMATS` the Pillow of this machine has."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-@cache
-def suffixes() -> frozenset[str]:
-    """Returns the suffixes of files in these formats, in small letters, with the dot."""
-    known = (*formats(), "MPO")  # a JPEG with further ones behind it
-    named = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, name in named if name in known)
-
-
 _one_at_a_time = threading.Lock()
 
 
@@ -56,7 +41,7 @@ def read_image(file: str | Path, side: int | None = None, most: int | None = Non
     """Reads a picture as (H, W, 3), uint8, upright, on white where it is transparent.
 
     Args:
-        file: a picture in one of `formats`; of several in a file the first.
+        file: a picture in one of `FORMATS`; of several in a file the first.
         side: crop the middle square and scale it to this many pixels.
         most: scale a larger picture down, so that its longer side has so many pixels.
 
@@ -85,7 +70,7 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
         # Opening a pipe would wait; a device would be read without end
         if not stat.S_ISREG(os.stat(file).st_mode):
             raise UserError(f"{file} is not a regular file; replace or remove it")
-        with Image.open(file, formats=formats()) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
             count = picture.width * picture.height
             if count > LARGEST:
                 raise Image.DecompressionBombError
@@ -102,7 +87,7 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
     except Exception as error:  # a damaged picture fails in dozens of ways
         if why := getattr(error, "strerror", None):  # of the system: it is not there, say
             raise UserError(f"{file} cannot be read: {why}") from None
-        known = ", ".join(name.lower() for name in formats())
+        known = ", ".join(name.lower() for name in FORMATS)
         raise UserError(f"{file} is not a readable image ({known}); replace or remove it") from None
 
 
