@@ -1,9 +1,7 @@
 """Reads files that may be damaged, and writes files whole or not at all."""
 
-import errno
 import io
 import os
-import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,13 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
 
 from .errors import UserError
-
-CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without it answer
-# What file systems without locks answer: Lustre by default, NFS without its lock daemon
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 
 
 def read(path: Path) -> bytes:
@@ -45,11 +38,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with unfinished.open("wb") as file:
             yield file
             file.flush()
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:
-                if error.errno not in CANNOT_SYNC:
-                    raise
+            os.fsync(file.fileno())
         unfinished.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -96,22 +85,3 @@ def remove_empty(folders: list[Path]) -> None:
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
-
-
-def lock(file: Path, patience: float = -1) -> AcquireReturnProxy:
-    """Takes a lock, to be used in `with`; waits so many seconds, or if negative any time.
-
-    Where the file system has no locks, `file`.soft is one while it exists.
-
-    Raises:
-        Timeout: another process holds it.
-        OSError: the file cannot be made.
-    """
-    with warnings.catch_warnings(action="ignore"):  # that the file system has no locks
-        try:
-            return FileLock(file).acquire(patience)
-        # The latter is what filelock raises where the system has no `flock`
-        except (OSError, NotImplementedError) as error:
-            if isinstance(error, Timeout) or getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
-                raise
-            return SoftFileLock(file.with_name(f"{file.name}.soft")).acquire(patience)

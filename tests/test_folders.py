@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from deepnets import data, disk, predict
-from deepnets.data import folders, images, pictures
+from deepnets import data, predict
+from deepnets.data import cache, folders, images, pictures
 from deepnets.errors import UserError
 from deepnets.training import fit
 
@@ -124,7 +124,7 @@ def test_a_root_that_cannot_hold_the_copy_is_one_line(folder, tmp_path, monkeypa
 
 def test_a_copy_in_a_root_that_cannot_be_written_is_read(folder, root, monkeypatch):
     whole = load(folder).sha256
-    monkeypatch.setattr(disk, "lock", lambda *_: pytest.fail("it writes"))
+    monkeypatch.setattr(cache, "FileLock", lambda *_: pytest.fail("it writes"))
     assert load(folder).sha256 == whole
 
 

@@ -2,10 +2,7 @@
 earlier failures. Kills: test_fuzz.py.
 """
 
-import errno
-import fcntl
 import json
-import os
 import random
 import signal
 from dataclasses import fields
@@ -22,7 +19,6 @@ from deepnets.data import Dataset, Images
 from deepnets.errors import UserError
 from deepnets.info import Info
 from deepnets.training import Diverged, Job, OutOfTime, checkpoint, fit, hardware, session
-from deepnets.training.folder import working_folder
 from deepnets.training.loop import Trainer
 from deepnets.transforms import Transform
 
@@ -296,18 +292,6 @@ def test_two_processes_do_not_train_the_same_run(job, tmp_path, around_step):
 
     around_step(before=meanwhile)
     assert fit(job(epochs=1, batch_size=60), tmp_path, **QUIET).info.epochs == 1
-
-
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_where_the_file_system_has_no_locks_a_file_is_one(job, tmp_path, monkeypatch, number):
-    def flock(*_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with working_folder(tmp_path / job().folder), pytest.raises(UserError, match="by another"):
-        fit(job(), tmp_path, **QUIET)
-    run = fit(job(), tmp_path, **QUIET)
-    assert not [path for path in run.path.iterdir() if "lock" in path.name]
 
 
 # --- every network learns

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
@@ -39,7 +40,7 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
         return _mapped(copy)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with disk.lock(cache / f"{place}.lock"):
+        with FileLock(cache / f"{place}.lock"):
             with suppress(Exception):  # another process has decoded them meanwhile
                 return _mapped(copy)
             for old in cache.glob(f"{place}-*"):
