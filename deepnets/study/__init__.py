@@ -28,7 +28,7 @@ def execute(
     Args:
         jobs: the most valuable first.
         out: folder of runs.
-        budget: in seconds. What is not finished then stops at a checkpoint, where the next call
+        budget: seconds. What is not finished then stops at a checkpoint, where the next call
             continues.
         parallel: trainings at a time; several have a process each, with its share of the cores.
         scheduler: address of a Dask scheduler, whose workers train instead of this machine.
