@@ -47,11 +47,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write(path: Path, *parts: Any) -> None:
-    """Writes bytes to a file, or leaves it as it was.
-
-    Raises:
-        UserError: the disk is full, say.
-    """
+    """Writes bytes to a file, or leaves it as it was; raises UserError if the disk is full, say."""
     try:
         with replacing(path) as file:
             file.writelines(parts)

@@ -77,8 +77,7 @@ class Info:
     def read(cls, values: Any) -> "Info":
         """Returns what the contents of a `run.json` say; what it does not know is left out.
 
-        Raises:
-            UserError, ValueError: this cannot be what a run says; the text is why.
+        Raises ValueError or UserError if this cannot be what a run says; the text is why.
         """
         if not isinstance(values, dict):
             raise ValueError("it holds no table")

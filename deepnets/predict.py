@@ -142,11 +142,8 @@ def classifier(run: Run, top: int = 3) -> Callable[[Path], Answer]:
     """Returns a function that classifies a picture file of any size.
 
     It returns the `top` most likely classes with their probabilities, calibrated by the run's
-    temperature, and what was done to the picture, in words. It raises UserError if the file is no
-    picture.
-
-    Raises:
-        UserError: the run has no weights.
+    temperature, and what was done to the picture, in words. Raises UserError if the run has no
+    weights; the function does if the file is no picture.
     """
     info, network = run.info, load_network(run)
 

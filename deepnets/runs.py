@@ -33,11 +33,7 @@ class Run:
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
-        """Reads a run's folder.
-
-        Raises:
-            UserError: the folder is no run, or a damaged one.
-        """
+        """Reads a run's folder; raises UserError if it is none, or a damaged one."""
         file = Path(path) / "run.json"
         if not file.is_file():
             raise UserError(f"{path} is not a run: it has no run.json")
@@ -120,11 +116,7 @@ class Run:
 
 
 def find(root: str | Path) -> list[Run]:
-    """Returns all finished runs below a folder, sorted by path.
-
-    Raises:
-        UserError: there is no such folder, or no run in it.
-    """
+    """Returns all finished runs below a folder, sorted by path; raises UserError if there is none."""
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root} is not a folder of runs")

@@ -30,9 +30,6 @@ def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
     The file's name tells the folder `path` and the state of its pictures, so a copy of pictures
     that have changed since is not found, and makes room for a new one. `root` and `size` are those
     of `data.load`.
-
-    Raises:
-        UserError: a picture is not readable, or there is no room for the copy.
     """
     place, cache = _digest([f"{path.resolve()} {size}"]), root / ".decoded"
     copy = cache / f"{place}-{_digest(_state(file, path) for file in files)}.npy"
@@ -73,12 +70,7 @@ def _mapped(copy: Path) -> Tensor:
 
 
 def _decode(files: list[str], copy: Path, size: int) -> None:
-    """Writes pictures (N, 3, side, side) to a `.npy` file, which is complete or not there at all.
-
-    Raises:
-        OSError: there is no room, or no right to write.
-        UserError: some pictures are not readable.
-    """
+    """Writes pictures (N, 3, side, side) to a `.npy` file, which is complete or not there at all."""
     with ThreadPoolExecutor() as pool:
         # Most that are not readable show it already
         sides = {*_each(pool, pictures.square, files)}

@@ -30,9 +30,6 @@ def load(path: Path, root: Path, size: int) -> tuple[tuple[str, ...], dict[str, 
     Returns:
         Names of classes; the images that are `train`, `test` and perhaps `validation`; and what
         was left out, in words.
-
-    Raises:
-        UserError: there are no such classes, or too few pictures, or some are not readable.
     """
     if not path.is_dir():
         raise UserError(f"{path} is not a folder")

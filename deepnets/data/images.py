@@ -78,10 +78,7 @@ def stratified(
     """Draws the indices of two parts of images of `labels` (N,), in the classes' proportions.
 
     So many are in the `first` part, or all others if it is None, and so many in the `second`.
-    Messages call the images `what`.
-
-    Raises:
-        UserError: there are too few images, or a class has a single one.
+    Messages call the images `what`. Raises UserError as `Dataset.split`.
     """
     rare = [repr(classes[k]) for k, count in enumerate(labels.bincount().tolist()) if count == 1]
     if rare:

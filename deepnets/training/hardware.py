@@ -22,10 +22,8 @@ def device_and_precision(device: str = "auto", precision: str = "auto") -> tuple
     """Chooses the device to train on, and `fp32` or `bf16`.
 
     The device is called `auto`, `cpu`, `cuda` or `cuda:N`. The precision `auto` is bf16 where the
-    hardware multiplies it faster: a GPU says so, a CPU is measured.
-
-    Raises:
-        UserError: there is no such device or precision, or not on this machine.
+    hardware multiplies it faster: a GPU says so, a CPU is measured. Raises UserError for what is
+    not on this machine.
     """
     count = torch.cuda.device_count()
     if device == "auto":

@@ -299,8 +299,7 @@ class Trainer:
     def resume(self, any_precision: bool = False) -> None:
         """Continues from the checkpoint if there is one; in its precision if `any_precision`.
 
-        Raises:
-            UserError: the checkpoint is damaged or another training's.
+        Raises UserError if it is damaged or another training's.
         """
         if not self.checkpoint.exists():
             return
