@@ -76,7 +76,7 @@ def _logits(
     """Returns logits for images (N, C, H, W), uint8, as the run computed those of its test set."""
     info = run.info
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    flip = info.recipe.flip_test and data.facts(info.dataset).mirrors(info.recipe.augment)
+    flip = data.facts(info.dataset).flips_test(info.recipe)
     return evaluation.Predictor(network, transform(run), precision, flip)(images)[1]
 
 

@@ -116,7 +116,7 @@ class Run:
 
 
 def find(root: str | Path) -> list[Run]:
-    """Returns all finished runs below a folder, sorted by path; raises UserError if there is none."""
+    """Returns all finished runs below a folder, by path; raises UserError if there is none."""
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root} is not a folder of runs")

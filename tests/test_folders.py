@@ -79,7 +79,7 @@ def test_a_folder_is_decoded_once_and_again_when_it_or_the_copy_changed(folder, 
         assert copy.read_bytes() == whole
 
 
-def test_gray_pictures_of_other_sizes(tmp_path):
+def test_pictures_of_other_sizes(tmp_path):
     for part, count in (("train", 6), ("test", 3)):
         for name, level in (("a", 10), ("b", 240)):
             for number in range(count):
@@ -87,7 +87,7 @@ def test_gray_pictures_of_other_sizes(tmp_path):
                 picture(file, (level,) * 3, 100 + number, 80)
     dataset = load(tmp_path / "set", size=32)
     assert (len(dataset.train), len(dataset.test)) == (12, 6)
-    assert dataset.train.images.shape[1:] == (1, 32, 32)
+    assert dataset.train.images.shape[1:] == (3, 32, 32)
 
 
 @pytest.mark.parametrize("what", ["folders", "contents"])

@@ -25,7 +25,7 @@ CHUNK = 2**26  # bytes decoded at a time
 
 
 def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
-    """Returns pictures as (N, C, side, side), uint8, `Rows` of a file; C is 1 if none has colour.
+    """Returns pictures as (N, 3, side, side), uint8, `Rows` of a file.
 
     The file's name tells the folder `path` and the state of its pictures, so a copy of pictures
     that have changed since is not found, and makes room for a new one. `root` and `size` are those
@@ -65,12 +65,11 @@ def _mapped(copy: Path) -> Tensor:
     """Returns a decoded copy; raises an error of any kind if it is not there or damaged."""
     with warnings.catch_warnings(action="ignore"):  # that nothing can be written to it
         images = torch.from_numpy(np.lib.format.open_memmap(copy, mode="r"))
-    gray = all(bool((some == some[:, :1]).all()) for some in images.split(256))
-    return cast(Tensor, Rows(images[:, :1] if gray else images, torch.arange(len(images))))
+    return cast(Tensor, Rows(images, torch.arange(len(images))))
 
 
 def _decode(files: list[str], copy: Path, size: int) -> None:
-    """Writes pictures (N, 3, side, side) to a `.npy` file, which is complete or not there at all."""
+    """Writes pictures (N, 3, side, side) to a `.npy` file, which is whole or not there at all."""
     with ThreadPoolExecutor() as pool:
         # Most that are not readable show it already
         sides = {*_each(pool, pictures.square, files)}

@@ -12,6 +12,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from ..errors import UserError
+from ..recipes import Recipe
 from ..transforms import Policy
 from .images import Images, stratified
 
@@ -59,10 +60,10 @@ class Facts:
             "published": self.published,
         }[augment]
 
-    def mirrors(self, augment: str) -> bool:
-        """Returns whether a recipe's `augment` mirrors images."""
-        policy = self.policy(augment)
-        return policy is not None and policy.flip
+    def flips_test(self, recipe: Recipe) -> bool:
+        """Returns whether a recipe has test images mirrored, too: if it mirrors those to train."""
+        policy = self.policy(recipe.augment)
+        return recipe.flip_test and policy is not None and policy.flip
 
 
 def _digits(root: Path, download: bool) -> Parts:

@@ -107,7 +107,7 @@ def _finished(job: Job, folder: Path, precision: str | None) -> Run:
 def finish(trainer: Trainer, folder: Path) -> None:
     """Evaluates the trained network on the test set, once, and writes the run."""
     dataset, name, recipe = trainer.dataset, trainer.job.dataset, trainer.recipe
-    flip = recipe.flip_test and data.facts(name).mirrors(recipe.augment)
+    flip = data.facts(name).flips_test(recipe)
     found = evaluation.evaluate(trainer.predictor(flip), dataset.test, trainer.validation_set)
     logits = io.BytesIO()
     np.save(logits, found.logits)
