@@ -32,7 +32,7 @@ class Info:
     """
 
     model: str
-    options: dict[str, str | bool | float]  # of the network
+    options: dict[str, Any]  # of the network
     dataset: str  # name, as for `data.load`
     dataset_title: str
     dataset_folder: str = ""  # absolute, of one's own images
