@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deepnets import data, recipes
-from deepnets.errors import UserError
+from deepnets import recipes
 from deepnets.recipes import FIELDS
 from deepnets.training import Job, fit
 
@@ -78,27 +77,13 @@ def finished(job, tmp_path_factory):
     return fit(job(epochs=1), tmp_path_factory.mktemp("finished"), verbose=False, precision="fp32")
 
 
-@pytest.fixture
-def real():
-    """A dataset by name, where it is; otherwise the test is skipped."""
-
-    def load(name):
-        try:
-            return data.load(name)
-        except UserError as error:
-            if "is not in" not in str(error):  # damaged, say
-                raise
-            pytest.skip(f"no real data: {error}")
-
-    return load
-
-
 @pytest.fixture(scope="session")
 def python():
-    """Runs Python on the package in a folder, by default on this one."""
+    """Runs Python on this package."""
 
-    def run(*arguments, path=Path(__file__).parent.parent, **how):
-        how |= {"env": os.environ | {"PYTHONPATH": str(path)}, "text": True}
+    def run(*arguments, **how):
+        path = str(Path(__file__).parent.parent)
+        how |= {"env": os.environ | {"PYTHONPATH": path}, "text": True}
         return subprocess.run([sys.executable, *arguments], capture_output=True, **how)
 
     return run

@@ -1,8 +1,6 @@
 """The benchmark measures what it says: the same work in both loops, shares that add up."""
 
-import itertools
 import json
-import time
 
 import pytest
 import torch
@@ -31,19 +29,11 @@ def test_it_emits_json_and_speaks_on_stderr_meanwhile(capsys):
         assert row["share_of_peak"] == pytest.approx(gflops / results["peak"]["fp32"])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--networks", "resnet19x"], "no network is called"),
-        (["--repeats", "0"], "repeats"),
-        (["--batch", "2"], "batch_size"),
-    ],
-)
-def test_mistakes_are_named_before_anything_is_measured(arguments, message, capsys):
+def test_a_mistake_is_named_before_anything_is_measured(capsys):
     with pytest.raises(SystemExit, match="2"):
-        bench.main(arguments)
+        bench.main(["--networks", "resnet8,resnet19x"])
     output = capsys.readouterr()
-    assert message in output.err
+    assert "resnet19x" in output.err
     assert (len(output.err.splitlines()), output.out) == (1, "")
 
 
@@ -76,9 +66,3 @@ def test_in_bf16_the_usual_loop_is_measured_in_both_precisions(monkeypatch):
     assert row["usual"] == pytest.approx(row["steps"] * 4 / 100)
     assert row["same_precision"]["usual"] == pytest.approx(row["steps"] * 4 / 10)
     assert row["ratio"] == pytest.approx(10 * row["same_precision"]["ratio"])
-
-
-def test_a_measurement_whose_time_is_over_at_once_measures_something(monkeypatch):
-    monkeypatch.setattr(time, "perf_counter", map(float, itertools.count(step=10)).__next__)
-    assert bench.matrix_products(CPU, torch.float32) == pytest.approx(2 * 256**3 / 1e9 / 10)
-    assert bench._timed(CPU, lambda: None, 1) == pytest.approx(10)

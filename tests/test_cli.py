@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from PIL import Image
 from deepnets import cli, data, models, training
 from deepnets.runs import Run
 
+DEMO = Path(__file__).parent.parent / "results/demo/digits/resnet20/tuned/seed0"
 TRAIN = ["train", "resnet8", "--epochs", "1", "--limit", "60", "--size", "16"]
 
 
@@ -39,16 +41,6 @@ def test_models_lists_every_network_with_its_size(run):
     assert re.search(r"^resnet18 +11,181,642 +148\.1$", out, re.M)
 
 
-def test_a_finished_training_is_reported_again(run):
-    """The other commands: test_readme.py."""
-    code, out, _ = run(*TRAIN, "--out", "runs")
-    assert code == 0
-    assert "epoch   1/1" in out
-    code, again, _ = run(*TRAIN, "--out", "runs")
-    assert (code, again.splitlines()[-1]) == (0, out.splitlines()[-1])
-    assert "epoch" not in again
-
-
 def test_mirror_images_can_be_switched_off(run):
     """The run names the change, so it never meets one with mirror images."""
     assert run(*TRAIN, "--augment", "shift", "--out", "runs")[0] == 0
@@ -70,11 +62,9 @@ TRAIN8 = ["train", "resnet8"]
 MISTAKES = [
     ([], "required"),
     ([*TRAIN8, "--dataset", "letters"], "no dataset is called 'letters'"),
-    ([*TRAIN8, "--dataset", "folder:"], "no dataset is called 'folder:'"),
     ([*TRAIN8, "--dataset", "folder:~nobody-here/x"], "~nobody-here/x is not a folder"),
     ([*TRAIN8, "--dataset", "mnist"], "--download"),
     ([*TRAIN8, "--seed", str(2**40), "--recipe", "best"], "seed 1099511627776"),
-    ([*TRAIN8, "--device", "cpu:1"], "no device is called 'cpu:1'"),
     ([*TRAIN8, "--device", "cuda:99"], "CUDA devices"),
     ([*TRAIN8, "--precision", "fp8"], "no precision is called 'fp8'"),
     ([*TRAIN8, "--epochs", "0"], "epochs = 0"),
@@ -82,14 +72,15 @@ MISTAKES = [
     (["train", "alexnet", "--size", "32"], "too small"),
     ([*TRAIN8, "--out", "x" * 300], "File name too long"),
     ([*TRAIN8, "--out", "file"], "cannot be written"),
-    ([*TRAIN8, "--out", "/proc/runs"], "cannot be written"),
     ([*TRAIN8, "--out", "wrong"], "is not a run"),
+    ([*TRAIN8, "--out", "blocked"], "in the way"),
     (["study", "none.toml"], "none.toml cannot be read: No such file"),
     (["study", "file", "--budget", "soon"], "is no time"),
     (["compare", "empty"], "no finished run"),
     (["compare", "a\nb"], r"a\nb is not a folder"),
-    (["evaluate", "none"], "is not a run"),
-    (["models", "a\x1b[0m"], r"a\x1b[0m"),
+    (["compare"], "run this in a clone"),
+    (["study", "studies/demo.toml"], "run this in a clone"),
+    (["predict", DEMO, "seven.png"], "has no weights"),
 ]
 
 
@@ -100,6 +91,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(run, tmp_path, argument
     (tmp_path / "file").write_text("[[[")
     (tmp_path / "empty").mkdir()
     (tmp_path / "wrong/digits/resnet8/tuned/seed0").mkdir(parents=True)
+    (tmp_path / "blocked/digits/resnet8/tuned").mkdir(parents=True)
+    (tmp_path / "blocked/digits/resnet8/tuned/seed0").symlink_to("nowhere")
     before = sorted(tmp_path.rglob("*"))
     code, _, err = run(*arguments)
     assert code == 2
@@ -150,12 +143,10 @@ def test_a_picture_that_cannot_be_read_does_not_silence_the_others(run, tmp_path
     assert [line.split()[1] for line in err.splitlines()] == ["bad.png", "none.png"]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
-def test_a_name_that_the_terminal_cannot_show_is_no_reason_to_fail(run, finished, encoding):
+def test_a_name_that_the_terminal_cannot_show_is_no_reason_to_fail(run, finished):
     file = draw(os.fsdecode(b"caf\xe9 \xe2\x82\xac.png"))
-    command = [sys.executable, "-m", "deepnets", "predict", finished.path, file, "none"]
-    how = os.environ | {"PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "deepnets", "predict", finished.path, file]
+    how = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(command, capture_output=True, env=how)
     assert b"caf\\udce9" in done.stdout
-    assert done.returncode == 2, "for the one that is not there"
-    assert len(done.stderr.splitlines()) == 1
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -3,7 +3,6 @@ of what Unix has. More odd files: test_fuzz.py.
 """
 
 import errno
-import json
 import os
 import shutil
 import subprocess
@@ -15,7 +14,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save
 from test_training import QUIET, stopped
 
@@ -39,44 +37,37 @@ def told(action, *arguments):
     return str(error.value)
 
 
-def change(folder, **values):
-    """Changes values of a run.json."""
-    info = json.loads((folder / "run.json").read_text()) | values
-    (folder / "run.json").write_text(json.dumps(info))
-
-
 STRANGE = (None, "x", -1, 1e300, [], [1], {}, {"a": None}, True, 2**70, 0.5)
 
 
 @pytest.mark.parametrize("field", fields(Info), ids=lambda field: field.name)
-def test_a_run_of_other_values_is_refused_by_name_or_does_not_disturb(folder, field, capsys):
-    info = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({k: info[k] for k in info if k != field.name}))
-    if field.default is MISSING:
-        assert field.name in told(Run.load, folder)
-    else:
-        assert Run.load(folder)
-    refused = 0
+def test_a_run_of_other_values_is_refused_by_name(finished, field):
+    """What is not refused disturbs nothing: test_fuzz.py."""
+    whole, refused = finished.info.values(), 0
     for value in STRANGE:
-        change(folder, **info | {field.name: value})
-        code = cli.main(["compare", str(folder)])
-        refused += code == 2
-        assert (code, len(capsys.readouterr().err.splitlines())) in ((0, 0), (2, 1)), value
+        try:
+            Info.read(whole | {field.name: value})
+        except ValueError:
+            refused += 1
     assert refused >= (5 if field.name == "options" else 8)
+    del whole[field.name]
+    if field.default is MISSING:
+        with pytest.raises(ValueError, match=field.name):
+            Info.read(whole)
+    else:
+        assert Info.read(whole)
 
 
 def test_a_run_json_of_any_text_is_refused(folder):
-    many = '{"seed": ' + "9" * 5000 + "}"
-    for text in ("", "{", "[]", "\0", "[" * 100_000, '{"seed": NaN}', "\ud800", many, "{}"):
-        (folder / "run.json").write_bytes(text.encode(errors="surrogatepass"))
+    for text in (b"", b"[]", b"\xff", b"[" * 100_000, b'{"seed": ' + b"9" * 5000 + b"}"):
+        (folder / "run.json").write_bytes(text)
         assert "run.json" in told(Run.load, folder)
 
 
-HEAD = ",".join(runs.HISTORY).encode()
 DAMAGED = [  # contents of a part of a run, or what is changed in its arrays
-    *((name, content) for name in ("test.npz", "history.csv", "views.npz")
-      for content in (None, b"PK\x03\x04 no archive")),
-    *(("history.csv", text) for text in (b"a,b\n1,2\n", HEAD + b"\n", HEAD + b"\n1,x,3,4,5,6,7\n")),
+    *((name, None) for name in ("test.npz", "history.csv", "views.npz")),
+    ("views.npz", b"PK\x03\x04 no archive"), ("history.csv", b"a,b\n1,2\n"),
+    ("history.csv", ",".join(runs.HISTORY).encode() + b"\n1,x,3,4,5,6,7\n"),
     # Of a run with other classes, and of one with other test images
     ("test.npz", {"levels": np.zeros((360, 9), np.uint8)}),
     ("views.npz", {"pca_levels": np.zeros((10, 2), np.uint8)}),
@@ -100,13 +91,13 @@ def test_weights_with_a_right_hash_and_other_content_are_refused(folder, kind):
     first = next(name for name, values in weights.items() if values.ndim == 4)
     other = save(weights | {first: weights[first][:1]})
     path.write_bytes(other if kind == "another shape" else b"\xff" * 100)
-    change(folder, weights_sha256=runs.weights_sha256(folder))
-    assert "model.safetensors" in told(predict.load_network, Run.load(folder))
+    info = replace(Run.load(folder).info, weights_sha256=runs.weights_sha256(folder))
+    assert "model.safetensors" in told(predict.load_network, Run(folder, info))
 
 
 def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_path):
     path = stopped(job(), tmp_path)
-    good, start = path.read_bytes(), len(checkpoint.MAGIC) + checkpoint.DIGEST
+    good = path.read_bytes()
     tensors, values = checkpoint.load(path)
 
     def refused():
@@ -115,8 +106,7 @@ def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_
         assert path.read_bytes() == changed
 
     middle = len(good) // 2  # a bit of a weight, which only the checksum tells
-    flipped = good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]
-    for content in (b"", good[:-9], flipped, good[start:]):
+    for content in (b"", good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]):
         path.write_bytes(content)
         refused()
     checkpoint.save(path, tensors, values | {"identity": values["identity"] | {"seed": 1}})
@@ -148,32 +138,12 @@ def test_a_full_disk_ends_in_one_line_and_what_was_there_stays(job, tmp_path, mo
     assert fit(job(), tmp_path, **QUIET).info.epochs == 2
 
 
-def test_the_files_of_a_run_are_readable_as_the_umask_says(job, tmp_path):
-    before = os.umask(0o022)
-    try:
-        run = fit(job(), tmp_path, **QUIET)
-    finally:
-        os.umask(before)
-    assert sorted(path.name for path in run.path.iterdir()) == FILES
-    assert {path.stat().st_mode & 0o777 for path in run.path.iterdir()} == {0o644}
-
-
 def test_a_finished_run_is_reported_though_nothing_can_be_removed(job, finished, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(Path, "unlink", refuse)
     assert fit(job(epochs=1), finished.path.parents[3], **QUIET).path == finished.path
-
-
-def test_what_is_in_the_way_of_a_run_is_found_before_the_training(job, tmp_path, monkeypatch):
-    trains = "deepnets.training.loop.Trainer.train"
-    monkeypatch.setattr(trains, lambda self: pytest.fail("it trains"))
-    for out, block in (("a", lambda path: path.symlink_to("nowhere")), ("b", Path.touch)):
-        place = tmp_path / out / job().folder
-        place.parent.mkdir(parents=True)
-        block(place)
-        assert "in the way" in told(fit, job(), place.parents[3])
 
 
 @pytest.mark.parametrize("output", ["> /dev/full", "<&- >&- 2>&-"])
@@ -209,12 +179,6 @@ for name in ("SIGHUP", "SIGKILL", "SIGUSR1", "SIGALRM", "pthread_sigmask", "sigw
     delattr(signal, name)
 for name in ("fork", "sched_getaffinity", "geteuid", "killpg", "setsid"):
     delattr(os, name)
-opened = os.open
-def open_file(path, *flags, **more):
-    if os.path.isdir(path):
-        raise PermissionError(13, "Permission denied")
-    return opened(path, *flags, **more)
-os.open = open_file
 from deepnets import cli, notebook, recipes, study
 from deepnets.training import Job, OutOfTime, fit
 job = Job("resnet8", "digits", recipes.get("tuned", "resnet8", epochs=2), 0, {}, 60, 16)
@@ -224,16 +188,12 @@ try:
 except OutOfTime:
     pass
 arguments = "train resnet8 --epochs 2 --limit 60 --size 16"
-for words in (arguments, arguments, "predict runs/digits/resnet8/tuned/seed0 seven.png", "compare runs"):
-    assert cli.main(words.split()) == 0
+for command in (arguments, arguments, "compare runs"):
+    assert cli.main(command.split()) == 0
 """
 
 
 def test_what_windows_lacks_is_not_needed(tmp_path, python):
-    paper = Image.new("L", (60, 60), "white")
-    ImageDraw.Draw(paper).line([(18, 15), (42, 15), (28, 46)], "black", 5)
-    paper.save(tmp_path / "seven.png")
     done = python("-c", WINDOWS, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "continuing from epoch 1, step" in done.stdout
-    assert "seven.png: " in done.stdout

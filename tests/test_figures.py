@@ -1,29 +1,34 @@
 """Pictures show the run's own numbers, and the same bytes each time."""
 
-import io
 from dataclasses import replace
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
 from layout import check
 from matplotlib.colors import to_rgb
-from PIL import Image
 
-from deepnets import metrics, notebook, recipes, runs
+from assets.make import PICTURES, figure
+from deepnets import metrics
 from deepnets.compare import figures, style
 from deepnets.models import ORIGINALS
-from deepnets.training import Job, fit
+from deepnets.runs import Run
+
+ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """A network and its better-trained sibling."""
-    root = tmp_path_factory.mktemp("figures")
-    for name in ("resnet8", "resnet14"):
-        recipe = recipes.get("tuned", name, epochs=3, batch_size=16)
-        fit(Job(name, "digits", recipe, limit=300, input_size=16), root, verbose=False)
-    return runs.find(root)
+@pytest.fixture
+def pair():
+    folder = ROOT / "results" / "demo" / "digits"
+    return [Run.load(folder / name / "tuned" / "seed0") for name in ("resnet20", "resnet18")]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_diagrams_can_be_read_and_are_those_that_are_committed(name):
+    """If the latter fails: `make report`."""
+    check(figure(name))
+    assert (ROOT / "assets" / f"{name}.png").read_bytes() == style.encoded(figure(name), 200)
 
 
 def test_pictures_can_be_read_and_the_same_data_gives_the_same_bytes(pair):
@@ -49,7 +54,6 @@ def test_a_network_has_one_colour_in_every_picture():
 
 # What people without one kind of cones see, in linear RGB (Machado et al. 2009, table 1)
 BLIND = {
-    "nobody": np.eye(3),
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
                    [-0.003882, -0.048116, 1.051998]],
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
@@ -100,34 +104,19 @@ def test_filters_are_the_first_layer(pair):
         assert np.corrcoef(image.ravel(), window.transpose(1, 2, 0).ravel())[0, 1] > 0.999
 
 
-def test_a_drawing_is_stored_with_few_colours_and_a_photograph_with_its_own(pair):
-    random = np.random.default_rng(0).integers(0, 256, (1, 3, 40, 40), np.uint8)
-    for figure, mode in ((figures.curves(pair), "P"), (notebook.tiles(random), "RGB")):
-        stored = Image.open(io.BytesIO(style.encoded(figure)))
-        assert stored.mode == mode
-    shown = np.asarray(stored).reshape(-1, 3)
-    assert {*map(tuple, random[0].reshape(3, -1).T)} <= {*map(tuple, shown)}
-
-
 def test_several_trainings_of_a_network_are_named_apart(pair):
-    twice = [pair[0], runs.Run(pair[0].path, replace(pair[0].info, seed=1))]
-    for draw in (figures.curves, figures.confusions):
-        titles = [ax.get_title() for ax in draw(twice).axes if ax.get_title()]
-        assert titles[0].startswith("resnet14, tuned, 0")
-        assert titles[1].startswith("resnet14, tuned, 1")
-        assert [ax.get_title().split()[0] for ax in draw(pair).axes[:2]] == ["resnet14", "resnet8"]
+    twice = [pair[0], Run(pair[0].path, replace(pair[0].info, seed=1))]
+    titles = [ax.get_title() for found in (twice, pair) for ax in figures.confusions(found).axes]
+    begin = ["ResNet20, tuned, 0 ", "ResNet20, tuned, 1 ", "ResNet20 ", "ResNet18 "]
+    assert all(map(str.startswith, titles, begin))
 
 
-def test_a_class_is_named_in_the_middle_of_its_images_or_so_near_that_names_have_room(pair):
+def test_a_class_is_named_in_the_middle_of_its_images(pair):
     (ax,) = figures.representation(pair[0]).axes
     points, labels = pair[0].view("pca"), pair[0].test["labels"]
     assert [text.get_text() for text in ax.texts] == [str(k) for k in range(10)]
     middles = [np.median(points[labels == k], axis=0) for k in range(10)]
     assert np.array([text.xy for text in ax.texts]) == pytest.approx(np.array(middles))
-    moved = np.array([text.xyann for text in ax.texts])
-    assert not moved[:, 0].any()
-    assert np.count_nonzero(moved[:, 1]) < 5
-    assert abs(moved[:, 1]).max() < 50, "points"
     alike = replace(pair[0])  # all classes have one middle
     alike.__dict__["views"] = alike.views | {"pca_range": np.zeros_like(alike.views["pca_range"])}
     check(figures.representation(alike))

@@ -109,17 +109,13 @@ def test_one_training_that_fails_does_not_stop_the_others(plan, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("grid = 3", "at least one"),
         ("[[grid", "not TOML"),
         ("x = 1\n" + GRID, "'x' is not a part"),
-        (GRID.replace("seeds = [0]", ""), "seeds"),
         (GRID.replace("seeds = [0, 1]", 'seeds = ["0"]'), "seeds"),
         (GRID.replace("epochs = 1\n", "epoch = 1\n"), "no field 'epoch'"),
         (GRID.replace("resnet14 =", "resnet26 ="), "resnet26"),
-        (GRID.replace("dropout = 0.1", "colour = 1"), "no option 'colour'"),
         (GRID + GRID[GRID.index("[[grid]]") :], "asked for twice"),
         (VARIANTS.replace("stem", "hue"), "no option 'hue'"),
-        (GRID.replace("epochs = 1", f"epochs = 0x{'f' * 5000}"), "digits"),
         (GRID.replace("epochs = 1", f"options.{'a.' * 7000}a = 1"), "recursion"),
     ],
 )

@@ -101,11 +101,15 @@ def test_draws_reach_both_ends_of_the_policy_and_do_not_depend_on_each_other(nam
     assert (torch.corrcoef(torch.stack(drawn)) - torch.eye(len(drawn))).abs().max() < 0.06
 
 
-def test_mnist_is_never_mirrored_and_cifar_moves_by_up_to_four_pixels():
+def test_digits_are_never_mirrored_and_the_policies_are_the_published_ones():
     assert not STANDARD["mnist"].flip
     assert not STANDARD["digits"].flip
     assert STANDARD["cifar10"] == Policy(shift=4 / 32, flip=True)
     assert DATASETS["cifar10"].policy("shift") == Policy(shift=4 / 32)
+    both = {"shift": 0.1, "scale": 0.2, "resized": True}
+    assert Policy(degrees=10, shear=10, flip=True, colour=0.2, **both) == JITTERED
+    assert Policy(degrees=15, **both) == TURNED
+    assert (DATASETS["cifar10"].published, DATASETS["mnist"].published) == (JITTERED, TURNED)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +119,8 @@ def test_without_draws_images_are_resized_and_normalised_only(mean, std):
     images = torch.randint(0, 256, (4, len(mean), 28, 28), dtype=torch.uint8)
     transform = Transform(28, mean, std, STANDARD["cifar10"], 0.5)
     torch.testing.assert_close(transform(images), v2.Normalize(mean, std)(images / 255))
+    with pytest.raises(ValueError, match="not 3 axes"):
+        transform(images[0])
 
 
 def test_cutout_blanks_one_square_inside_the_image():
@@ -152,13 +158,6 @@ def test_colours_are_drawn_within_bounds_in_every_order():
     kinds = 2 * gray.long() + mean.long()  # 0 brightness, 1 contrast, 2 saturation
     assert (kinds.sort(1).values == torch.tensor([0, 1, 2])).all()
     assert len({tuple(row) for row in kinds.tolist()}) == 6
-
-
-def test_the_published_policies():
-    both = {"shift": 0.1, "scale": 0.2, "resized": True}
-    assert Policy(degrees=10, shear=10, flip=True, colour=0.2, **both) == JITTERED
-    assert Policy(degrees=15, **both) == TURNED
-    assert (DATASETS["cifar10"].published, DATASETS["mnist"].published) == (JITTERED, TURNED)
 
 
 def test_images_are_recoloured_before_they_are_normalised_and_gray_ones_never():
