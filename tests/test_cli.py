@@ -78,8 +78,6 @@ MISTAKES = [
     (["study", "file", "--budget", "soon"], "is no time"),
     (["compare", "empty"], "no finished run"),
     (["compare", "a\nb"], r"a\nb is not a folder"),
-    (["compare"], "run this in a clone"),
-    (["study", "studies/demo.toml"], "run this in a clone"),
     (["predict", DEMO, "seven.png"], "has no weights"),
 ]
 
