@@ -72,6 +72,8 @@ def test_a_run_is_loaded_in_one_line(finished):
     with torch.no_grad():
         predicted = network(transform(data.load("digits").test.images)).argmax(1)
     assert np.mean(predicted.numpy() == finished.test["predicted"]) > 0.99
+    with pytest.raises(ValueError, match=r"a transform takes images .* not 3 axes"):
+        transform(data.load("digits").train.images[0])
 
 
 def test_what_was_not_trained_is_named(finished, tmp_path):
