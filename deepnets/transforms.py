@@ -169,8 +169,12 @@ class Transform:
     def __call__(self, images: Tensor, drawn: Sequence[Tensor] = ()) -> Tensor:
         """Turns images (N, C, H, W), uint8, into (N, C, size, size), float32, standardised.
 
-        Their random changes come from `draw`; without, there are none.
+        Their random changes come from `draw`; without, there are none. Raises ValueError if the
+        images do not have these four axes.
         """
+        if images.dim() != 4:
+            axes = f"not {images.dim()} axes; images[None] makes a batch of one image (C, H, W)"
+            raise ValueError(f"a transform takes images (N, C, H, W), {axes}")
         matrices = drawn[0] if drawn and self.policy else None
         x = warp(images.float(), matrices, self.size)  # a new tensor, which may be changed in place
         if drawn and self.recolours:
