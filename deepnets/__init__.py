@@ -21,5 +21,7 @@ def load(run: str | Path) -> "tuple[Network, tuple[str, ...], Transform]":
         UserError: there is no run, or its weights were not kept or are damaged.
     """
     from . import predict
+    from .runs import Run
 
-    return predict.load(run)
+    found = Run.load(run)
+    return predict.load_network(found), tuple(found.info.classes), predict.transform(found)

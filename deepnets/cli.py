@@ -2,14 +2,13 @@
 
 import argparse
 import io
-import json
 import math
 import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from . import __version__
 from .errors import UserError, explain_out_of_memory
@@ -47,8 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     trains.add_argument("--out", default="runs", metavar="DIR", help=f"folder of runs {default}")
     trains.add_argument("--download", action="store_true", help="fetch the dataset if missing")
 
-    argument = add("models", _models, "--json")
-    argument("--json", action="store_true", help="for programs")
+    add("models", _models, "")
 
     argument = add("train", _train, "resnet20 --dataset mnist --epochs 2 --download", trains)
     argument("model", metavar="MODEL", help="a name from 'deepnets models'")
@@ -72,7 +70,6 @@ def _parser() -> argparse.ArgumentParser:
 
     argument = add("compare", _compare, "runs/demo")
     argument("dir", nargs="?", default="results", metavar="DIR", help=f"folder of runs {default}")
-    argument("--json", action="store_true", help="for programs")
 
     argument = add("predict", _predict, "runs/digits/resnet20/tuned/seed0 seven.png")
     argument("run", metavar="RUN_DIR", help="a run's folder, with weights")
@@ -100,17 +97,11 @@ def _models(args: argparse.Namespace) -> None:
     """Lists every network with its parameters and multiply-adds at 64x64."""
     from . import models
 
-    rows: list[dict[str, Any]] = []
+    print(f"{'10 classes, RGB, 64x64':<24}{'parameters':>12}{'mult-adds M':>13}")
     for name in models.names():
         network = models.blueprint(name)
         parameters, macs = models.count_parameters(network), models.multiply_adds(network, 64)
-        rows.append({"name": name, "parameters": parameters, "macs": macs})
-    if args.json:
-        print(json.dumps(rows, indent=1))
-        return
-    print(f"{'10 classes, RGB, 64x64':<24}{'parameters':>12}{'mult-adds M':>13}")
-    for row in rows:
-        print(f"{row['name']:<24}{row['parameters']:>12,}{row['macs'] / 1e6:>13,.1f}")
+        print(f"{name:<24}{parameters:>12,}{macs / 1e6:>13,.1f}")
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -132,8 +123,6 @@ def _train(args: argparse.Namespace) -> None:
 
 def _study(args: argparse.Namespace) -> int:
     """Trains all runs of a study file that are not finished yet."""
-    if args.file.parts[:1] == ("studies",) and not args.file.exists():
-        raise UserError(f"{args.file} is not here; run this in a clone of the repository")
     from . import study
 
     jobs = study.plan(args.file)
@@ -148,17 +137,9 @@ def _study(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> None:
     """Prints accuracies of runs with intervals and cost, and improved against original."""
     from . import runs
-    from .compare import effects, text
+    from .compare import text
 
-    found = runs.find(args.dir)
-    if not args.json:
-        print(text.terminal(found))
-        return
-    answer = {}
-    for name, make in effects.TABLES.items():
-        table = make(found).astype(object)
-        answer[name] = table.where(table.notna(), None).to_dict("records")  # JSON has no NaN
-    print(json.dumps(answer, indent=1, allow_nan=False))
+    print(text.terminal(runs.find(args.dir)))
 
 
 def _predict(args: argparse.Namespace) -> int:

@@ -109,7 +109,7 @@ def kept(name: str) -> dict[str, np.ndarray]:
             "sha256": np.array(digits.sha256),
         }  # fmt: skip
     file = ROOT / "results" / "images" / f"{name}.npz"
-    return disk.read_arrays(file, 1 << 24) if file.is_file() else {}
+    return disk.read_arrays(file) if file.is_file() else {}
 
 
 def samples(name: str, each: int = 1) -> tuple[np.ndarray, list[str]]:

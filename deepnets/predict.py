@@ -18,12 +18,6 @@ from .training.hardware import device_and_precision, set_up
 from .transforms import Transform
 
 
-def load(path: str | Path) -> tuple[Network, tuple[str, ...], Transform]:
-    """Loads what `deepnets.load` returns."""
-    run = Run.load(path)
-    return load_network(run), tuple(run.info.classes), _transform(run)
-
-
 def load_network(run: Run) -> Network:
     """Loads the trained network of a run, in evaluation mode, on the CPU.
 
@@ -43,14 +37,10 @@ def load_network(run: Run) -> Network:
     # Raises UserError if the images are too small
     models.multiply_adds(network, info.input_size, info.in_channels)
     try:
-        weights = load_file(path)
-        network.load_state_dict(weights, assign=True)
-        fits = all(values.isfinite().all() for values in weights.values())
+        network.load_state_dict(load_file(path), assign=True)
     except Exception:  # no safetensors at all, or others
-        fits = False
-    if not fits:
         wrong = f"{path} does not hold the weights of the network that run.json names"
-        raise UserError(f"{wrong}; train it again with another --out")
+        raise UserError(f"{wrong}; train it again with another --out") from None
     return network.float().eval()
 
 
@@ -69,12 +59,7 @@ def evaluate(
         UserError: no weights, no dataset, or another copy than the one that the run saw.
     """
     info = run.info
-    name, folder = info.dataset, info.dataset_folder
-    if folder and not dataset:
-        name = f"folder:{folder}"
-        if not Path(folder).is_dir():
-            wrong = f"the pictures of {run.path} are no longer in {folder}"
-            raise UserError(f"{wrong}: say --dataset folder:PATH")
+    name = f"folder:{info.dataset_folder}" if info.dataset_folder else info.dataset
     loaded = data.load(dataset or name, size=info.input_size)
     if loaded.sha256 != info.data_sha256:
         raise UserError(f"{loaded.title} is another copy than the one that {run.path} saw")
@@ -91,11 +76,12 @@ def _logits(
     """Returns logits for images (N, C, H, W), uint8, as the run computed those of its test set."""
     info = run.info
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    flip = info.recipe.flip_test and data.facts(info.dataset).mirrors(info.recipe.augment)
-    return evaluation.Predictor(network, _transform(run), precision, flip)(images)[1]
+    flip = data.facts(info.dataset).flips_test(info.recipe)
+    return evaluation.Predictor(network, transform(run), precision, flip)(images)[1]
 
 
-def _transform(run: Run) -> Transform:
+def transform(run: Run) -> Transform:
+    """Returns how the network of a run sees images."""
     info = run.info
     return Transform(info.input_size, tuple(info.mean), tuple(info.std))
 
@@ -156,11 +142,8 @@ def classifier(run: Run, top: int = 3) -> Callable[[Path], Answer]:
     """Returns a function that classifies a picture file of any size.
 
     It returns the `top` most likely classes with their probabilities, calibrated by the run's
-    temperature, and what was done to the picture, in words. It raises UserError if the file is no
-    picture.
-
-    Raises:
-        UserError: the run has no weights.
+    temperature, and what was done to the picture, in words. Raises UserError if the run has no
+    weights; the function does if the file is no picture.
     """
     info, network = run.info, load_network(run)
 

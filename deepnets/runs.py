@@ -7,7 +7,6 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,12 +19,6 @@ from .recipes import labelled as labelled
 
 Arrays = dict[str, np.ndarray]
 LOWEST = 25.0  # nats: a log-probability below -25 is stored as -25
-# Type and shape of the other arrays in `views.npz`; 0 stands for any number
-VIEWS: dict[str, tuple[Any, ...]] = {
-    "pca_range": ("f", 2, 2), "pca_share": ("f", 2),
-    "filters_levels": ("u", 0, 0, 0, 0), "filters_range": ("f", 2),
-    "cam_levels": ("u", 0, 0, 0), "cam_range": ("f", 2), "cam_stage": ("U",),
-}  # fmt: skip
 HISTORY = (
     "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds",
 )  # fmt: skip
@@ -40,18 +33,15 @@ class Run:
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
-        """Reads a run's folder.
-
-        Raises:
-            UserError: the folder is no run, or a damaged one.
-        """
-        path = Path(path)
-        if not (path / "run.json").is_file():
+        """Reads a run's folder; raises UserError if it is none, or a damaged one."""
+        file = Path(path) / "run.json"
+        if not file.is_file():
             raise UserError(f"{path} is not a run: it has no run.json")
+        content = disk.read(file)
         try:
-            return cls(path, Info.read(json.loads(disk.read(path / "run.json", 1 << 25))))
-        except (ValueError, RecursionError) as problem:  # the latter of nested brackets
-            raise UserError(f"{path / 'run.json'} is not a run's: {problem}") from None
+            return cls(file.parent, Info.read(json.loads(content)))
+        except (UserError, ValueError, RecursionError) as problem:  # the last of nested brackets
+            raise UserError(f"{file} is not a run's: {problem}") from None
 
     @property
     def accuracy(self) -> float:
@@ -78,7 +68,7 @@ class Run:
             raise UserError(f"{file} is missing or damaged") from None
         if len(table) != self.info.epochs or not np.isfinite(table).to_numpy().all():
             lack = f"it has not a row of numbers for each of {self.info.epochs} epochs"
-            raise _another_runs(file, lack)
+            raise UserError(f"{file} is not this run's: {lack}")
         return table.astype({"epoch": int})
 
     @cached_property
@@ -89,13 +79,8 @@ class Run:
         (N, classes), restored from 256 levels; and under the name of each corruption whether the
         corrupted image is classified correctly (N,), bool.
         """
-        images, classes = self.info.test_total, len(self.info.classes)
-        kinds = {"labels": ("iu", images), "levels": ("iu", images, classes)}
-        bits = dict.fromkeys(CORRUPTIONS, ("u", -(-images // 8)))
-        stored = self._arrays("test.npz", kinds | bits)
-        for name, below in (("labels", classes), ("levels", 256)):
-            if stored[name].min() < 0 or stored[name].max() >= below:
-                raise _another_runs(self.path / "test.npz", f"its {name} are of other classes")
+        images = self.info.test_total
+        stored = self._arrays("test.npz", levels=(images, len(self.info.classes)))
         log_probabilities = restored(stored["levels"])
         found = {
             "labels": stored["labels"].astype(int),
@@ -103,29 +88,20 @@ class Run:
             "log_probabilities": log_probabilities,
             "probabilities": np.exp(log_probabilities),
         }
-        right = {name: np.unpackbits(stored[name].astype(np.uint8)) for name in CORRUPTIONS}
+        right = {name: np.unpackbits(stored[name]) for name in CORRUPTIONS}
         return found | {name: bits[:images].astype(bool) for name, bits in right.items()}
 
     @cached_property
     def views(self) -> Arrays:
         """What only the weights can show: see `evaluation.views`."""
-        points = {"pca_levels": ("u", self.info.test_total, 2)}
-        found = self._arrays("views.npz", points | VIEWS)
-        if not all(np.isfinite(found[f"{name}_range"]).all() for name in ("pca", "filters", "cam")):
-            raise _another_runs(self.path / "views.npz", "not all of its numbers are finite")
-        return found
+        return self._arrays("views.npz", pca_levels=(self.info.test_total, 2))
 
-    def _arrays(self, name: str, wanted: dict[str, tuple[Any, ...]]) -> Arrays:
-        """Reads a file whose arrays have these types and shapes; 0 is for any number."""
+    def _arrays(self, name: str, **shapes: tuple[int, ...]) -> Arrays:
+        """Reads a file; if an array has another shape than here, the file is another run's."""
         found = disk.read_arrays(self.path / name)
-        for key, (kinds, *shape) in wanted.items():
-            if key not in found:
-                raise _another_runs(self.path / name, f"it lacks {key!r}")
-            values = found[key]
-            sides = zip(shape, values.shape, strict=False)
-            fits = values.ndim == len(shape) and all(a in (0, b) for a, b in sides)
-            if not fits or not values.size or values.dtype.kind not in kinds:
-                raise _another_runs(self.path / name, f"its {key!r} are of another shape or type")
+        for key, shape in shapes.items():
+            if key not in found or found[key].shape != shape:
+                raise UserError(f"{self.path / name} is not this run's: {key!r} are of others")
         return found
 
     def view(self, name: str) -> np.ndarray:
@@ -139,21 +115,11 @@ class Run:
         return self.test["labels"] == self.test["predicted"]
 
 
-def _another_runs(file: Path, why: str) -> UserError:
-    return UserError(f"{file} is not this run's: {why}")
-
-
 def find(root: str | Path) -> list[Run]:
-    """Returns all finished runs below a folder, sorted by path.
-
-    Raises:
-        UserError: there is no such folder, or no run in it.
-    """
+    """Returns all finished runs below a folder, by path; raises UserError if there is none."""
     root = Path(root)
     if not root.is_dir():
-        # The installed package has no results.
-        hint = "; run this in a clone of the repository" if root.parts[:1] == ("results",) else ""
-        raise UserError(f"{root} is not a folder of runs{hint}")
+        raise UserError(f"{root} is not a folder of runs")
     folders = [file.parent for file in sorted(root.rglob("run.json"))]
     runs = [Run.load(folder) for folder in folders if folder.suffix != ".partial"]
     if not runs:

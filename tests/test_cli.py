@@ -1,7 +1,7 @@
 """The command line: what it prints, and one clear line with exit code 2 for every mistake."""
 
-import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,8 +38,7 @@ def test_models_lists_every_network_with_its_size(run):
     code, out, _ = run("models")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[1:]] == models.names()
-    rows = {row["name"]: row for row in json.loads(run("models", "--json")[1])}
-    assert rows["resnet18"] == {"name": "resnet18", "parameters": 11_181_642, "macs": 148_050_944}
+    assert re.search(r"^resnet18 +11,181,642 +148\.1$", out, re.M)
 
 
 def test_mirror_images_can_be_switched_off(run):
@@ -66,7 +65,6 @@ MISTAKES = [
     ([*TRAIN8, "--dataset", "folder:~nobody-here/x"], "~nobody-here/x is not a folder"),
     ([*TRAIN8, "--dataset", "mnist"], "--download"),
     ([*TRAIN8, "--seed", str(2**40), "--recipe", "best"], "seed 1099511627776"),
-    ([*TRAIN8, "--recipe=--"], "expected one argument"),
     ([*TRAIN8, "--device", "cuda:99"], "CUDA devices"),
     ([*TRAIN8, "--precision", "fp8"], "no precision is called 'fp8'"),
     ([*TRAIN8, "--epochs", "0"], "epochs = 0"),
@@ -80,8 +78,6 @@ MISTAKES = [
     (["study", "file", "--budget", "soon"], "is no time"),
     (["compare", "empty"], "no finished run"),
     (["compare", "a\nb"], r"a\nb is not a folder"),
-    (["compare"], "run this in a clone"),
-    (["study", "studies/demo.toml"], "run this in a clone"),
     (["predict", DEMO, "seven.png"], "has no weights"),
 ]
 

@@ -22,7 +22,7 @@ INPUTS, KILLS, SEED = (
 def base(tmp_path_factory):
     """What is changed, and was good before."""
     folder, place = fuzz.good(tmp_path_factory.mktemp("good")), tmp_path_factory.mktemp("tried")
-    commands = [["compare", "runs", "--json"], ["predict", fuzz.DIGITS, "one.png"]]
+    commands = [["compare", "runs"], ["predict", fuzz.DIGITS, "one.png"]]
     commands += [["evaluate", fuzz.DIGITS], fuzz.train({}), fuzz.PLAN]
     for number, command in enumerate(commands):
         copy = shutil.copytree(folder, place / str(number))

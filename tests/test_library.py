@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch.export import Dim
-from torch.utils.data import DataLoader
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import deepnets
-from deepnets import data, models
+from deepnets import models
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,8 +46,6 @@ def test_every_network_is_scripted(network, images, logits):
     scripted = torch.jit.script(network)
     with torch.no_grad(), torch.jit.optimized_execution(False):
         assert differs(scripted(images), logits) < 1e-4
-        with pytest.raises(torch.jit.Error, match=r"a network takes images .* not 3 axes"):
-            scripted(images[0])
 
 
 def test_torchvision_extracts_the_maps_of_every_network(network, images, logits):
@@ -58,18 +55,6 @@ def test_torchvision_extracts_the_maps_of_every_network(network, images, logits)
     assert differs(found.pop("logits"), logits) < 1e-4
     assert found.keys() == maps.keys()
     assert all(torch.equal(found[name], values) for name, values in maps.items())
-
-
-def test_a_data_loader_takes_a_data_set():
-    train = data.load("digits").train
-    image, label = train[-1]
-    assert torch.equal(image, train.images[-1])
-    assert (type(label), label) == (int, train.labels[-1])
-    assert len([*train]) == len(train)
-    batches = [*DataLoader(train, batch_size=100, shuffle=True)]
-    assert [len(labels) for _, labels in batches] == [100] * 14 + [37]
-    shuffled = sum(images.long().sum((1, 2, 3)) @ labels for images, labels in batches)
-    assert shuffled == train.images.long().sum((1, 2, 3)) @ train.labels, "each image has its label"
 
 
 def test_neither_the_package_nor_help_imports_anything_large(python):

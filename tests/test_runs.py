@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from scipy.special import log_softmax
 from torchvision.transforms.v2 import functional as F
 
+import deepnets
 from deepnets import cli, data, evaluation, metrics, predict, runs
 from deepnets.errors import UserError
 from deepnets.info import CORRUPTIONS
@@ -122,7 +123,7 @@ def test_blur_and_contrast_are_torchvisions(images):
 
 
 def test_a_run_keeps_what_its_network_gets_right_under_each(finished):
-    test, (network, _, transform) = data.load("digits").test, predict.load(finished.path)
+    test, (network, _, transform) = data.load("digits").test, deepnets.load(finished.path)
     assert finished.info.robustness["images"] == len(test)
     assert finished.info.robustness["clean"] == finished.correct.sum()
     for name in CORRUPTIONS:

@@ -65,10 +65,11 @@ def load(name: str, root: Path | None = None, *, download: bool = False, size: i
 
     Args:
         name: `digits`, `mnist`, `cifar10` or `folder:PATH`.
-        root: where the files are; `$DEEPNETS_DATA` by default, or else `data`.
+        root: where the files are; `$DEEPNETS_DATA` by default, or else `data`. Decoded copies of
+            folders are in `root`/.decoded.
         download: fetch what is missing.
-        size: pictures of a folder are brought to `size` x `size` pixels, unless all are squares of
-            one smaller side.
+        size: pictures of a folder are cropped and scaled to `size` x `size` pixels, unless all are
+            squares of one smaller side.
 
     Raises:
         UserError: no such dataset, or its files are missing, damaged or too few.

@@ -1,11 +1,7 @@
 """Decoded copies of folders of pictures, which need not fit in memory."""
 
-import errno
 import hashlib
-import io
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,41 +25,28 @@ CHUNK = 2**26  # bytes decoded at a time
 
 
 def decoded(files: list[str], path: Path, root: Path, size: int) -> Tensor:
-    """Returns pictures as (N, C, side, side), uint8, `Rows` of a file; C is 1 if none has colour.
+    """Returns pictures as (N, 3, side, side), uint8, `Rows` of a file.
 
-    The file's name tells the folder and the state of its pictures, so a copy of pictures that have
-    changed since is not found, and makes room for a new one.
-
-    Args:
-        files: the pictures, below `path`.
-        path: the folder, for which there is one copy in `root` for each size.
-        root: of all data; if it cannot be written, the copy is a temporary one.
-        size: see `folders.load`.
-
-    Raises:
-        UserError: a picture is not readable, or there is no room for the copy.
+    The file's name tells the folder `path` and the state of its pictures, so a copy of pictures
+    that have changed since is not found, and makes room for a new one. `root` and `size` are those
+    of `data.load`.
     """
     place, cache = _digest([f"{path.resolve()} {size}"]), root / ".decoded"
     copy = cache / f"{place}-{_digest(_state(file, path) for file in files)}.npy"
-    with suppress(OSError):  # a root that cannot be written only costs time
+    with suppress(Exception):  # it is not there, or damaged, which shows in many ways
+        return _mapped(copy)
+    try:
         cache.mkdir(parents=True, exist_ok=True)
-        with disk.lock(cache / f"{place}.lock"):  # a second process finds them decoded
-            with suppress(Exception):  # a damaged copy fails in many ways
+        with FileLock(cache / f"{place}.lock"):
+            with suppress(Exception):  # another process has decoded them meanwhile
                 return _mapped(copy)
             for old in cache.glob(f"{place}-*"):
-                if old.name != f"{copy.name}.part":
-                    old.unlink()
-            _decode(files, copy, size)
-            return _mapped(copy)
-    try:
-        # A deleted file stays mapped
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            copy = Path(folder, copy.name)
+                old.unlink()
             _decode(files, copy, size)
             return _mapped(copy)
     except OSError as error:
         wrong = f"there is no place for the decoded pictures of {path} in {cache}"
-        raise UserError(f"{wrong} or {tempfile.gettempdir()}: {error.strerror}") from None
+        raise UserError(f"{wrong} ({error.strerror}); set DEEPNETS_DATA to another") from None
 
 
 def _digest(texts: Iterable[Any]) -> str:
@@ -81,65 +65,42 @@ def _mapped(copy: Path) -> Tensor:
     """Returns a decoded copy; raises an error of any kind if it is not there or damaged."""
     with warnings.catch_warnings(action="ignore"):  # that nothing can be written to it
         images = torch.from_numpy(np.lib.format.open_memmap(copy, mode="r"))
-    gray = all(bool((some == some[:, :1]).all()) for some in images.split(256))
-    return cast(Tensor, Rows(images[:, :1] if gray else images, torch.arange(len(images))))
+    return cast(Tensor, Rows(images, torch.arange(len(images))))
 
 
 def _decode(files: list[str], copy: Path, size: int) -> None:
-    """Writes pictures (N, 3, side, side) to a `.npy` file, which is complete or not there at all.
-
-    An interrupted decoding goes on from the chunk before the last, which is surely on the disk.
-
-    Raises:
-        OSError: there is no room, or no right to write.
-        UserError: some pictures are not readable.
-    """
-    bad: dict[str, UserError] = {}
-
-    def each(read: Callable[[str], Any], files: list[str]) -> Iterator[Any]:
-        """Reads files, several at a time; one that is not readable is noted, and None."""
-
-        def attempt(file: str) -> Any:
-            try:
-                return read(file)
-            except UserError as error:
-                bad[file] = error
-
-        return pool.map(attempt, files)
-
-    def refuse() -> None:
-        if bad:
-            first, *others = sorted(bad)
-            names = ", ".join(others[:3]) + f" and {len(others) - 3} more" * (len(others) > 3)
-            raise UserError(f"{bad[first]}" + f"; so with {names}" * bool(others))
-
+    """Writes pictures (N, 3, side, side) to a `.npy` file, which is whole or not there at all."""
     with ThreadPoolExecutor() as pool:
-        sides = {*each(pictures.square, files)}
-        refuse()  # most that are not readable show it already
+        # Most that are not readable show it already
+        sides = {*_each(pool, pictures.square, files)}
         own = sides.pop() if len(sides) == 1 else 0
         side = own if 0 < own <= size else size
-        shape = (len(files), 3, side, side)
-        header, each_size = io.BytesIO(), 3 * side**2
-        what = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(header, what)
-        step = max(1, CHUNK // each_size)
+        what = {"descr": "|u1", "fortran_order": False, "shape": (len(files), 3, side, side)}
+        step = max(1, CHUNK // (3 * side**2))
         # Not written through a map: there a full disk would kill the process
         with (
-            disk.replacing(copy, resume=True) as out,
+            disk.replacing(copy) as out,
             tqdm(None, "decoding", len(files), unit=" images", leave=False, disable=None) as bar,
         ):
-            written = max(0, out.tell() - header.tell()) // each_size
-            done = max(0, written // step - 1) * step
-            out.truncate(header.tell() + done * each_size if done else 0)
-            if shutil.disk_usage(copy.parent).free < (len(files) - done) * each_size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if not done:
-                out.write(header.getvalue())
-            bar.update(done)
-            for some in (files[i : i + step] for i in range(done, len(files), step)):
-                for picture in each(partial(pictures.read_image, side=side), some):
-                    if not bad:  # what is written has no gaps
-                        out.write(picture.transpose(2, 0, 1).tobytes())
+            np.lib.format.write_array_header_1_0(out, what)
+            for some in (files[i : i + step] for i in range(0, len(files), step)):
+                for picture in _each(pool, partial(pictures.read_image, side=side), some):
+                    out.write(picture.transpose(2, 0, 1).tobytes())
                     bar.update()
-                disk.sync(out)
-            refuse()
+
+
+def _each(pool: ThreadPoolExecutor, read: Callable[[str], Any], files: list[str]) -> Iterator[Any]:
+    """Yields what `read` returns of each file, and in the end names those that are not readable."""
+    bad: dict[str, UserError] = {}
+
+    def attempt(file: str) -> Any:
+        try:
+            return read(file)
+        except UserError as error:
+            bad[file] = error
+
+    yield from (found for found in pool.map(attempt, files) if found is not None)
+    if bad:
+        first, *others = sorted(bad)
+        names = ", ".join(others[:3]) + f" and {len(others) - 3} more" * (len(others) > 3)
+        raise UserError(f"{bad[first]}" + f"; so with {names}" * bool(others))

@@ -25,20 +25,11 @@ def load(path: Path, root: Path, size: int) -> tuple[tuple[str, ...], dict[str, 
 
     PATH/{train,val,test}/CLASS/IMAGE is taken as it says. Without `test`, `val` is the test set,
     and validation images are drawn from those for training, as they are without `val`. Of
-    PATH/CLASS/IMAGE a fixed fifth becomes the test set.
-
-    Args:
-        path: of the folder.
-        root: of all data; decoded copies are in `root`/.decoded.
-        size: pictures are cropped and scaled to `size` x `size` pixels, unless all are squares of
-            one smaller side.
+    PATH/CLASS/IMAGE a fixed fifth becomes the test set. `root` and `size` are those of `data.load`.
 
     Returns:
         Names of classes; the images that are `train`, `test` and perhaps `validation`; and what
         was left out, in words.
-
-    Raises:
-        UserError: there are no such classes, or too few pictures, or some are not readable.
     """
     if not path.is_dir():
         raise UserError(f"{path} is not a folder")
@@ -89,7 +80,7 @@ def _classes(folder: str) -> dict[str, list[str]]:
     for entry in _folders(folder):
         images = [e.path for e in _visible(entry) if _is_picture(e.name) and not e.is_dir()]
         if not images and not _folders(entry):
-            known = ", ".join(sorted(pictures.suffixes()))
+            known = ", ".join(pictures.SUFFIXES)
             raise UserError(f"{entry.path} holds no images ({known})")
         if images:
             classes.setdefault(readable(entry.name), []).extend(images)
@@ -150,7 +141,7 @@ def _folders(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
 
 
 def _is_picture(name: str) -> bool:
-    return _suffix(name) in pictures.suffixes()
+    return _suffix(name) in pictures.SUFFIXES
 
 
 def _suffix(name: str) -> str:

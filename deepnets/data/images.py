@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast, overload
+from typing import cast
 
 import numpy as np
 import torch
@@ -56,24 +56,12 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @overload
-    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
-
-    @overload
-    def __getitem__(self, index: Tensor | np.ndarray) -> "Images": ...
-
-    def __getitem__(self, index: int | Tensor | np.ndarray) -> "tuple[Tensor, int] | Images":
-        """Returns images at an index; of a number, an image (C, H, W) and its label.
-
-        PyTorch's DataLoader takes the latter.
-        """
-        if isinstance(index, int):
-            found = self[torch.tensor([index])]
-            return found.images[0], int(found.labels[0])
+    def __getitem__(self, index: Tensor | np.ndarray) -> "Images":
+        """Returns the images at an index of numbers."""
         return Images(self.images[index], self.labels[index])
 
     def part(self, index: Tensor | np.ndarray) -> "Images":
-        """Returns the images at an index of numbers; `Rows` stay unread."""
+        """Returns the same, but `Rows` stay unread."""
         if not isinstance(self.images, Rows):
             return self[index]
         rows = Rows(self.images.images, self.images.rows[index])
@@ -87,18 +75,10 @@ class Images:
 def stratified(
     labels: Tensor, first: int | None, second: int, seed: int, what: str, classes: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the indices of two parts of images, both with the classes' proportions.
+    """Draws the indices of two parts of images of `labels` (N,), in the classes' proportions.
 
-    Args:
-        labels: (N,), int64.
-        first: images of the first part; None for all others.
-        second: images of the second part.
-        seed: of the draw.
-        what: what to call the images in messages.
-        classes: names of the classes.
-
-    Raises:
-        UserError: there are too few images, or a class has a single one.
+    So many are in the `first` part, or all others if it is None, and so many in the `second`.
+    Messages call the images `what`. Raises UserError as `Dataset.split`.
     """
     rare = [repr(classes[k]) for k, count in enumerate(labels.bincount().tolist()) if count == 1]
     if rare:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from sklearn.datasets import load_digits
 
-from .. import disk
 from ..errors import UserError
+from ..recipes import Recipe
 from ..transforms import Policy
 from .images import Images, stratified
 
@@ -53,14 +53,17 @@ class Facts:
 
     def policy(self, augment: str) -> Policy | None:
         """Returns how a recipe's `augment` changes images."""
-        shift = replace(self.standard, flip=False)
-        ours = {"none": None, "shift": shift, "standard": self.standard}
-        return (ours | {"published": self.published})[augment]
+        return {
+            "none": None,
+            "shift": replace(self.standard, flip=False),
+            "standard": self.standard,
+            "published": self.published,
+        }[augment]
 
-    def mirrors(self, augment: str) -> bool:
-        """Returns whether a recipe's `augment` mirrors images."""
-        policy = self.policy(augment)
-        return policy is not None and policy.flip
+    def flips_test(self, recipe: Recipe) -> bool:
+        """Returns whether a recipe has test images mirrored, too: if it mirrors those to train."""
+        policy = self.policy(recipe.augment)
+        return recipe.flip_test and policy is not None and policy.flip
 
 
 def _digits(root: Path, download: bool) -> Parts:
@@ -142,11 +145,9 @@ def _fetch(
     if not download:
         advice = f"train with --download, or set DEEPNETS_DATA to a folder with {layout}"
         raise UserError(f"{title} is not in {root}: {advice}")
-    new = [p for p in (root / "MNIST/raw", root / "MNIST", root, *root.parents) if not p.exists()]
     try:
         source(str(root), download=True)
     except (OSError, RuntimeError) as error:
-        disk.remove_empty(new)  # what was downloaded stays
         why = str(error).splitlines()[0]
         raise UserError(f"{title} could not be downloaded to {root}: {why}") from None
 

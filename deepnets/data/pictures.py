@@ -7,8 +7,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,13 @@ from ..errors import UserError
 
 # What Pillow decodes by itself and in the size that the header tells. Other formats start programs
 # (PostScript starts Ghostscript) or hold pictures of another size than they say (icons).
-FORMATS = (
-    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI",
-    "TGA", "TIFF", "WEBP",
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
+    ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 LARGEST = 89_478_485  # pixels, above which Pillow warns; decoding takes up to 14 bytes each
-MUCH = 2**22  # pixels of a picture whose memory is given back at once
+LARGE = 2**24  # pixels of a picture that is decoded while no other large one is
 
 warnings.filterwarnings("ignore", module="PIL")  # errors say why a picture is not read
 # Else what Pillow logs of a damaged file goes to the terminal
@@ -34,44 +34,14 @@ with suppress(AttributeError, OSError):
         getattr(ctypes.CDLL(Image.core.__file__), _handler)(None)
 
 
-@cache
-def formats() -> tuple[str, ...]:
-    """Returns which of `FORMATS` the Pillow of this machine has."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-@cache
-def suffixes() -> frozenset[str]:
-    """Returns the suffixes of files in these formats, in small letters, with the dot."""
-    known = (*formats(), "MPO")  # a JPEG with further ones behind it
-    named = Image.registered_extensions().items()
-    return frozenset(suffix for suffix, name in named if name in known)
-
-
-_turn = threading.Condition()
-_decoding: list[int] = []  # pixels of the pictures that are being decoded
-
-
-@contextmanager
-def _few_at_a_time(count: int) -> Iterator[None]:
-    """Waits until all threads decode at most `LARGEST` pixels, which bounds their memory."""
-    with _turn:
-        _turn.wait_for(lambda: sum(_decoding) + count <= LARGEST)
-        _decoding.append(count)
-    try:
-        yield
-    finally:
-        with _turn:
-            _decoding.remove(count)
-            _turn.notify_all()
+_one_at_a_time = threading.Lock()
 
 
 def read_image(file: str | Path, side: int | None = None, most: int | None = None) -> np.ndarray:
     """Reads a picture as (H, W, 3), uint8, upright, on white where it is transparent.
 
     Args:
-        file: a picture in one of `formats`; of several in a file the first.
+        file: a picture in one of `FORMATS`; of several in a file the first.
         side: crop the middle square and scale it to this many pixels.
         most: scale a larger picture down, so that its longer side has so many pixels.
 
@@ -100,15 +70,13 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
         # Opening a pipe would wait; a device would be read without end
         if not stat.S_ISREG(os.stat(file).st_mode):
             raise UserError(f"{file} is not a regular file; replace or remove it")
-        with Image.open(file, formats=formats()) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
             count = picture.width * picture.height
             if count > LARGEST:
                 raise Image.DecompressionBombError
-            with _few_at_a_time(count):
+            with _one_at_a_time if count > LARGE else nullcontext():
                 yield picture
                 picture.close()  # frees its pixels now, not when Python collects garbage
-                if count > MUCH:
-                    _trim()
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -119,20 +87,12 @@ def _opened(file: str | Path) -> Iterator[Image.Image]:
     except Exception as error:  # a damaged picture fails in dozens of ways
         if why := getattr(error, "strerror", None):  # of the system: it is not there, say
             raise UserError(f"{file} cannot be read: {why}") from None
-        known = ", ".join(name.lower() for name in formats())
+        known = ", ".join(name.lower() for name in FORMATS)
         raise UserError(f"{file} is not a readable image ({known}); replace or remove it") from None
-
-
-def _trim() -> None:
-    """Gives freed memory back to the system. Only glibc keeps it, for each thread."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
     """Returns a picture of any mode in RGB, upright, on white."""
-    tiles = getattr(picture, "tile", [])
-    deep = picture.mode == "RGB" and any(";16" in str(tile.args) for tile in tiles)
     picture.load()
     with suppress(Exception):  # damaged EXIF is no reason to refuse the picture
         ImageOps.exif_transpose(picture, in_place=True)
@@ -146,8 +106,6 @@ def _rgb(picture: Image.Image, file: str | Path) -> Image.Image:
     if picture.mode in ("I", "F"):
         wrong = f"{file} has 32 bits a pixel, of which nothing says what is white"
         raise UserError(f"{wrong}; save it with 8 or 16")
-    if deep and transparent is not None:  # Pillow makes 8 bits of the pixels, but not of this
-        picture.info["transparency"] = tuple(value >> 8 for value in transparent)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGB", picture.size, "white")

@@ -39,9 +39,14 @@ ORIGINALS = {
     "resnet18_improved": "resnet18",
     "googlenet_improved": "googlenet",
 }
-DEEPEST = 1202  # layers of He et al.'s deepest ResNet (2016, section 4.2)
+# CIFAR's form of every depth up to He et al.'s deepest (2016, section 4.2). 50 and 152 are 6n+2,
+# too, but everybody means ImageNet's.
+_OTHERS = {
+    f"resnet{depth}": partial(cifar_resnet, depth)
+    for depth in range(8, 1203, 6)
+    if depth not in (50, 152)
+}
 SWITCHES = {"as_published", "aux", "batch_norm", "narrow_head", "shortcuts", "stem_norm"}
-_IMAGENET_ONLY = (50, 101, 152)  # 50 and 152 are 6n+2, too, but everybody means ImageNet's
 
 
 def names() -> list[str]:
@@ -52,20 +57,13 @@ def names() -> list[str]:
 def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> Network:
     """Builds a network and draws its weights from torch's generator.
 
-    Args:
-        name: one of `names()`, or `resnetD` with D = 6n+2, at most 1202.
-        num_classes: number of logits.
-        in_channels: channels of the images.
-        options: keywords of the network's class, such as `dropout` or `stem`.
+    The name is one of `names()`, or `resnetD` with D = 6n+2, at most 1202; the options are keywords
+    of the network's class, such as `dropout` or `stem`.
 
     Raises:
         UserError: no such network, or an option it does not have.
     """
-    builder = _BUILDERS.get(name)
-    numbered = re.fullmatch(r"resnet([1-9]\d{0,3})", name)
-    depth = int(numbered[1]) if numbered else 0
-    if builder is None and 0 < depth <= DEEPEST and depth not in _IMAGENET_ONLY:
-        builder = partial(cifar_resnet, depth)
+    builder = _BUILDERS.get(name) or _OTHERS.get(name)
     if builder is None:
         near = difflib.get_close_matches(name, _BUILDERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(_BUILDERS)}"

@@ -27,14 +27,14 @@ class Network(nn.Module):
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """Returns the output (N, C, H, W) of every stage, by name, for images (N, C, H, W)."""
-        maps, x = {}, checked(images)
+        maps, x = {}, images
         for name, stage in self.stages.named_children():
             x = maps[name] = stage(x)
         return maps
 
     def features(self, images: Tensor) -> Tensor:
         """Returns the representation (N, D) of images (N, C, H, W), before the classifier."""
-        return self.head(self.stages(checked(images)))
+        return self.head(self.stages(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits (N, classes) for images (N, C, H, W)."""
@@ -45,17 +45,6 @@ class Network(nn.Module):
         return [(1.0, self(images))]
 
 
-# What a function under `fx.wrap` does depends on sizes. torch.fx, and so torchvision's feature
-# extraction, does not know these and takes the function as a single step.
-@fx.wrap
-def checked(images: Tensor) -> Tensor:
-    """Returns the images, or raises ValueError unless they have four axes (N, C, H, W)."""
-    if images.dim() != 4:
-        axes = f"not {images.dim()} axes; images[None] makes a batch of one image (C, H, W)"
-        raise ValueError(f"a network takes images (N, C, H, W), {axes}")
-    return images
-
-
 class Conv2d(nn.Conv2d):
     """PyTorch's convolution, but faster on a CPU where maps are tiny."""
 
@@ -64,6 +53,8 @@ class Conv2d(nn.Conv2d):
         return convolve(maps, self.weight, self.bias, stride, pad, self.groups)
 
 
+# What a function under `fx.wrap` does depends on sizes. torch.fx, and so torchvision's feature
+# extraction, does not know these and takes the function as a single step.
 @fx.wrap
 def convolve(
     maps: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int, groups: int

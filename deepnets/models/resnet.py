@@ -104,11 +104,9 @@ class ResNet(Network):
 def cifar_resnet(depth: int, num_classes: int = 10, in_channels: int = 3, **options: Any) -> ResNet:
     """Builds the CIFAR form of 6n+2 layers (section 4.2): three stages of n blocks, option A.
 
-    The options are those of `ResNet`. Raises ValueError if the depth is not 6n+2.
+    The options are those of `ResNet`.
     """
-    n, rest = divmod(depth - 2, 6)
-    if rest or n < 1:
-        raise ValueError(f"a CIFAR ResNet has 6n+2 layers (8, 14, 20, ...), not {depth}")
+    n = (depth - 2) // 6
     stem: dict[str, nn.Module] = {"conv1": conv(in_channels, 16, 3, bias=False, batch_norm=True)}
     return ResNet((n, n, n), (16, 32, 64), stem, PaddedShortcut, num_classes, **options)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from .. import disk
 from ..errors import UserError
@@ -31,12 +31,9 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
     finished = f"{folder} was finished by another process just now; repeat the command"
     try:
         work.mkdir(parents=True, exist_ok=True)
-        lock = disk.lock(work / "lock", patience)
-    except Timeout as held:
-        advice = ""
-        if held.lock_file.endswith("soft"):
-            advice = f", or was when its machine stopped: then delete {held.lock_file}"
-        raise Busy(f"{work} is being trained by another process{advice}") from None
+        lock = FileLock(work / "lock").acquire(patience)
+    except Timeout:
+        raise Busy(f"{work} is being trained by another process") from None
     except OSError as error:
         if folder.exists():
             raise Busy(finished) from None
@@ -54,16 +51,8 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
                 disk.remove_empty(made[1:])
 
 
-def complete(work: Path, folder: Path) -> None:
-    """Moves a finished run to its place, so that a power cut takes nothing back."""
-    disk.sync_folder(work)
-    work.rename(folder)
-    disk.sync_folder(folder.parent)
-    tidy(folder)
-
-
 def tidy(folder: Path) -> None:
     """Removes what only the training needed from a finished run."""
-    for name in ("checkpoint.pt", "checkpoint.pt.part", "lock", "lock.soft"):
+    for name in ("checkpoint.pt", "checkpoint.pt.part", "lock"):
         with suppress(OSError):  # it may be read-only
             (folder / name).unlink(missing_ok=True)

@@ -22,10 +22,8 @@ def device_and_precision(device: str = "auto", precision: str = "auto") -> tuple
     """Chooses the device to train on, and `fp32` or `bf16`.
 
     The device is called `auto`, `cpu`, `cuda` or `cuda:N`. The precision `auto` is bf16 where the
-    hardware multiplies it faster: a GPU says so, a CPU is measured.
-
-    Raises:
-        UserError: there is no such device or precision, or not on this machine.
+    hardware multiplies it faster: a GPU says so, a CPU is measured. Raises UserError for what is
+    not on this machine.
     """
     count = torch.cuda.device_count()
     if device == "auto":
@@ -116,12 +114,10 @@ def commit() -> str:
     `$DEEPNETS_COMMIT` overrides it; without either it is `unknown`.
     """
     top = Path(__file__).resolve().parents[2]
-    if not (top / ".git").exists() or "DEEPNETS_COMMIT" in os.environ:
-        return os.environ.get("DEEPNETS_COMMIT", "unknown")
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", f"--git-dir={top}/.git", f"--work-tree={top}"]
+    command += ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.check_output(
-            command, cwd=top, text=True, stderr=subprocess.DEVNULL
-        ).strip()
+        found = subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).strip()
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        found = "unknown"
+    return os.environ.get("DEEPNETS_COMMIT", found)

@@ -7,8 +7,9 @@ from typing import Any
 
 from .. import data, runs
 from ..errors import UserError
-from ..info import RESERVED
 from ..recipes import Recipe
+
+RESERVED = ("name", "num_classes", "in_channels")  # what no option of a network is called
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from tqdm import tqdm
 from .. import data, evaluation, models
 from ..errors import UserError
 from ..recipes import Recipe
-from ..runs import HISTORY
 from ..transforms import Transform, send
 from . import checkpoint, hardware
 from .cuda_graph import CudaGraph
@@ -55,7 +54,6 @@ class Trainer:
         self.device, self.precision, self.checkpoint = device, precision, work / "checkpoint.pt"
         self.interruption: Callable[[], BaseException | None] = lambda: None
         self.checkpoint_seconds, self.verbose = math.inf, False
-        self.bf16_speedup = 0.0  # measured, if the precision was chosen by it
 
         train, validation, self.split_sha256 = dataset.split(job.seed, job.limit)
         channels = train.images.shape[1]
@@ -286,7 +284,6 @@ class Trainer:
             "step": self.step,
             "sums": {name: float(value) for name, value in self.sums.items()},
             "history": self.history,
-            "bf16_speedup": self.bf16_speedup,
             "made_by": self.made_by,
             "threads": torch.get_num_threads(),
         }
@@ -302,42 +299,22 @@ class Trainer:
     def resume(self, any_precision: bool = False) -> None:
         """Continues from the checkpoint if there is one; in its precision if `any_precision`.
 
-        Raises:
-            UserError: the checkpoint is damaged or another training's.
+        Raises UserError if it is damaged or another training's.
         """
         if not self.checkpoint.exists():
             return
-        # Weights, their average and momentum take 12 bytes a parameter.
-        tensors, values = checkpoint.load(self.checkpoint, most=16 * self.parameters + 2**26)
-        identity = values.get("identity") if isinstance(values, dict) else None
-        if isinstance(identity, dict):
-            if any_precision and identity.get("precision") in ("fp32", "bf16"):
-                self.precision = identity["precision"]
-            check_same(self.checkpoint, identity, self.identity())
-        if not self.fits(tensors, values):
-            what = "does not hold the state of a training"
-            raise UserError(f"{self.checkpoint} {what}; delete it to start again")
+        tensors, values = checkpoint.load(self.checkpoint)
+        if any_precision:
+            self.precision = values["identity"]["precision"]
+        check_same(self.checkpoint, values["identity"], self.identity())
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
         torch.set_num_threads(values["threads"])  # another number of threads rounds otherwise
         self.made_by = [by for by in values["made_by"] if by not in self.made_by] + self.made_by
-        for name in ("epoch", "step", "sums", "history", "bf16_speedup"):
+        for name in ("epoch", "step", "sums", "history"):
             setattr(self, name, values[name])
         if self.verbose:
             print(f"  continuing from epoch {self.epoch + 1}, step {self.step + 1}", flush=True)
-
-    def fits(self, tensors: dict[str, Tensor], values: Any) -> bool:
-        """Returns whether a checkpoint's content has the form of this training's own."""
-        own = self.values() | {"history": [dict.fromkeys(HISTORY, 0.0)]}
-        if not checkpoint.alike(tensors, self.tensors()) or not checkpoint.alike(values, own):
-            return False
-        rows = values["history"] + [values["sums"]] * (values["step"] > 0)
-        return (
-            values["epoch"] == len(values["history"]) <= self.recipe.epochs
-            and 0 <= values["step"] <= self.batches
-            and 1 <= values["threads"] <= 4096
-            and all(row["seconds"] > 0 for row in rows)
-        )
 
 
 def _seed(*numbers: int) -> int:

@@ -18,8 +18,8 @@ from ..errors import UserError
 from ..info import Info
 from ..runs import Run
 from . import hardware
-from .folder import complete, tidy, working_folder
-from .interrupts import OutOfTime, interruptions
+from .folder import tidy, working_folder
+from .interrupts import interruptions
 from .job import Job, check_same
 from .loop import Diverged, Trainer
 
@@ -81,20 +81,15 @@ def fit(
         trainer = Trainer(job, dataset, target, kind, work)
         trainer.interruption, trainer.verbose = interruption, verbose
         trainer.checkpoint_seconds = checkpoint_seconds
-        if precision == "auto" and target.type == "cpu":
-            trainer.bf16_speedup = hardware.bf16_speedup()
         trainer.resume(any_precision=precision == "auto")
         try:
             trainer.train()
-        except Diverged as error:
+        except Diverged:
             trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
-            # A signal is for the whole program, not for this training alone
-            if (asked := interruption()) and not isinstance(asked, OutOfTime):
-                print(f"  {error}", flush=True)
-                raise asked from None
             raise
         finish(trainer, work)
-        complete(work, folder)
+        work.rename(folder)
+        tidy(folder)
     return Run.load(folder)
 
 
@@ -112,7 +107,7 @@ def _finished(job: Job, folder: Path, precision: str | None) -> Run:
 def finish(trainer: Trainer, folder: Path) -> None:
     """Evaluates the trained network on the test set, once, and writes the run."""
     dataset, name, recipe = trainer.dataset, trainer.job.dataset, trainer.recipe
-    flip = recipe.flip_test and data.facts(name).mirrors(recipe.augment)
+    flip = data.facts(name).flips_test(recipe)
     found = evaluation.evaluate(trainer.predictor(flip), dataset.test, trainer.validation_set)
     logits = io.BytesIO()
     np.save(logits, found.logits)
@@ -140,7 +135,6 @@ def finish(trainer: Trainer, folder: Path) -> None:
         train_seconds=seconds,
         images_per_second=len(trainer.train_set) * recipe.epochs / seconds,
         device=hardware.device_name(trainer.device),
-        bf16_speedup=trainer.bf16_speedup or None,
         threads=torch.get_num_threads(),
         **trainer.made_by[-1],
         made_by=trainer.made_by,
