@@ -62,6 +62,7 @@ TRAIN8 = ["train", "resnet8"]
 MISTAKES = [
     ([], "required"),
     ([*TRAIN8, "--dataset", "letters"], "no dataset is called 'letters'"),
+    ([*TRAIN8, "--recipe=--"], "expected one argument"),
     ([*TRAIN8, "--dataset", "folder:~nobody-here/x"], "~nobody-here/x is not a folder"),
     ([*TRAIN8, "--dataset", "mnist"], "--download"),
     ([*TRAIN8, "--seed", str(2**40), "--recipe", "best"], "seed 1099511627776"),
