@@ -13,6 +13,7 @@ from scipy import ndimage
 MOST = 400  # pixels of the longer side that a photograph is scaled down to
 SMALL = 32  # pixels of the longer side up to which a picture is a dataset's, not a photograph
 STROKE = 0.3  # of the longer side; wider than any stroke of a digit
+UNEVEN = 6  # levels that the border of an even background may differ by
 FAINT = 16  # levels of contrast that all ink has
 TILTS = np.linspace(-0.06, 0.06, 25)  # of printed lines, as rise over run
 
@@ -36,19 +37,27 @@ class Digit:
 
 def find(values: np.ndarray) -> Digit | None:
     """Finds the digit in a picture (H, W), 0 to 255; None if nothing stands out."""
-    if max(values.shape) <= SMALL:
-        return _in_image(values)
-    found = [_in_photograph(values, dark) for dark in (True, False)]
+    found = [_on_even(values)]
+    if max(values.shape) > SMALL:
+        found += [_in_photograph(values, dark) for dark in (True, False)]
     return max(filter(None, found), key=lambda digit: digit.likely, default=None)
 
 
-def _in_image(values: np.ndarray) -> Digit | None:
-    """Finds what differs from the border of a dataset's image, whatever it looks like."""
-    paper = np.median(np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]]))
+def _on_even(values: np.ndarray) -> Digit | None:
+    """Finds what differs from the picture's border, if most of that has one level.
+
+    In an image of a dataset that is the digit, whatever it looks like.
+    """
+    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    paper = np.median(border)
     dark = bool(paper > 127)
     ink = np.clip(paper - values if dark else values - paper, 0, None)
-    boxes = ndimage.find_objects((ink > max(ink.max() / 4, FAINT)).astype(int))
-    return Digit(ink[boxes[0]] / ink.max(), dark) if boxes else None
+    mask = ink > max(ink.max() / 4, FAINT)
+    if max(values.shape) <= SMALL:
+        boxes = ndimage.find_objects(mask.astype(int))
+        return Digit(ink[boxes[0]] / ink.max(), dark) if boxes else None
+    is_even = np.mean(np.abs(border - paper) <= UNEVEN) >= 0.5
+    return _cut(ink, mask, values, dark, even=True) if is_even else None
 
 
 def _in_photograph(values: np.ndarray, dark: bool) -> Digit | None:
@@ -61,7 +70,7 @@ def _in_photograph(values: np.ndarray, dark: bool) -> Digit | None:
     ink = _without_lines(_without_lines(ink).T).T
     ink = np.clip(ink - 2 * np.median(ink), 0, None)  # the median is noise
     mask = ink > max(np.percentile(ink, 99.5) / 2.5, FAINT)
-    return _cut(ink, mask, smooth, dark)
+    return _cut(ink, mask, smooth, dark, even=False)
 
 
 def _without_lines(ink: np.ndarray) -> np.ndarray:
@@ -90,11 +99,17 @@ def _without_lines(ink: np.ndarray) -> np.ndarray:
     return np.where(lines > 0, ndimage.grey_closing(rest, (thick, 1)), rest)
 
 
-def _cut(ink: np.ndarray, mask: np.ndarray, picture: np.ndarray, dark: bool) -> Digit | None:
+def _cut(
+    ink: np.ndarray, mask: np.ndarray, picture: np.ndarray, dark: bool, even: bool
+) -> Digit | None:
     """Cuts out the largest connected part of the ink, with what is near to it and not much smaller.
 
-    The ink (H, W), in levels of contrast, counts where the mask is set. In the picture outlines are
-    steep.
+    Args:
+        ink: (H, W), levels of contrast.
+        mask: where it counts (H, W), bool.
+        picture: (H, W), in which outlines are steep.
+        dark: as in `Digit`.
+        even: the background has one level.
     """
     numbered, count = ndimage.label(mask, np.ones((3, 3)))
     if not count:
@@ -114,15 +129,17 @@ def _cut(ink: np.ndarray, mask: np.ndarray, picture: np.ndarray, dark: bool) -> 
 
     slope = ndimage.gaussian_gradient_magnitude(picture, 1)
     weak, strong = np.percentile(slope[mine & ~ndimage.binary_erosion(mine)], (20, 80))
-    blurred, cut_off = bool(weak < SHARP * strong), bool(at_edge[main])
+    blurred, cut_off = bool(weak < SHARP * strong), bool(at_edge[main] and not even)
     if blurred and cut_off:  # as shadows and tables are
         return None
     more = bool(sums[~chosen & ~at_edge].sum() > REST * sums[chosen].sum())
     solid = bool(mine[box].mean() > SOLID)
+    # Alone on even paper, and not connected to a printed line or to the table
+    alone = even and not more and cut.shape[1] < ink.shape[1]
     doubts = {
         "there is more on the picture that might belong to it": more,
         "it reaches the picture's edge": cut_off,
         "its outline is blurred in places": blurred,
     }
     said = tuple(text for text, holds in doubts.items() if holds)
-    return Digit(cut, dark, said, (not solid, not cut_off, not blurred, cut.size))
+    return Digit(cut, dark, said, (not solid, not cut_off, not blurred, alone, not even, cut.size))
