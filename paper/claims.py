@@ -224,13 +224,22 @@ def augmentation_and_rate_matter_most(changes: pd.DataFrame) -> None:
     assert {*table["change"].head(2)} == {"augment=none", "schedule=constant"}
 
 
+def stem_is_most(changes: pd.DataFrame, equal_rates: pd.DataFrame) -> None:
+    """The stem gives nearly all of what ResNet18+ is ahead of ResNet18 at one learning rate."""
+    stem = row(changes, "effect", network="resnet18_improved", change="stem=7x7")["effect"]
+    assert 0.8 < -stem / row(equal_rates, "effect", network="resnet18_improved")["effect"] < 1.2
+
+
 def stem_costs_robustness(accuracies: pd.DataFrame) -> None:
-    """With the original stem ResNet18+ has over half of the noisy images right."""
+    """With the original stem ResNet18+ has over half of the noisy images right, nearly as many as
+    ResNet18.
+    """
+    original = row(accuracies, "noise", network="resnet18", recipe="tuned")
     table = accuracies[(accuracies["dataset"] == "CIFAR-10") & (accuracies["recipe"] == "tuned")]
     table = table[(table["network"] == "resnet18_improved") & (table["options"] == "stem=7x7")]
     if table.empty:
         raise Missing("ResNet18+ with the original stem")
-    assert (table["noise"] > 0.5).all()
+    assert (table["noise"] > max(0.5, original["noise"] - 0.05)).all()
 
 
 def control_comes_out_again(control: pd.DataFrame) -> None:
