@@ -162,7 +162,7 @@ def stem_is_not_all(accuracies: pd.DataFrame) -> None:
 
 
 def training_matters_for_noise(accuracies: pd.DataFrame) -> None:
-    """Under both published trainings ResNet18+ is less than half as far behind ResNet18 on noisy
+    """Under both published trainings ResNet18+ is about a third as far behind ResNet18 on noisy
     images as under tuned.
     """
 
@@ -170,7 +170,7 @@ def training_matters_for_noise(accuracies: pd.DataFrame) -> None:
         improved, original = pair(accuracies, "noise", "resnet18", recipe=recipe)
         return original["noise"] - improved["noise"]
 
-    assert 0 < max(map(behind, PUBLISHED)) < behind("tuned") / 2
+    assert 0.25 < max(map(behind, PUBLISHED)) / behind("tuned") < 0.4
 
 
 def rate_is_not_why(accuracies: pd.DataFrame) -> None:
