@@ -135,3 +135,11 @@ def test_the_published_recipes(name, model, decay, rate, milestones):
 def test_values_that_make_no_sense_are_refused(field, value):
     with pytest.raises(UserError, match=field):
         recipes.get("tuned", "resnet18", **{field: value})
+
+
+@pytest.mark.parametrize("field", sorted(recipes.LIMITS))
+def test_no_number_is_negative_or_endless(field):
+    whole = recipes.FIELDS[field] is int
+    for value in (-1, 10**9) if whole else (-0.01, 1e9, float("nan")):
+        with pytest.raises(UserError, match=field):
+            recipes.get("tuned", "resnet20", **{field: value})
