@@ -64,39 +64,26 @@ def _uniform(generator: Generator, *shape: int) -> Tensor:
     return 2 * torch.rand(*shape, generator=generator) - 1
 
 
-def blends(brightness: Tensor, contrast: Tensor, saturation: Tensor, order: Tensor) -> Tensor:
-    """Returns the weights that `recolour` takes.
-
-    Each change replaces an image by a blend of itself and something else: black for brightness, its
-    mean gray for contrast, its gray picture for saturation. Its factor (N,) is 1 to change nothing,
-    and 0 to leave only the other. Their order is a permutation of 0, 1, 2 for each image (N, 3).
-
-    Returns:
-        (N, 3, 3): for each image and change the weights of itself, its gray picture, its mean gray.
-    """
-    zero = torch.zeros_like(brightness)
-    brighten = torch.stack([brightness, zero, zero], dim=1)
-    contrasted = torch.stack([contrast, zero, 1 - contrast], dim=1)
-    saturated = torch.stack([saturation, 1 - saturation, zero], dim=1)
-    table = torch.stack([brighten, contrasted, saturated], dim=1)
-    return table.gather(1, order[:, :, None].expand(-1, -1, 3))
-
-
-def random_blends(policy: Policy, count: int, generator: Generator) -> Tensor:
-    """Draws what `recolour` takes (count, 3, 3), in random order as torchvision's `ColorJitter`."""
-    brightness, contrast, saturation = 1 + policy.colour * _uniform(generator, 3, count)
+def random_colours(policy: Policy, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Draws what `recolour` takes, in random order as torchvision's `ColorJitter`."""
+    factors = 1 + policy.colour * _uniform(generator, 3, count)
     order = torch.rand(count, 3, generator=generator).argsort(1)
-    return blends(brightness, contrast, saturation, order)
+    return order, factors.T.gather(1, order)
 
 
-def recolour(images: Tensor, steps: Tensor) -> Tensor:
-    """Changes the colours of images (N, 3, H, W), from 0 to 255, by the weights of `blends`."""
-    for weights in steps[..., None, None, None].unbind(1):
-        own, of_gray, of_mean = weights.unbind(1)
+def recolour(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
+    """Changes brightness (0), contrast (1) and saturation (2) of images (N, 3, H, W).
+
+    Each change blends an image, whose values are from 0 to 255, with another: with black, with its
+    mean gray, with its gray picture. The order in which an image has its changes is a row (N, 3);
+    beside each of them stands its factor (N, 3), the image's own share, 1 to change nothing.
+    """
+    for change, own in zip(order.unbind(1), factors.unbind(1), strict=True):
+        change, own = change[:, None, None, None], own[:, None, None, None]
         red, green, blue = images.split(1, dim=1)
         gray = 0.2989 * red + 0.587 * green + 0.114 * blue
-        mean = gray.mean((2, 3), keepdim=True)
-        images = (own * images + of_gray * gray + of_mean * mean).clamp(0, 255)
+        other = (change == 1) * gray.mean((2, 3), keepdim=True) + (change == 2) * gray
+        images = (own * images + (1 - own) * other).clamp(0, 255)
     return images
 
 
@@ -106,8 +93,6 @@ def warp(images: Tensor, matrices: Tensor | None, size: int) -> Tensor:
     Without matrices (N, 2, 3) it only resizes. Outside of the image is black, which a mere resize
     never mixes in.
     """
-    if matrices is None and images.shape[-1] == size:
-        return images
     if matrices is None:
         return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
     grid = F.affine_grid(matrices, [len(images), 1, size, size], align_corners=False)
@@ -149,14 +134,15 @@ class Transform:
         """Draws, on the CPU, all that is random about `count` images of `side` pixels.
 
         Returns:
-            Matrices if there is a policy, blends if it changes colours, centres if squares are cut.
+            Matrices if there is a policy, the order and factors of changes if it changes colours,
+            centres if squares are cut.
         """
         drawn = []
         if self.policy:
             shifted = self.size if self.policy.resized else side
             drawn.append(random_matrices(self.policy, count, shifted, generator))
             if self.recolours:
-                drawn.append(random_blends(self.policy, count, generator))
+                drawn += random_colours(self.policy, count, generator)
         if self.cut:
             drawn.append(torch.rand(count, 2, generator=generator))
         return drawn
@@ -178,7 +164,7 @@ class Transform:
         matrices = drawn[0] if drawn and self.policy else None
         x = warp(images.float(), matrices, self.size)  # a new tensor, which may be changed in place
         if drawn and self.recolours:
-            x = recolour(x, drawn[1])
+            x = recolour(x, drawn[1], drawn[2])
         scales = ((255 * torch.tensor(values)).tolist() for values in (self.mean, self.std))
         for channel, mean, std in zip(x.unbind(1), *scales, strict=True):
             channel.sub_(mean).div_(std)

@@ -99,7 +99,7 @@ class GoogLeNet(Network):
         large, last_pool, dropout = 3, 2, 0.2
         if as_published:
             norm, large, last_pool, dropout = {}, 5, 3, 0.4
-        first = norm | {"eps": 1e-5} if norm and stem == "3x3" else norm
+        first = norm | {"eps": 1e-5} if stem == "3x3" else norm
         stages: dict[str, nn.Module] = {"conv1": stem_conv(stem, in_channels, **first)}
         stages["pool1"] = nn.MaxPool2d(3, 2, ceil_mode=True)
         if as_published:

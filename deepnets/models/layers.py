@@ -181,10 +181,8 @@ def pool(maps: Tensor, kind: str, size: int) -> Tensor:
 class PooledLinear(nn.Linear):
     """Pools maps (N, C, H, W) to (N, C, size, size) by `kind`, then applies a linear layer."""
 
-    def __init__(
-        self, channels: int, outputs: int, kind: str, size: int, device: torch.device | None = None
-    ) -> None:
-        super().__init__(channels * size**2, outputs, device=device)
+    def __init__(self, channels: int, outputs: int, kind: str, size: int) -> None:
+        super().__init__(channels * size**2, outputs)
         self.kind, self.size = kind, size
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 
 from .layers import AdaptivePool, Conv2d, Network, conv, narrow_initialise, stem_conv
 
+# Builds what stands beside a block that changes the shape: from inputs, outputs and stride
+Shortcut = Callable[[int, int, int], nn.Module]
+
 
 class PaddedShortcut(nn.Module):
     """Takes every stride-th row and column, adds channels of zeros: option A (section 4.2)."""
@@ -36,13 +39,7 @@ class BasicBlock(nn.Module):
     block has none.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        stride: int,
-        shortcut: Callable[[int, int, int], nn.Module] | None,
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: Shortcut | None) -> None:
         super().__init__()
         self.residual = nn.Sequential(
             conv(inputs, outputs, 3, stride=stride, bias=False, batch_norm=True),
@@ -78,7 +75,7 @@ class ResNet(Network):
         blocks: tuple[int, ...],
         widths: tuple[int, ...],
         stem: dict[str, nn.Module],
-        shortcut: Callable[[int, int, int], nn.Module],
+        shortcut: Shortcut,
         num_classes: int,
         *,
         shortcuts: bool = True,

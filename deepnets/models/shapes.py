@@ -1,10 +1,8 @@
 """Parameters, multiply-adds, and the shapes of the maps that a network makes of an image."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import UserError
@@ -23,13 +21,13 @@ def multiply_adds(network: Network, input_size: int, in_channels: int = 3) -> in
 
     The network is a blueprint. Raises UserError if images of this size are too small for it.
     """
-    with _large_enough(input_size), FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
+    with FlopCounterMode(display=False) as counter:
+        _run(network, input_size, in_channels)
     return counter.get_total_flops() // 2
 
 
-def module_shapes(network: Network, input_size: int, in_channels: int = 3) -> Shapes:
-    """Returns the shapes that every module of a blueprint takes and gives for one image.
+def module_shapes(network: Network, input_size: int) -> Shapes:
+    """Returns the shapes that every module of a blueprint takes and gives for one colour image.
 
     They are (C, H, W) or (D,). Raises UserError if images of this size are too small.
     """
@@ -38,19 +36,15 @@ def module_shapes(network: Network, input_size: int, in_channels: int = 3) -> Sh
     def note(module: nn.Module, taken: tuple, given: torch.Tensor) -> None:
         shapes[module] = tuple(taken[0].shape[1:]), tuple(given.shape[1:])
 
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
-    with _large_enough(input_size):
-        network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
-    for hook in hooks:
-        hook.remove()
+    with register_module_forward_hook(note):
+        _run(network, input_size, in_channels=3)
     return shapes
 
 
-@contextmanager
-def _large_enough(input_size: int) -> Iterator[None]:
-    """Turns the failure of a map that has shrunk to nothing into a UserError."""
+def _run(network: Network, input_size: int, in_channels: int) -> None:
+    """Runs a blueprint on an image; it fails where a map has shrunk to nothing."""
     try:
-        yield
+        network(torch.empty(1, in_channels, input_size, input_size, device="meta"))
     except RuntimeError:
         wrong = f"images of {input_size}x{input_size} are too small for this network"
         raise UserError(f"{wrong}; take 64 (--size, or input_size in a study)") from None

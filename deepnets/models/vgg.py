@@ -51,12 +51,11 @@ class VGG(Network):
             stages[f"pool{block}"] = nn.MaxPool2d(2)
         if head_pool not in ("avg7", "max5"):
             raise ValueError(f"head_pool {head_pool!r}: use avg7 or max5")
-        size = int(head_pool[3:])
-        # Drawing 120 million weights twice would take seconds
-        device, skip = torch.get_default_device(), nn.utils.skip_init
-        fc6 = skip(PooledLinear, 512, 4096, head_pool[:3], size, device=device)
-        fc7, drop = skip(nn.Linear, 4096, 4096, device=device), nn.Dropout(dropout)
+        with torch.device("meta"):  # drawing 120 million weights twice would take seconds
+            fc6 = PooledLinear(512, 4096, head_pool[:3], int(head_pool[3:]))
+            fc7, drop = nn.Linear(4096, 4096), nn.Dropout(dropout)
         head = nn.Sequential(fc6, nn.ReLU(), drop, fc7, nn.ReLU(), drop)
+        head.to_empty(device=torch.get_default_device())
         super().__init__(stages, head, nn.Linear(4096, num_classes))
         for part in (self.stages, self.head, *[self.classifier] * narrow_head):
             part.apply(narrow_initialise)
