@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from itertools import count, product
 from pathlib import Path
 
 import numpy as np
@@ -28,30 +29,28 @@ NETWORKS = ("resnet18", "resnet18_improved", "googlenet", "googlenet_improved")
 @pytest.fixture
 def train(tmp_path):
     """Writes a run that got exactly that share of its test images right, and returns it."""
+    numbers = count(1)
 
-    def write(model, share, recipe="tuned", seed=0, changes=None, study="main", **fields):
+    def write(model, share, recipe="tuned", seed=0, changes=None, **fields):
         how = recipes.get(recipe, model, changes, epochs=fields.get("epochs", 24))
-        dataset, right = fields.get("dataset", "cifar10"), {"images": 100, "clean": 90}
+        dataset, robustness = fields.get("dataset", "cifar10"), {"images": 100, "clean": 90}
         settings = {
             "model": model, "options": {}, "recipe": how, "seed": seed, "epochs": how.epochs,
             "dataset": dataset, "dataset_title": data.facts(dataset).title, "limit": None,
             "data_sha256": f"of {dataset}", "input_size": 64, "train_images": 45_000,
             "device": "EPYC", "threads": 2, "precision": "bf16", "train_seconds": 10.0,
-            "robustness": right | dict.fromkeys(CORRUPTIONS, 50 + seed), "test_nll": 0.5 + seed,
+            "robustness": robustness | dict.fromkeys(CORRUPTIONS, 50 + seed), "test_nll": 0.5 + seed,
             "test_correct": round(share * IMAGES), "test_total": IMAGES, "warnings": [],
         }  # fmt: skip
         info = replace(DEMO.info, **settings | fields)
         random = np.random.default_rng([*f"{model} {how.name} {info.options}".encode(), seed])
         labels = np.arange(IMAGES) % 10
-        predicted = labels.copy()
-        wrong = random.permutation(IMAGES)[: IMAGES - info.test_correct]
-        predicted[wrong] = (labels[wrong] + 1) % 10
-        levels = random.integers(100, 255, (IMAGES, 10))
-        levels[np.arange(IMAGES), predicted] = random.integers(0, 60, IMAGES)
-        arrays = dict.fromkeys(CORRUPTIONS, np.packbits(predicted == labels))
-        arrays |= {"labels": labels.astype(np.uint8), "levels": levels.astype(np.uint8)}
-        network = runs.labelled(model, info.options)
-        folder = tmp_path / study / dataset / network / how.name / f"seed{seed}"
+        right = random.permutation(IMAGES) < info.test_correct
+        levels = np.full((IMAGES, 10), 150, np.uint8)
+        levels[np.arange(IMAGES), np.where(right, labels, (labels + 1) % 10)] = 0
+        arrays = dict.fromkeys(CORRUPTIONS, np.packbits(right))
+        arrays |= {"labels": labels.astype(np.uint8), "levels": levels}
+        folder = tmp_path / "main" / f"run{next(numbers)}"
         folder.mkdir(parents=True)
         history = [(i, 1, 0.5, 1, i / 100, 0.1, 5) for i in range(how.epochs)]
         runs.write(folder, info, history, arrays, {})
@@ -150,9 +149,9 @@ def test_seeds_of_several_devices_are_one_row_without_seconds(train):
 
 
 def test_what_was_trained_otherwise_is_another_row(train):
-    found = [train("resnet20", 0.8), train("resnet20", 0.7, study="b", input_size=32)]
-    found += [train("resnet20", 0.6, study="c", epochs=3)]
-    found += [train("resnet20", 0.5, study="d", data_sha256="of other images")]
+    found = [train("resnet20", 0.8), train("resnet20", 0.7, input_size=32)]
+    found += [train("resnet20", 0.6, epochs=3)]
+    found += [train("resnet20", 0.5, data_sha256="of other images")]
     table = effects.accuracies(found)
     assert sorted(table["accuracy"]) == [0.5, 0.6, 0.7, 0.8]
     [(_, shown, _)] = text.sections([*found[:2], train("vgg11", 0.6)])
@@ -162,10 +161,10 @@ def test_what_was_trained_otherwise_is_another_row(train):
 
 
 def test_the_same_training_twice_is_refused_unless_the_precision_differs(train):
-    found = [train("resnet20", 0.8), train("resnet20", 0.8, study="again")]
-    with pytest.raises(UserError, match=r"main.*again.* are the same training"):
+    found = [train("resnet20", 0.8), train("resnet20", 0.8)]
+    with pytest.raises(UserError, match=r"run1 and .*run2 are the same training"):
         effects.accuracies(found)
-    table = effects.accuracies([found[0], train("resnet20", 0.79, study="c", precision="fp32")])
+    table = effects.accuracies([found[0], train("resnet20", 0.79, precision="fp32")])
     assert table["precision"].to_list() == ["bf16", "fp32"]
     mixed = [found[0], train("resnet20", 0.79, seed=1, precision="fp32")]
     assert named(effects.accuracies(mixed))["precision"] == "bf16; fp32"
@@ -174,7 +173,7 @@ def test_the_same_training_twice_is_refused_unless_the_precision_differs(train):
 def test_an_improved_network_is_compared_to_its_original_trained_alike(train):
     found = [train("vgg16", 0.70), train("vgg16_improved", 0.73), train("alexnet", 0.9)]
     found += [train("vgg16_improved", 0.5, options={"dropout": 0.0})]
-    found += [train("vgg16_improved", 0.6, study="short", epochs=3)]
+    found += [train("vgg16_improved", 0.6, epochs=3)]
     row = named(effects.effects(found))
     assert (row["network"], row["original"], row["recipe"]) == ("vgg16_improved", "vgg16", "tuned")
     check(row, [found[1:2], found[:1]], [1, -1])
@@ -191,9 +190,8 @@ def test_trainings_of_one_seed_on_two_machines_are_marked(train, seed, same):
 
 def test_on_mnist_equality_is_tested_with_three_trainings(train):
     def trained(*shares, seeds=3, dataset="mnist"):
-        where = {"dataset": dataset, "study": f"{shares}{seeds}"}
         found = [
-            [train(name, share + s / 2000, seed=s, **where) for s in range(seeds)]
+            [train(name, share + s / 2000, seed=s, dataset=dataset) for s in range(seeds)]
             for name, share in zip(("vgg16_improved", "vgg16"), shares, strict=True)
         ]
         return named(effects.effects([*found[0], *found[1]])), found
@@ -267,10 +265,8 @@ def test_at_equal_rates_the_recipe_is_the_same_to_the_last_number(train):
 
 def test_corners_take_the_published_gain_apart(train):
     shares = [0.66, 0.78, 0.69, 0.83]
-    found = [
-        train(name, share, recipe=effects.CORNERS[place].split("_")[1])
-        for place, (name, share) in enumerate(zip(np.repeat(NETWORKS[:2], 2), shares, strict=True))
-    ]
+    places = product(("resnet18", "resnet18_improved"), ("vanilla", "altered"))
+    found = [train(net, share, how) for (net, how), share in zip(places, shares, strict=True)]
     row = named(effects.corners(found))
     assert (row["network"], row["original"], row["seeds"]) == ("resnet18_improved", "resnet18", 1)
     assert row[[*effects.CORNERS]].to_list() == shares
@@ -313,7 +309,7 @@ def test_a_single_change_is_compared_to_the_whole_network(train):
 
 
 def test_control_stands_beside_what_is_reported(train):
-    found = [train("resnet20", 0.9, recipe="classic", epochs=182, input_size=32, study="control")]
+    found = [train("resnet20", 0.9, recipe="classic", epochs=182, input_size=32)]
     found.append(train("resnet20", 0.8, recipe="classic"))
     found.append(train("resnet20", 0.7, recipe="tuned", epochs=182, input_size=32))
     found.append(train("vgg16_improved", 0.94, recipe="best"))
@@ -344,7 +340,7 @@ def test_a_terminal_shows_a_table_and_a_few_lines_of_each_dataset(train):
 def test_a_report_has_a_page_and_pictures_of_each_dataset(train, tmp_path):
     found = [train("resnet18", 0.8), train("resnet20", 0.99, dataset_title="my photos")]
     for title in ("my-photos", "My photos 2"):
-        found += [train("resnet20", 0.9, dataset_title=title, data_sha256=title, study=title)]
+        found += [train("resnet20", 0.9, dataset_title=title, data_sha256=title)]
     files = report.files(found, tmp_path / "out")
     names = {path.name for path in files}
     assert names == {"report.md"} | {
@@ -405,20 +401,15 @@ def committed(name):
 
 def test_committed_figures_are_those_of_the_stored_predictions():
     """Recomputed with NumPy and scikit-learn from test.npz, without the library."""
-    stored = {}
-    for file in [file for study in make.STUDIES for file in RESULTS.glob(f"{study}/**/run.json")]:
-        info = json.loads(file.read_text())
-        info["options"] = "-".join(
-            f"{key}={value}" for key, value in sorted(info["options"].items())
-        )
-        info |= {"dataset": info["dataset_title"], "network": info["model"]}
-        info["recipe"] = info["recipe"]["name"]
-        stored[*(info[name] for name in [*KEY, "seed"])] = np.load(file.with_name("test.npz"))
-    rows = committed("seeds")
-    assert len(rows) == len(stored), "every run is a row"
-    for row in rows.to_dict("records"):
-        file = stored[*(row[name] for name in [*KEY, "seed"])]
-        labels, scores = file["labels"].astype(int), np.exp(-25 * (file["levels"] / 255) ** 2)
+    files = [file for study in make.STUDIES for file in RESULTS.glob(f"{study}/**/run.json")]
+    rows = committed("seeds").set_index([*KEY, "seed"]).to_dict("index")
+    assert len(rows) == len(files), "every run is a row"
+    for file in files:
+        info, stored = json.loads(file.read_text()), np.load(file.with_name("test.npz"))
+        options = "-".join(f"{name}={value}" for name, value in sorted(info["options"].items()))
+        network = info["dataset_title"], info["model"], options
+        row = rows[*network, info["recipe"]["name"], info["input_size"], info["seed"]]
+        labels, scores = stored["labels"].astype(int), np.exp(-25 * (stored["levels"] / 255) ** 2)
 
         def calibration_error(p, labels=labels):
             gaps, bins = (p.argmax(1) == labels) - p.max(1), np.ceil(p.max(1) * 15)
@@ -434,7 +425,7 @@ def test_committed_figures_are_those_of_the_stored_predictions():
             "calibrated_ece": calibration_error(q / q.sum(1, keepdims=True)),
         }
         for kind in ("noise", "blur", "contrast"):
-            wanted[kind] = np.unpackbits(file[kind], count=len(labels)).mean()
+            wanted[kind] = np.unpackbits(stored[kind], count=len(labels)).mean()
         assert {name: row[name] for name in wanted} == pytest.approx(wanted, abs=2e-6), row
 
 
