@@ -9,32 +9,24 @@ import torch
 import deepnets
 from deepnets import models, notebook, runs, study
 from deepnets.runs import Run
-from results import images, make
+from results import images
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
-STUDIES = [name for name in make.STUDIES if (RESULTS / name).is_dir()]
-
-FOLDERS = sorted(path.parent for path in RESULTS.rglob("run.json"))
+STUDIES = sorted({path.relative_to(RESULTS).parts[0] for path in RESULTS.rglob("run.json")})
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_run_is_of_a_study(name):
-    """As its study file plans it, setting by setting."""
+def test_every_run_is_of_its_study_and_of_one_training(name):
+    """As the study file plans it, setting by setting; all that is stored agrees."""
     planned = [job.settings() for job in study.plan(ROOT / "studies" / f"{name}.toml")]
     for run in runs.find(RESULTS / name):
-        values = run.info.values()
+        info, values = run.info, run.info.values()
         assert {key: values[key] for key in planned[0]} in planned, run.path
-
-
-@pytest.mark.parametrize("path", FOLDERS, ids=lambda path: str(path.relative_to(RESULTS)))
-def test_figures_history_and_parameters_are_of_one_training(path):
-    run = Run.load(path)
-    assert (run.correct.sum(), len(run.correct)) == (run.info.test_correct, run.info.test_total)
-    assert len(run.history) == run.info.epochs
-    shape = len(run.info.classes), run.info.in_channels
-    network = models.blueprint(run.info.model, *shape, **run.info.options)
-    assert run.info.parameters == models.count_parameters(network)
+        assert (run.correct.sum(), len(run.correct)) == (info.test_correct, info.test_total)
+        assert len(run.history) == info.epochs
+        network = models.blueprint(info.model, len(info.classes), info.in_channels, **info.options)
+        assert info.parameters == models.count_parameters(network)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "mnist"])

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import ndtr
 
 from deepnets import metrics
-from deepnets.compare.statistics import Effect, contrast, difference, pooled_variance, verdict
+from deepnets.compare.statistics import Effect, difference, pooled_variance, verdict
 
 DRAWS = 2000
 IMAGES = 2000
@@ -118,16 +118,6 @@ def test_holm_and_wilson_are_statsmodels():
     assert wilson(0, 50) == pytest.approx((0, 0.071347599133))
     assert wilson(10, 10)[1] == pytest.approx(1)
     assert metrics.holm([]) == []
-
-
-def test_a_main_effect_is_the_mean_of_two_differences():
-    cells, _ = simulate(np.random.default_rng(2), 5)
-    pooled = pooled_variance(cells)
-    effect = contrast(cells, [0.5, -0.5, 0.5, -0.5], pooled)
-    parts = [difference(*pair, pooled) for pair in (cells[:2], cells[2:])]
-    assert effect.value == pytest.approx((parts[0].value + parts[1].value) / 2)
-    assert effect.seeds == pytest.approx((parts[0].seeds + parts[1].seeds) / 4)
-    assert contrast(cells[:1], [1], pooled).seeds == pytest.approx(pooled[0] / 5)
 
 
 def test_a_cell_with_three_times_the_deviation_of_the_other_is_not_pooled():
