@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,21 +35,17 @@ def desk(tmp_path):
     return tmp_path
 
 
-def run(*command, **kwargs):
-    return subprocess.run(command, capture_output=True, text=True, check=True, **kwargs).stdout
-
-
-def test_its_commands_run(desk):
+def test_its_commands_run(desk, python):
     """All but those that download a dataset."""
     lines = [shlex.split(line, comments=True) for line in block("sh", USE).splitlines()]
     commands = [line for line in lines if line[0] == "deepnets" and "--download" not in line]
     assert [command[1] for command in commands] == ["train", "predict", "compare", "report"]
-    said = [run(sys.executable, "-m", *command, cwd=desk) for command in commands]
+    said = [python("-m", *command, cwd=desk).stdout for command in commands]
     assert "test images" in said[0]
     assert re.search(r"digit\.jpg.*\b7\b", said[1])
     assert "resnet18" in said[2]
     assert "confusion.png" in (desk / "report" / "report.md").read_text()
 
 
-def test_its_python_runs():
-    assert run(sys.executable, "-c", block("python", USE), cwd=ROOT).strip() in OBJECTS
+def test_its_python_runs(python):
+    assert python("-c", block("python", USE), cwd=ROOT).stdout.strip() in OBJECTS
