@@ -70,8 +70,7 @@ def create(name: str, num_classes: int = 10, in_channels: int = 3, **options: An
         raise UserError(f"no network is called {name!r}; {hint}")
     for key in SWITCHES & options.keys():
         if not isinstance(options[key], bool):  # any text would count as true
-            wrong = f"{key} is true or false, without quotes, not {options[key]!r}"
-            raise UserError(f"{name}: the value of {wrong}")
+            raise UserError(f"{name}: {key} is true or false, without quotes, not {options[key]!r}")
     try:
         return builder(num_classes=num_classes, in_channels=in_channels, **options)
     except (TypeError, ValueError) as error:

@@ -57,8 +57,10 @@ class VGG(Network):
         head = nn.Sequential(fc6, nn.ReLU(), drop, fc7, nn.ReLU(), drop)
         head.to_empty(device=torch.get_default_device())
         super().__init__(stages, head, nn.Linear(4096, num_classes))
-        for part in (self.stages, self.head, *[self.classifier] * narrow_head):
-            part.apply(narrow_initialise)
+        self.stages.apply(narrow_initialise)
+        self.head.apply(narrow_initialise)
+        if narrow_head:
+            self.classifier.apply(narrow_initialise)
 
 
 def vgg16_improved(num_classes: int = 10, in_channels: int = 3, **options: Any) -> VGG:
