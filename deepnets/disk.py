@@ -24,7 +24,7 @@ def read(path: Path) -> bytes:
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Returns the arrays of an `.npz` file, by name; raises UserError if it cannot be read."""
     try:
-        with np.load(path) as archive:
+        with np.load(io.BytesIO(read(path))) as archive:
             return dict(archive)
     except Exception:  # a damaged archive fails in a dozen ways
         raise UserError(f"{path} is missing or damaged") from None

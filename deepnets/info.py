@@ -5,7 +5,7 @@ import reprlib
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_type_hints
 
-from .recipes import Recipe, misfit, restored
+from .recipes import Recipe, misfit
 
 CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
 
@@ -65,17 +65,12 @@ class Info:
 
         Raises ValueError or UserError if this cannot be what a run says; the text is why.
         """
-        if not isinstance(values, dict):
-            raise ValueError("it holds no table")
-        values = values | {"recipe": restored(values.get("recipe"))}
-        hints = get_type_hints(cls)
-        for field in fields(cls):
-            name = field.name
-            if name not in values and field.default is MISSING:
-                raise ValueError(f"{name!r} is missing")
-            if name in values and (why := misfit(values[name], hints[name])):
+        values = _known(cls, values)
+        values["recipe"] = Recipe(**_known(Recipe, values["recipe"]))
+        for name, hint in get_type_hints(cls).items():
+            if name in values and (why := misfit(values[name], hint)):
                 raise ValueError(f"{name} = {reprlib.repr(values[name])}: {why}")
-        info = cls(**{name: values[name] for name in hints.keys() & values})
+        info = cls(**values)
         counts = info.robustness
         for name, holds in {
             "classes": len(info.classes) > 1,
@@ -93,3 +88,16 @@ class Info:
     def values(self) -> dict[str, Any]:
         """Returns it as plain values of JSON."""
         return json.loads(json.dumps(asdict(self)))
+
+
+def _known(kind: type, values: Any) -> dict[str, Any]:
+    """Returns the values of JSON that a dataclass has fields for.
+
+    Raises ValueError if one without a default is missing.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("it holds no table")
+    for field in fields(kind):
+        if field.name not in values and field.default is MISSING:
+            raise ValueError(f"{field.name!r} is missing")
+    return {field.name: values[field.name] for field in fields(kind) if field.name in values}

@@ -15,7 +15,10 @@ Decay = Annotated[float, 0.0, 0.99999]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to train: SGD with momentum, and what goes with it."""
+    """A way to train: SGD with momentum, and what goes with it.
+
+    Raises UserError if a value is not of its field's type, or makes no sense beside another.
+    """
 
     name: str  # one of `RECIPES`, followed by the fields that were changed
     learning_rate: Size = 0.1  # the highest
@@ -39,6 +42,12 @@ class Recipe:
     flip_test: bool = False  # average the logits of a test image and its mirror image
 
     def __post_init__(self) -> None:
+        for name, hint in TYPES.items():
+            value = getattr(self, name)
+            if why := misfit(value, hint):
+                raise UserError(f"recipe field {name} = {value!r}: {why}")
+            if name in FIELDS:  # a list of TOML or JSON becomes a tuple, 1 becomes 1.0
+                object.__setattr__(self, name, type(getattr(Recipe, name))(value))
         if list(self.milestones) != sorted(self.milestones):
             raise UserError(f"recipe field milestones = {self.milestones}: must rise")
         if self.nesterov and not self.momentum:
@@ -56,6 +65,37 @@ class Recipe:
             return self.learning_rate * (1 + math.cos(math.pi * along)) / 2
         return self.learning_rate
 
+
+def misfit(value: Any, hint: Any) -> str:
+    """Returns why a value of JSON or TOML is not of a type, or an empty text if it is.
+
+    Numbers are from 0 to 10^15, or between the limits that the type is annotated with.
+    """
+    outer, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return ""
+    if outer is Literal:
+        return "" if value in inner else f"choose from {', '.join(inner)}"
+    if outer is UnionType:  # with None
+        return "" if value is None else misfit(value, inner[0])
+    if outer is dict:
+        if not isinstance(value, dict):
+            return "must be a table"
+        return next(filter(None, (misfit(item, inner[1]) for item in value.values())), "")
+    if outer in (list, tuple):
+        if not isinstance(value, list | tuple):
+            return "must be a list"
+        return next(filter(None, (misfit(item, inner[0]) for item in value)), "")
+    kind, low, high = inner if outer is Annotated else (hint, 0, 1e15)
+    if type(value) is not kind and (type(value), kind) != (int, float):
+        return f"must be of type {kind.__name__}"
+    if kind in (int, float) and not low <= value <= high:
+        return f"must be from {low} to {high}"
+    return ""
+
+
+TYPES = get_type_hints(Recipe, include_extras=True)
+FIELDS = [name for name in TYPES if name != "name"]
 
 # studies/README.md says why these are as they are; results/README.md what each reaches.
 # VANILLA trains the originals of the published comparison (Skoularikis 2021), ALTERED the improved.
@@ -114,9 +154,6 @@ RATES = {
 }
 ONE_RATE = (VANILLA.name, ALTERED.name)  # for all networks, as published
 
-FIELDS = get_type_hints(Recipe, include_extras=True)
-del FIELDS["name"]
-
 
 def get(
     name: str, network: str, variant: dict[str, Any] | None = None, /, **overrides: Any
@@ -129,6 +166,7 @@ def get(
         UserError: no such recipe or field, or a value that makes no sense.
     """
     variant = variant or {}
+    changes = overrides | variant
     if name not in RECIPES:
         raise UserError(f"no recipe is called {name!r}; choose from {', '.join(RECIPES)}")
     values: dict[str, Any] = {}
@@ -136,20 +174,11 @@ def get(
         values["learning_rate"] = RATES[network]
     if name == ALTERED.name and network in VGGS:
         values["weight_decay"] = 0.0  # as published
-    values |= {key: _checked(key, value) for key, value in (overrides | variant).items()}
-    full_name = labelled(name, {key: values[key] for key in variant})
-    return replace(RECIPES[name], name=full_name, **values)
-
-
-def restored(values: Any) -> Recipe:
-    """Returns the recipe whose name and fields were stored as JSON.
-
-    Raises UserError if this is no recipe, or a value makes no sense in its field.
-    """
-    if not isinstance(values, dict) or not isinstance(values.get("name"), str):
-        raise UserError("recipe: it has no name")
-    known = {key: _checked(key, value) for key, value in values.items() if key in FIELDS}
-    return Recipe(values["name"], **known)
+    for key in changes:
+        if key not in FIELDS:
+            raise UserError(f"a recipe has no field {key!r}; it has {', '.join(FIELDS)}")
+    recipe = replace(RECIPES[name], **values | changes)
+    return replace(recipe, name=labelled(name, {key: getattr(recipe, key) for key in variant}))
 
 
 def labelled(name: str, changes: dict[str, Any]) -> str:
@@ -159,41 +188,3 @@ def labelled(name: str, changes: dict[str, Any]) -> str:
         return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
     return "-".join([name, *(f"{key}={spelled(changes[key])}" for key in sorted(changes))])
-
-
-def _checked(key: str, value: Any) -> Any:
-    """Returns a value of JSON or TOML in the type of a recipe's field.
-
-    Raises UserError if there is no such field, or the value makes no sense in it.
-    """
-    if key not in FIELDS:
-        raise UserError(f"a recipe has no field {key!r}; it has {', '.join(FIELDS)}")
-    if why := misfit(value, FIELDS[key]):
-        raise UserError(f"recipe field {key} = {value!r}: {why}")
-    return type(getattr(Recipe, key))(value)  # a list becomes a tuple, 1 becomes 1.0
-
-
-def misfit(value: Any, hint: Any) -> str:
-    """Returns why a value of JSON or TOML is not of a type, or an empty text if it is.
-
-    Numbers are from 0 to 10^15, or between the limits that the type is annotated with.
-    """
-    outer, inner = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return ""
-    if outer is Literal:
-        return "" if value in inner else f"choose from {', '.join(inner)}"
-    if outer is UnionType:  # with None
-        return "" if value is None else misfit(value, inner[0])
-    if outer in (list, tuple, dict):
-        kind, of = (dict, inner[1]) if outer is dict else (list, inner[0])
-        if type(value) is not kind:
-            return f"must be a {kind.__name__}"
-        items = value.values() if outer is dict else value
-        return next((why for item in items if (why := misfit(item, of))), "")
-    kind, low, high = inner if outer is Annotated else (hint, 0, 1e15)
-    if type(value) is not kind and (type(value), kind) != (int, float):
-        return f"must be of type {kind.__name__}"
-    if kind in (int, float) and not low <= value <= high:
-        return f"must be from {low} to {high}"
-    return ""
