@@ -2,8 +2,8 @@
 training that is killed.
 
 An input is a few files and a command. The files are laid over a folder that has everything good: a
-study, a finished run, a checkpoint, pictures. Of weights the hash is made after the change, so that
-the check behind it is reached.
+study, finished runs, pictures. Of weights the hash is made after the change, so that the check
+behind it is reached.
 """
 
 import copy
@@ -33,7 +33,7 @@ from safetensors.torch import load_file
 
 from deepnets import cli, recipes
 from deepnets.runs import Run
-from deepnets.training import Job, OutOfTime, fit
+from deepnets.training import Job, fit
 
 SECONDS, BYTES = 10, 2 << 30  # of the processor, and of memory, that a command may take
 HUNG = 60  # seconds after which it is killed, even if it only waits
@@ -164,7 +164,6 @@ def same(first: Run, second: Run) -> None:
 # --- What is good
 
 DIGITS, PETS = "runs/digits/resnet8/tuned/seed0", "runs/folder-pets/resnet8/tuned/seed0"
-CHECKPOINT = "runs/digits/resnet8/tuned/seed1.partial/checkpoint.pt"
 TRAIN = {
     "--dataset": "digits", "--recipe": "tuned", "--seed": "1", "--epochs": "1", "--limit": "60",
     "--size": "16", "--device": "cpu", "--precision": "fp32", "--out": "runs",
@@ -193,12 +192,6 @@ def good(folder: Path) -> Path:
     for change in ({"--seed": "0"}, {"--seed": "0", "--dataset": "folder:pets", "--limit": "14"}):
         made = answer(folder, Input({}, train(change)))
         assert made.code == 0, made.error
-    job = Job("resnet8", "digits", recipes.get("tuned", "resnet8", epochs=1), 1, {}, 60, 16)
-    with suppress(OutOfTime):
-        how = {"device": "cpu", "precision": "fp32", "verbose": False}
-        fit(job, folder / "runs", stop=lambda: True, **how)
-    for name in ("out", "err"):
-        (folder / name).unlink()
     shutil.rmtree(folder / "data")  # decoded pictures
     return folder
 
@@ -274,10 +267,6 @@ def run_folders(draw: Random, base: Path) -> Input:
     else:
         content = damaged(draw, content)
     return Input({f"{DIGITS}/{name}": content}, draw.choice(commands))
-
-
-def checkpoints(draw: Random, base: Path) -> Input:
-    return Input({CHECKPOINT: damaged(draw, (base / CHECKPOINT).read_bytes())}, train({}))
 
 
 def weights(draw: Random, base: Path) -> Input:
@@ -362,6 +351,5 @@ def command_lines(draw: Random, base: Path) -> Input:
 
 
 KINDS = {
-    made.__name__: made
-    for made in (studies, run_folders, checkpoints, weights, image_files, command_lines)
+    made.__name__: made for made in (studies, run_folders, weights, image_files, command_lines)
 }
