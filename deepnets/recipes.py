@@ -22,7 +22,7 @@ class Recipe:
 
     name: str  # one of `RECIPES`, followed by the fields that were changed
     learning_rate: Size = 0.1  # the highest
-    epochs: Annotated[int, 1, 10_000] = 30  # the schedule stretches to them
+    epochs: Annotated[int, 1, 10_000] = 30  # over the images; the schedule stretches to them
     # Images a step, at most: the batches of an epoch differ by one, and batch norm needs two
     batch_size: Annotated[int, 3, 65_536] = 128
     momentum: Decay = 0.9
@@ -32,7 +32,7 @@ class Recipe:
     label_smoothing: Share = 0.0  # of the target for all classes (Szegedy et al. 2016, 7)
     # `cosine` goes to zero, `steps` to a tenth from each milestone on
     schedule: Literal["constant", "steps", "cosine"] = "constant"
-    milestones: tuple[Share, ...] = (0.5, 0.75)
+    milestones: tuple[Share, ...] = (0.5, 0.75)  # of `steps`
     warmup: Share = 0.0  # in which the rate grows from zero (Goyal et al. 2017, 2.2)
     clip: Size = 0.0  # largest norm of the gradient, 0 for none (Pascanu et al. 2013, alg. 1)
     # `shift` has no mirror images; for the others see `data.Facts`
