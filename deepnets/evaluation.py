@@ -1,6 +1,6 @@
 """Measures a trained network, once: predictions, corrupted images, and views of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,11 +80,12 @@ def evaluate(predictor: Predictor, test: Images, validation: Images) -> Evaluati
     levels = runs.levels(log_softmax(logits, axis=1))
     figures: dict[str, Any] = metrics.summary(runs.restored(levels), labels, temperature)
     figures["robustness"] = {"images": len(labels), "clean": figures["test_correct"]}
-    small = np.uint8 if levels.shape[1] <= 256 else np.uint16
+    small = np.min_scalar_type(levels.shape[1] - 1)
     stored = {"labels": labels.astype(small), "levels": levels}
     for name in CORRUPTIONS:
-        parts = [predict(part)[1].argmax(1) for part in corruptions(test.images, name)]
-        right = np.concatenate(parts) == labels
+        generator = Generator().manual_seed(0)
+        parts = (corrupt(part, name, generator) for part in test.images.split(CHUNK))
+        right = np.concatenate([predict(part)[1].argmax(1) for part in parts]) == labels
         stored[name] = np.packbits(right)
         figures["robustness"][name] = int(right.sum())
     classes, first = np.unique(labels, return_index=True)
@@ -94,30 +95,25 @@ def evaluate(predictor: Predictor, test: Images, validation: Images) -> Evaluati
     return Evaluation(logits, figures, stored, shown)
 
 
-def corrupt(images: Tensor, name: str) -> Tensor:
+def corrupt(images: Tensor, name: str, generator: Generator | None = None) -> Tensor:
     """Adds Gaussian `noise` or `blur` to images (N, C, H, W), uint8, or takes `contrast`.
 
-    The corruptions are this project's own, and the same every time.
+    The corruptions are this project's own. Noise is that of the generator, by default always the
+    same.
     """
-    return torch.cat(list(corruptions(images, name)))
-
-
-def corruptions(images: Tensor, name: str) -> Iterator[Tensor]:
-    """Yields what `corrupt` returns in parts, since all of it may not fit in memory."""
-    generator = Generator().manual_seed(0)
-    for part in images.split(CHUNK):
-        x = part.float()
-        if name == "noise":
-            x += 255 * NOISE * torch.randn(x.shape, generator=generator)
-        elif name == "blur":
-            sigma = BLUR * x.shape[-1]
-            x = torch.from_numpy(gaussian_filter(x.numpy(), (0, 0, sigma, sigma), mode="nearest"))
-        elif name == "contrast":
-            mean = x.mean((1, 2, 3), keepdim=True)
-            x = mean + CONTRAST * (x - mean)
-        else:
-            raise ValueError(f"no corruption is called {name!r}")
-        yield x.round().clamp(0, 255).to(torch.uint8)
+    x = images.float()
+    if name == "noise":
+        generator = generator or Generator().manual_seed(0)
+        x += 255 * NOISE * torch.randn(x.shape, generator=generator)
+    elif name == "blur":
+        sigma = BLUR * x.shape[-1]
+        x = torch.from_numpy(gaussian_filter(x.numpy(), (0, 0, sigma, sigma), mode="nearest"))
+    elif name == "contrast":
+        mean = x.mean((1, 2, 3), keepdim=True)
+        x = mean + CONTRAST * (x - mean)
+    else:
+        raise ValueError(f"no corruption is called {name!r}")
+    return x.round().clamp(0, 255).to(torch.uint8)
 
 
 def views(

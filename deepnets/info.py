@@ -3,25 +3,11 @@
 import json
 import reprlib
 from dataclasses import MISSING, asdict, dataclass, fields
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from .recipes import Recipe, restored
+from .recipes import Recipe, misfit
 
 CORRUPTIONS = ("noise", "blur", "contrast")  # of test images, in `robustness`
-
-
-def fits(value: Any, kind: Any) -> bool:
-    """Returns whether a value of JSON has a type, and all its numbers are from 0 to 10^15."""
-    outer, inner = get_origin(kind), get_args(kind)
-    if outer is UnionType:
-        return any(fits(value, one) for one in inner)
-    if outer in (list, dict):
-        items = value.values() if isinstance(value, dict) else value
-        return isinstance(value, outer) and all(fits(item, inner[-1]) for item in items)
-    if kind in (int, float):
-        return type(value) in (int, kind) and 0 <= value <= 1e15
-    return kind is Any or isinstance(value, kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,26 +65,21 @@ class Info:
 
         Raises ValueError or UserError if this cannot be what a run says; the text is why.
         """
-        if not isinstance(values, dict):
-            raise ValueError("it holds no table")
-        values = values | {"recipe": restored(values.get("recipe"))}
-        known = {item.name: item for item in fields(cls)}
+        values = _known(cls, values)
+        values["recipe"] = Recipe(**_known(Recipe, values["recipe"]))
         for name, hint in get_type_hints(cls).items():
-            if name not in values and known[name].default is MISSING:
-                raise ValueError(f"{name!r} is missing")
-            if name in values and not fits(values[name], hint):
-                raise ValueError(f"{name} cannot be {reprlib.repr(values[name])}")
-        info = cls(**{name: values[name] for name in known.keys() & values})
-        counts, total, channels = info.robustness, info.test_total, info.in_channels
-        whole = {"images", "clean", *CORRUPTIONS} <= counts.keys()
-        right = max(counts[name] for name in ("clean", *CORRUPTIONS)) if whole else 0
+            if name in values and (why := misfit(values[name], hint)):
+                raise ValueError(f"{name} = {reprlib.repr(values[name])}: {why}")
+        info = cls(**values)
+        counts = info.robustness
         for name, holds in {
             "classes": len(info.classes) > 1,
-            "mean": len(info.mean) == channels,
-            "std": len(info.std) == channels,
+            "mean": len(info.mean) == info.in_channels,
+            "std": len(info.std) == info.in_channels,
             "versions": "torch" in info.versions,
-            "robustness": whole and max(1, right) <= counts["images"] <= total,
-            "test_correct": info.test_correct <= total,
+            "robustness": counts.keys() >= {"images", "clean", *CORRUPTIONS}
+            and 0 < max(counts.values()) == counts["images"] <= info.test_total,
+            "test_correct": info.test_correct <= info.test_total,
         }.items():
             if not holds:
                 raise ValueError(f"{name} cannot be {reprlib.repr(values[name])}")
@@ -107,3 +88,16 @@ class Info:
     def values(self) -> dict[str, Any]:
         """Returns it as plain values of JSON."""
         return json.loads(json.dumps(asdict(self)))
+
+
+def _known(kind: type, values: Any) -> dict[str, Any]:
+    """Returns the values of JSON that a dataclass has fields for.
+
+    Raises ValueError if one without a default is missing.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("it holds no table")
+    for field in fields(kind):
+        if field.name not in values and field.default is MISSING:
+            raise ValueError(f"{field.name!r} is missing")
+    return {field.name: values[field.name] for field in fields(kind) if field.name in values}

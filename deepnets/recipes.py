@@ -1,38 +1,57 @@
 """How a network is trained: every number that training uses, under a name."""
 
 import math
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import UserError
 
-CHOICES = {
-    "schedule": ("constant", "steps", "cosine"),
-    "augment": ("none", "shift", "standard", "published"),
-}
+# Numbers with their limits
+Size = Annotated[float, 0.0, 1e6]
+Share = Annotated[float, 0.0, 0.99]  # of the training, unless another whole is named
+Decay = Annotated[float, 0.0, 0.99999]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to train: SGD with momentum, and what goes with it. Shares are of the training."""
+    """A way to train: SGD with momentum, and what goes with it.
+
+    Raises UserError if a value is not of its field's type, or makes no sense beside another.
+    """
 
     name: str  # one of `RECIPES`, followed by the fields that were changed
-    learning_rate: float = 0.1  # the highest
-    epochs: int = 30  # passes over the training images; the schedule stretches to them
-    batch_size: int = 128  # images a step, at most
-    momentum: float = 0.9
+    learning_rate: Size = 0.1  # the highest
+    epochs: Annotated[int, 1, 10_000] = 30  # over the images; the schedule stretches to them
+    # Images a step, at most: the batches of an epoch differ by one, and batch norm needs two
+    batch_size: Annotated[int, 3, 65_536] = 128
+    momentum: Decay = 0.9
     nesterov: bool = False  # look ahead (Sutskever et al. 2013)
-    weight_decay: float = 0.0  # of the weights of convolutions and linear layers
+    weight_decay: Annotated[float, 0.0, 1.0] = 0.0  # of convolutions' and linear layers' weights
     decay_all: bool = False  # of biases and norms, too
-    label_smoothing: float = 0.0  # share of the target for all classes (Szegedy et al. 2016, 7)
-    schedule: str = "constant"  # or `cosine` to zero, or `steps`: a tenth from each milestone on
-    milestones: tuple[float, ...] = (0.5, 0.75)  # of `steps`, as shares
-    warmup: float = 0.0  # share in which the rate grows from zero (Goyal et al. 2017, 2.2)
-    clip: float = 0.0  # largest norm of the gradient, 0 for none (Pascanu et al. 2013, alg. 1)
-    augment: str = "none"  # `standard`, `published` (`Facts`), or `shift`: no mirror images
-    cutout: float = 0.0  # side of the square as a share, 0 for none (DeVries and Taylor 2017)
-    average: float = 0.0  # decay of averaged weights, 0 for none (Polyak and Juditsky 1992)
+    label_smoothing: Share = 0.0  # of the target for all classes (Szegedy et al. 2016, 7)
+    # `cosine` goes to zero, `steps` to a tenth from each milestone on
+    schedule: Literal["constant", "steps", "cosine"] = "constant"
+    milestones: tuple[Share, ...] = (0.5, 0.75)  # of `steps`
+    warmup: Share = 0.0  # in which the rate grows from zero (Goyal et al. 2017, 2.2)
+    clip: Size = 0.0  # largest norm of the gradient, 0 for none (Pascanu et al. 2013, alg. 1)
+    # `shift` has no mirror images; for the others see `data.Facts`
+    augment: Literal["none", "shift", "standard", "published"] = "none"
+    cutout: Share = 0.0  # side of the square in the image's, 0 for none (DeVries and Taylor 2017)
+    average: Decay = 0.0  # of averaged weights, 0 for none (Polyak and Juditsky 1992)
     flip_test: bool = False  # average the logits of a test image and its mirror image
+
+    def __post_init__(self) -> None:
+        for name, hint in TYPES.items():
+            value = getattr(self, name)
+            if why := misfit(value, hint):
+                raise UserError(f"recipe field {name} = {value!r}: {why}")
+            if name in FIELDS:  # a list of TOML or JSON becomes a tuple, 1 becomes 1.0
+                object.__setattr__(self, name, type(getattr(Recipe, name))(value))
+        if list(self.milestones) != sorted(self.milestones):
+            raise UserError(f"recipe field milestones = {self.milestones}: must rise")
+        if self.nesterov and not self.momentum:
+            raise UserError("recipe field nesterov = True: needs a momentum above 0")
 
     def rate(self, progress: float) -> float:
         """Returns the learning rate when a share `progress` (0 to 1) of all steps is done."""
@@ -46,6 +65,37 @@ class Recipe:
             return self.learning_rate * (1 + math.cos(math.pi * along)) / 2
         return self.learning_rate
 
+
+def misfit(value: Any, hint: Any) -> str:
+    """Returns why a value of JSON or TOML is not of a type, or an empty text if it is.
+
+    Numbers are from 0 to 10^15, or between the limits that the type is annotated with.
+    """
+    outer, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return ""
+    if outer is Literal:
+        return "" if value in inner else f"choose from {', '.join(inner)}"
+    if outer is UnionType:  # with None
+        return "" if value is None else misfit(value, inner[0])
+    if outer is dict:
+        if not isinstance(value, dict):
+            return "must be a table"
+        return next(filter(None, (misfit(item, inner[1]) for item in value.values())), "")
+    if outer in (list, tuple):
+        if not isinstance(value, list | tuple):
+            return "must be a list"
+        return next(filter(None, (misfit(item, inner[0]) for item in value)), "")
+    kind, low, high = inner if outer is Annotated else (hint, 0, 1e15)
+    if type(value) is not kind and (type(value), kind) != (int, float):
+        return f"must be of type {kind.__name__}"
+    if kind in (int, float) and not low <= value <= high:
+        return f"must be from {low} to {high}"
+    return ""
+
+
+TYPES = get_type_hints(Recipe, include_extras=True)
+FIELDS = [name for name in TYPES if name != "name"]
 
 # studies/README.md says why these are as they are; results/README.md what each reaches.
 # VANILLA trains the originals of the published comparison (Skoularikis 2021), ALTERED the improved.
@@ -104,23 +154,6 @@ RATES = {
 }
 ONE_RATE = (VANILLA.name, ALTERED.name)  # for all networks, as published
 
-FIELDS: dict[str, type] = {
-    field.name: type(field.default) for field in fields(Recipe) if field.name != "name"
-}
-LIMITS = {
-    "learning_rate": (0.0, 1e6),
-    "epochs": (1, 10_000),
-    # The batches of an epoch differ by one image, and batch norm needs two
-    "batch_size": (3, 65_536),
-    "momentum": (0.0, 0.9999),
-    "weight_decay": (0.0, 1.0),
-    "label_smoothing": (0.0, 0.99),
-    "warmup": (0.0, 0.99),
-    "clip": (0.0, 1e6),
-    "cutout": (0.0, 1.0),
-    "average": (0.0, 0.99999),
-}
-
 
 def get(
     name: str, network: str, variant: dict[str, Any] | None = None, /, **overrides: Any
@@ -133,6 +166,7 @@ def get(
         UserError: no such recipe or field, or a value that makes no sense.
     """
     variant = variant or {}
+    changes = overrides | variant
     if name not in RECIPES:
         raise UserError(f"no recipe is called {name!r}; choose from {', '.join(RECIPES)}")
     values: dict[str, Any] = {}
@@ -140,23 +174,11 @@ def get(
         values["learning_rate"] = RATES[network]
     if name == ALTERED.name and network in VGGS:
         values["weight_decay"] = 0.0  # as published
-    values |= {key: _checked(key, value) for key, value in (overrides | variant).items()}
-    full_name = labelled(name, {key: values[key] for key in variant})
-    recipe = replace(RECIPES[name], name=full_name, **values)
-    if recipe.nesterov and not recipe.momentum:
-        raise UserError("recipe field nesterov = True: needs a momentum above 0")
-    return recipe
-
-
-def restored(values: Any) -> Recipe:
-    """Returns the recipe whose name and fields were stored as JSON.
-
-    Raises UserError if this is no recipe, or a value makes no sense in its field.
-    """
-    if not isinstance(values, dict) or not isinstance(values.get("name"), str):
-        raise UserError("recipe: it has no name")
-    known = {key: _checked(key, value) for key, value in values.items() if key in FIELDS}
-    return Recipe(values["name"], **known)
+    for key in changes:
+        if key not in FIELDS:
+            raise UserError(f"a recipe has no field {key!r}; it has {', '.join(FIELDS)}")
+    recipe = replace(RECIPES[name], **values | changes)
+    return replace(recipe, name=labelled(name, {key: getattr(recipe, key) for key in variant}))
 
 
 def labelled(name: str, changes: dict[str, Any]) -> str:
@@ -166,27 +188,3 @@ def labelled(name: str, changes: dict[str, Any]) -> str:
         return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
     return "-".join([name, *(f"{key}={spelled(changes[key])}" for key in sorted(changes))])
-
-
-def _checked(key: str, value: Any) -> Any:
-    """Returns a value, of a study file say, in the type of a recipe's field.
-
-    Raises UserError if there is no such field, or the value makes no sense in it.
-    """
-    if key not in FIELDS:
-        raise UserError(f"a recipe has no field {key!r}; it has {', '.join(FIELDS)}")
-    kind, what = FIELDS[key], f"recipe field {key} = {value!r}"
-    if kind is tuple:
-        numbers = isinstance(value, list) and all(type(item) in (int, float) for item in value)
-        if not numbers or value != sorted(value) or not all(0 <= item <= 1 for item in value):
-            raise UserError(f"{what}: must be rising numbers from 0 to 1")
-        return tuple(map(float, value))
-    if type(value) is not kind and (type(value), kind) != (int, float):
-        raise UserError(f"{what}: must be of type {kind.__name__}")
-    if key in CHOICES and value not in CHOICES[key]:
-        raise UserError(f"{what}: choose from {', '.join(CHOICES[key])}")
-    if key in LIMITS:
-        low, high = LIMITS[key]
-        if not low <= value <= high:
-            raise UserError(f"{what}: must be from {low} to {high}")
-    return kind(value)

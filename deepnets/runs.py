@@ -82,14 +82,13 @@ class Run:
         images = self.info.test_total
         stored = self._arrays("test.npz", levels=(images, len(self.info.classes)))
         log_probabilities = restored(stored["levels"])
-        found = {
+        right = {name: np.unpackbits(stored[name], count=images) for name in CORRUPTIONS}
+        return {name: bits.astype(bool) for name, bits in right.items()} | {
             "labels": stored["labels"].astype(int),
             "predicted": log_probabilities.argmax(1),
             "log_probabilities": log_probabilities,
             "probabilities": np.exp(log_probabilities),
         }
-        right = {name: np.unpackbits(stored[name]) for name in CORRUPTIONS}
-        return found | {name: bits[:images].astype(bool) for name, bits in right.items()}
 
     @cached_property
     def views(self) -> Arrays:

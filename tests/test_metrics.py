@@ -36,24 +36,21 @@ def test_confusion_rows_are_the_true_classes_even_where_one_is_never_seen():
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
 
 
-def test_calibration_error_by_hand_with_confidences_of_zero_and_one():
-    probabilities = np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.4], [0.6, 0.4]])
-    # bin (0.93, 1]: accuracy 1/2 at confidence 1; bin of 0.6: accuracy 1/2 at confidence 0.6
-    found = metrics.expected_calibration_error(probabilities, np.array([0, 1, 0, 1]))
-    assert found == pytest.approx(0.5 * 0.5 + 0.5 * 0.1)
-    assert metrics.expected_calibration_error(np.zeros((3, 2)), np.array([1, 1, 1])) == 0
-    assert metrics.expected_calibration_error(np.eye(2), np.array([0, 1])) == 0
-
-
-def test_calibration_has_15_bins_which_are_closed_above():
+def test_calibration_error_by_hand():
     def error(*confidences):
-        """Of images of which the first is right and the second is not."""
+        """Of images of two classes in turn, by the probability of the first."""
         probabilities = np.array([[p, 1 - p] for p in confidences])
-        return metrics.expected_calibration_error(probabilities, np.array([0, 1]))
+        labels = np.arange(len(confidences)) % 2
+        return metrics.expected_calibration_error(probabilities, labels)
 
-    assert error(0.6, 0.58) == pytest.approx((0.58 - 0.4) / 2), "9/15 ends a bin"
+    assert error(1.0, 0.0) == 0
+    # Half is right in the bin of 1, and half in that of 0.6
+    assert error(1.0, 1.0, 0.6, 0.6) == pytest.approx(0.5 * 0.5 + 0.5 * 0.1)
+    # There are 15 bins, closed above: 9/15 ends one, 8/15 is in the middle of two
+    assert error(0.6, 0.58) == pytest.approx((0.58 - 0.4) / 2)
     assert error(0.62, 0.6) == pytest.approx((0.38 + 0.6) / 2)
-    assert error(0.54, 0.52) == pytest.approx((0.46 + 0.52) / 2), "8/15 is between"
+    assert error(0.54, 0.52) == pytest.approx((0.46 + 0.52) / 2)
+    assert metrics.expected_calibration_error(np.zeros((3, 2)), np.array([1, 1, 1])) == 0
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
