@@ -92,9 +92,9 @@ def _each(pool: ThreadPoolExecutor, read: Callable[[Path], Any], files: Sequence
             return error
 
     found = [*pool.map(attempt, files)]
-    bad = [i for i, one in enumerate(found) if isinstance(one, UserError)]
+    bad = {file: one for file, one in zip(files, found, strict=True) if isinstance(one, UserError)}
     if bad:
-        others = ", ".join(str(files[i]) for i in bad[1:4])
-        others += f" and {len(bad) - 4} more" * (len(bad) > 4)
-        raise UserError(f"{found[bad[0]]}" + f"; so with {others}" * bool(others))
+        first, *others = sorted(bad)
+        names = ", ".join(map(str, others[:3])) + f" and {len(others) - 3} more" * (len(others) > 3)
+        raise UserError(f"{bad[first]}" + f"; so with {names}" * bool(others))
     return found

@@ -82,8 +82,8 @@ def stratified(
     except ValueError:
         sought = f"{first or 'the rest'} and {second} with all classes in both"
         wrong = f"{len(labels)} images do not split into {sought}"
-        rarest = classes[labels.bincount().argmin()]
-        raise UserError(f"{what}: {wrong}; the fewest are of class {rarest!r}") from None
+        rarest = classes[int(labels.bincount().argmin())]
+        raise UserError(f"{what}: {wrong}; class {rarest!r} has the fewest") from None
     return chosen, others
 
 
