@@ -36,17 +36,10 @@ class Digit:
 
 
 def find(values: np.ndarray) -> Digit | None:
-    """Finds the digit in a picture (H, W), 0 to 255; None if nothing stands out."""
-    found = [_on_even(values)]
-    if max(values.shape) > SMALL:
-        found += [_in_photograph(values, dark) for dark in (True, False)]
-    return max(filter(None, found), key=lambda digit: digit.likely, default=None)
+    """Finds the digit in a picture (H, W), 0 to 255; None if nothing stands out.
 
-
-def _on_even(values: np.ndarray) -> Digit | None:
-    """Finds what differs from the picture's border, if most of that has one level.
-
-    In an image of a dataset that is the digit, whatever it looks like.
+    In a dataset's image it is what differs from the border. In a photograph that counts, too, if
+    most of the border has one level; the likeliest digit is taken.
     """
     border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
     paper = np.median(border)
@@ -56,8 +49,10 @@ def _on_even(values: np.ndarray) -> Digit | None:
     if max(values.shape) <= SMALL:
         boxes = ndimage.find_objects(mask.astype(int))
         return Digit(ink[boxes[0]] / ink.max(), dark) if boxes else None
-    is_even = np.mean(np.abs(border - paper) <= UNEVEN) >= 0.5
-    return _cut(ink, mask, values, dark, even=True) if is_even else None
+    found = [_in_photograph(values, dark) for dark in (True, False)]
+    if np.mean(np.abs(border - paper) <= UNEVEN) >= 0.5:
+        found.append(_cut(ink, mask, values, dark, even=True))
+    return max(filter(None, found), key=lambda digit: digit.likely, default=None)
 
 
 def _in_photograph(values: np.ndarray, dark: bool) -> Digit | None:
@@ -87,8 +82,6 @@ def _without_lines(ink: np.ndarray) -> np.ndarray:
     best = int(np.argmax([median.std() for median in medians]))
     profile = medians[best] - np.median(medians[best])
     profile[profile < FAINT / 2] = 0
-    if not profile.any():
-        return ink
     profile = ndimage.maximum_filter1d(profile, 3)
     lines = np.zeros_like(ink)
     lines[rows(TILTS[best], every), every] = profile[:, None]

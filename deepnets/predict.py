@@ -94,16 +94,15 @@ def prepare(file: Path, run: Run) -> tuple[torch.Tensor, list[str]]:
     Returns:
         (1, C, side, side), uint8, and what was done, in words.
     """
-    side, dataset = run.info.image_side, run.info.dataset
-    if share := data.facts(dataset).digit:
+    side = run.info.image_side
+    if share := data.facts(run.info.dataset).digit:
         picture, done = _digit(file, side, share)
     else:
         picture = Image.fromarray(read_image(file, side))
         done = [f"cropped to the middle square and scaled to {side}x{side}"]
-        if run.info.in_channels == 1:
-            picture = picture.convert("L")
-    array = np.array(picture).reshape(side, side, -1).transpose(2, 0, 1)
-    return torch.from_numpy(array[None].copy()), done
+    picture = picture.convert("L" if run.info.in_channels == 1 else "RGB")
+    pixels = torch.from_numpy(np.array(picture).reshape(side, side, -1))
+    return pixels.permute(2, 0, 1)[None], done
 
 
 def _digit(file: Path, side: int, share: float) -> tuple[Image.Image, list[str]]:
@@ -112,22 +111,19 @@ def _digit(file: Path, side: int, share: float) -> tuple[Image.Image, list[str]]
     The digit's longer side is this share of the square's. Its centre of mass is in the middle, as
     in MNIST, unless it would stand over the edge.
     """
-    picture = Image.fromarray(read_image(file, most=digit.MOST)).convert("L")
-    found = digit.find(np.asarray(picture).astype(float))
+    picture = Image.fromarray(read_image(file))
+    picture.thumbnail((digit.MOST, digit.MOST), Image.Resampling.BOX, None)
+    found = digit.find(np.asarray(picture.convert("L"), float))
     if found is None:
         raise UserError(f"{file}: no digit stands out from the background")
     ink = Image.fromarray(np.round(255 * found.ink).astype(np.uint8))
     scale = round(share * side) / max(ink.size)
-    size = max(1, round(scale * ink.width)), max(1, round(scale * ink.height))  # not 0 for a thin 1
-    ink = ink.resize(size, Image.Resampling.BOX if max(size) < 16 else Image.Resampling.LANCZOS)
-    mass = np.asarray(ink, float)
-    if not mass.any():  # nothing is left of it at this size
-        raise UserError(f"{file}: no digit stands out from the background")
-    row, column = ndimage.center_of_mass(mass)
-    left, top = (
-        min(max(round((side - 1) / 2 - centre), 0), side - length)
-        for centre, length in zip((column, row), ink.size, strict=True)
-    )
+    width, height = (max(1, round(scale * length)) for length in ink.size)  # not 0 for a thin 1
+    small = max(width, height) < 16
+    ink = ink.resize((width, height), Image.Resampling.BOX if small else Image.Resampling.LANCZOS)
+    row, column = ndimage.center_of_mass(np.asarray(ink))
+    left = min(max(round((side - 1) / 2 - column), 0), side - width)
+    top = min(max(round((side - 1) / 2 - row), 0), side - height)
     square = Image.new("L", (side, side))
     square.paste(ink, (left, top))
     done = ["light background: inverted"] * found.dark

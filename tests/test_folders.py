@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from deepnets import data, predict
-from deepnets.data import cache, folders, images, pictures
+from deepnets.data import cache, images, pictures
 from deepnets.errors import UserError
 from deepnets.training import fit
 
@@ -25,10 +25,10 @@ def picture(path, colour, side=12, height=None):
     Image.fromarray(pixels).save(path)
 
 
-def make(path, classes=("cat", "dog"), count=20, suffix=".png"):
+def make(path, classes=("cat", "dog"), count=20, suffix=".png", **size):
     for level, name in enumerate(classes):
         for number in range(count):
-            picture(path / name / f"{number:02}{suffix}", (40 * level, number, 200))
+            picture(path / name / f"{number:02}{suffix}", (40 * level, number, 200), **size)
     return path
 
 
@@ -79,34 +79,20 @@ def test_a_folder_is_decoded_once_and_again_when_it_or_the_copy_changed(folder, 
         assert copy.read_bytes() == whole
 
 
-def test_pictures_of_other_sizes(tmp_path):
-    for part, count in (("train", 6), ("test", 3)):
-        for name, level in (("a", 10), ("b", 240)):
-            for number in range(count):
-                file = tmp_path / "set" / part / name / f"{number}.png"
-                picture(file, (level,) * 3, 100 + number, 80)
-    dataset = load(tmp_path / "set", size=32)
-    assert (len(dataset.train), len(dataset.test)) == (12, 6)
-    assert dataset.train.images.shape[1:] == (3, 32, 32)
-
-
-@pytest.mark.parametrize("what", ["folders", "contents"])
-def test_pictures_that_changed_places_are_noticed(tmp_path, what):
+def test_pictures_that_changed_places_are_noticed(tmp_path):
     """Of one size and date, as from an archive of bitmaps."""
     folder = make(tmp_path / "pets", suffix=".bmp")
-    for file in folder.glob("*/*"):
-        os.utime(file, (1e9, 1e9))
-    before, cat, dog = load(folder), folder / "cat", folder / "dog"
-    if what == "folders":
-        for source, target in ((cat, folder / ".x"), (dog, cat), (folder / ".x", dog)):
-            source.rename(target)
-    else:
-        first, second = cat / "03.bmp", dog / "03.bmp"
-        contents = first.read_bytes(), second.read_bytes()
-        for file, content in ((first, contents[1]), (second, contents[0])):
-            file.write_bytes(content)
-            os.utime(file, (1e9, 1e9))
-    assert load(folder).sha256 != before.sha256
+    first, second = folder / "cat" / "03.bmp", folder / "dog" / "03.bmp"
+    found = {load(folder).sha256}
+    for content, file in ((first.read_bytes(), second), (second.read_bytes(), first)):
+        date = file.stat().st_mtime_ns
+        file.write_bytes(content)
+        os.utime(file, ns=(date, date))
+        found.add(load(folder).sha256)
+    (folder / "cat").rename(folder / ".x")
+    (folder / "dog").rename(folder / "cat")
+    (folder / ".x").rename(folder / "dog")
+    assert len({*found, load(folder).sha256}) == 4
 
 
 @pytest.mark.parametrize("where", ["no folder", "full"])
@@ -129,9 +115,9 @@ def test_a_copy_in_a_root_that_cannot_be_written_is_read(folder, root, monkeypat
 
 
 def test_pictures_that_stay_on_disk_train_as_those_in_memory_do(folder, train, monkeypatch):
-    found, decoded = [], folders.decoded
-    for kind, read in ((images.Rows, decoded), (torch.Tensor, lambda *how: decoded(*how)[:])):
-        monkeypatch.setattr(folders, "decoded", read)
+    found = []
+    for kind, large in ((images.Rows, 0), (torch.Tensor, 2**28)):
+        monkeypatch.setattr(images, "LARGE", large)
         part = load(folder, size=12).split(0)[0]
         assert isinstance(part.images, kind)
         whole = part[torch.arange(len(part))].images
@@ -153,7 +139,7 @@ def empty(folder):
 BROKEN = {  # how a folder is spoiled, and what its error says
     "one class": (lambda folder: shutil.rmtree(folder / "cat"), "at least two; it has 1"),
     "no images": (empty, "cat holds no images"),
-    "single image": (lambda f: picture(f / "wren/1.png", 5), "single image of class 'wren'"),
+    "single image": (lambda f: picture(f / "wren/1.png", 5), "class 'wren' has the fewest"),
     "too few to test": (lambda f: make(f, ("ant",), 2), "none of the images of class 'ant'"),
     "other classes in test": (
         lambda f: make(make(f / "train").with_name("test"), ("cat", "cow")), "'cow' is in only one",
@@ -180,10 +166,12 @@ def test_a_broken_folder_is_named(folder, spoil, says):
 
 @pytest.mark.parametrize("names", [("train", "val"), ("Train", "Valid"), ("training", "testing")])
 def test_two_parts_are_for_training_and_testing(tmp_path, names):
+    """Their pictures have any size."""
     for name, count in zip(names, (6, 3), strict=True):
-        make(tmp_path / "set" / name, count=count)
-    dataset = load(tmp_path / "set")
+        make(tmp_path / "set" / name, count=count, side=100 + count, height=80)
+    dataset = load(tmp_path / "set", size=32)
     assert (len(dataset.train), dataset.validation, len(dataset.test)) == (12, None, 6)
+    assert dataset.train.images.shape[1:] == (3, 32, 32)
     classes = ("bus", "test", "train")
     assert load(make(tmp_path / "classes", classes)).classes == classes, "no parts are in them"
 

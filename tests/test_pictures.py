@@ -4,8 +4,6 @@ what is no file: test_fuzz.py.
 
 import io
 import struct
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -103,33 +101,28 @@ def test_no_c_library_says_by_itself_what_is_wrong_with_a_picture(tmp_path, capf
     assert capfd.readouterr().err == ""
 
 
-def test_a_larger_picture_is_scaled_down_on_demand(read):
+def test_a_picture_is_cropped_and_scaled_down(read):
     """Stripes too fine for the size become gray."""
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 64))
-    content = encoded(Image.fromarray(stripes), "PNG")
-    assert read(content, most=128).shape == (64, 128, 3)
-    for how, shape in (({"side": 16}, (16, 16, 3)), ({"most": 32}, (16, 32, 3))):
-        shown = read(content, **how).astype(int)
-        assert shown.shape == shape
-        assert abs(shown[:, 2:-2] - 128).max() < 10
+    stripes[:, :32] = stripes[:, -32:] = 0
+    shown = read(encoded(Image.fromarray(stripes), "PNG"), side=16).astype(int)
+    assert shown.shape == (16, 16, 3)
+    assert abs(shown[:, 2:-2] - 128).max() < 10
 
 
-def test_of_large_pictures_one_at_a_time_is_decoded(tmp_path, monkeypatch):
+def test_a_large_picture_is_decoded_while_no_other_is(read, monkeypatch):
     """Which bounds the memory of all threads together."""
-    Image.new("L", (100, 100)).save(tmp_path / "p.png")
-    monkeypatch.setattr(pictures, "LARGE", 9_999)
-    within, decode = [], pictures._rgb
+    content, held, decode = encoded(Image.new("L", (9, 9)), "PNG"), [], pictures._rgb
 
     def noted(*given):
-        within.append(1)
-        time.sleep(0.01)  # in which the others come
-        assert len(within) == 1
-        within.pop()
+        held.append(pictures._one_at_a_time.locked())
         return decode(*given)
 
     monkeypatch.setattr(pictures, "_rgb", noted)
-    with ThreadPoolExecutor(8) as pool:
-        assert len([*pool.map(read_image, [tmp_path / "p.png"] * 8)]) == 8
+    for large in (81, 80):
+        monkeypatch.setattr(pictures, "LARGE", large)
+        read(content)
+    assert held == [False, True]
 
 
 # --- what is refused

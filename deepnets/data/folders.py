@@ -8,16 +8,15 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from . import pictures
 from .cache import decoded
 from .images import Images, stratified
+from .pictures import SUFFIXES
 
 # What folders of parts are called, in small letters
 PARTS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
+    "train": "train", "training": "train", "test": "test", "testing": "test",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
+}  # fmt: skip
 
 
 def load(path: Path, root: Path, size: int) -> tuple[tuple[str, ...], dict[str, Images], str]:
@@ -36,7 +35,7 @@ def load(path: Path, root: Path, size: int) -> tuple[tuple[str, ...], dict[str, 
     found = {part: _classes(folder) for part, folder in _parts(path).items()}
     classes = tuple(found["train"])
     for part, some in found.items():
-        if odd := sorted(some.keys() ^ found["train"].keys()):
+        if odd := sorted(some.keys() ^ {*classes}):
             raise UserError(f"{path}: class {odd[0]!r} is in only one of train and {part}")
     parts = {
         part: [(label, file) for label, name in enumerate(classes) for file in some[name]]
@@ -46,53 +45,49 @@ def load(path: Path, root: Path, size: int) -> tuple[tuple[str, ...], dict[str, 
         parts["test"] = parts.pop("validation")
     if "test" not in parts:
         parts = _with_test(parts["train"], path, classes)
-    pairs = [pair for part in parts.values() for pair in part]
-    files = [file for _, file in pairs]
-    everything = Images(decoded(files, path, root, size), torch.tensor([k for k, _ in pairs]))
-    rows = torch.arange(len(pairs)).split([len(part) for part in parts.values()])
-    images = {part: everything.part(some) for part, some in zip(parts, rows, strict=True)}
-    return classes, images, _left_out(path, files)
+    labels, files = zip(*(pair for pairs in parts.values() for pair in pairs), strict=True)
+    sizes = [len(pairs) for pairs in parts.values()]
+    images = decoded(files, path, root, size).split(sizes)
+    labelled = map(Images, images, torch.tensor(labels).split(sizes))
+    return classes, dict(zip(parts, labelled, strict=True)), _left_out(path, files)
 
 
-def _parts(path: Path) -> dict[str, str]:
+def _parts(path: Path) -> dict[str, Path]:
     """Returns the folders of the parts, or else the whole folder to train on.
 
     There are parts if a folder called `train` holds folders.
     """
-    found: dict[str, str] = {}
-    for part, names in PARTS.items():
-        for folder in _folders(path):
-            if folder.name.lower() in names and _folders(folder):
-                if part in found:
-                    raise UserError(
-                        f"{found[part]} and {folder.path} are both for {part}; join them"
-                    )
-                found[part] = folder.path
-    return found if "train" in found else {"train": str(path)}
+    found: dict[str, Path] = {}
+    for folder in _folders(path):
+        part = PARTS.get(folder.name.lower())
+        if part and _folders(folder):
+            if part in found:
+                raise UserError(f"{found[part]} and {folder} are both for {part}; join them")
+            found[part] = folder
+    return found if "train" in found else {"train": path}
 
 
-def _classes(folder: str) -> dict[str, list[str]]:
+def _classes(folder: Path) -> dict[str, list[Path]]:
     """Returns the pictures in each folder of a folder, both sorted by name.
 
     A folder whose pictures are all further down, as the runs of this program are, is no class.
     """
-    classes: dict[str, list[str]] = {}
+    classes: dict[str, list[Path]] = {}
     for entry in _folders(folder):
-        images = [e.path for e in _visible(entry) if _is_picture(e.name) and not e.is_dir()]
-        if not images and not _folders(entry):
-            known = ", ".join(pictures.SUFFIXES)
-            raise UserError(f"{entry.path} holds no images ({known})")
-        if images:
-            classes.setdefault(readable(entry.name), []).extend(images)
+        files = [file for file in _visible(entry) if file.suffix.lower() in SUFFIXES]
+        if files:
+            classes.setdefault(readable(entry.name), []).extend(files)
+        elif not _folders(entry):
+            raise UserError(f"{entry} holds no images ({', '.join(SUFFIXES)})")
     if len(classes) < 2:
         few = f"{folder} needs a folder of images for each class, at least two"
         raise UserError(f"{few}; it has {len(classes)}")
-    return {name: classes[name] for name in sorted(classes)}
+    return dict(sorted(classes.items()))
 
 
 def _with_test(
-    pairs: list[tuple[int, str]], path: Path, classes: tuple[str, ...]
-) -> dict[str, list[tuple[int, str]]]:
+    pairs: list[tuple[int, Path]], path: Path, classes: tuple[str, ...]
+) -> dict[str, list[tuple[int, Path]]]:
     """Moves a fixed fifth of labels and files to the test set, which must have all classes."""
     labels = torch.tensor([label for label, _ in pairs])
     train, test = stratified(labels, None, len(labels) // 5, 0, str(path), classes)
@@ -103,15 +98,18 @@ def _with_test(
     return {"train": [pairs[i] for i in train], "test": [pairs[i] for i in test]}
 
 
-def _left_out(path: Path, used: list[str]) -> str:
+def _left_out(path: Path, used: tuple[Path, ...]) -> str:
     """Counts, in words, the pictures that are not used, and other files beside those that are."""
-    classes, taken, others = {*map(os.path.dirname, used)}, {*used}, set()
-    for top in (str(path), *classes):  # a class may be a link, which `walk` does not follow
+    classes, others = {file.parent for file in used}, set()
+    for top in (path, *classes):  # a class may be a link, which `walk` does not follow
         for folder, folders, names in os.walk(top):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            files = {os.path.join(folder, name) for name in names if not name.startswith(".")}
-            others |= {f for f in files - taken if folder in classes or _is_picture(f)}
-    counts = Counter(map(_suffix, others))
+            others |= {Path(folder, name) for name in names if not name.startswith(".")}
+    counts = Counter(
+        file.suffix.lower() or "no suffix"
+        for file in others.difference(used)
+        if file.parent in classes or file.suffix.lower() in SUFFIXES
+    )
     said = ", ".join(f"{count} of {suffix}" for suffix, count in sorted(counts.items()))
     return f"left out: {said}" if said else ""
 
@@ -129,20 +127,11 @@ def readable(name: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+def _visible(folder: Path) -> list[Path]:
     """Returns what is visible in a folder, by name; archives made on a Mac have ._X beside X."""
-    with os.scandir(folder) as found:
-        visible = [entry for entry in found if not entry.name.startswith(".")]
-    return sorted(visible, key=lambda entry: (readable(entry.name), entry.name))
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return sorted(visible, key=lambda path: (readable(path.name), path.name))
 
 
-def _folders(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    return [entry for entry in _visible(folder) if entry.is_dir()]
-
-
-def _is_picture(name: str) -> bool:
-    return _suffix(name) in pictures.SUFFIXES
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower() or "no suffix"
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if path.is_dir()]

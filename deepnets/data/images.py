@@ -11,65 +11,61 @@ from torch import Tensor
 
 from ..errors import UserError
 
+LARGE = 2**28  # bytes of images above which a part of them is not copied into memory
+
 
 class Rows:
-    """Stands for a tensor of some images (N, C, H, W), but reads them only when asked.
+    """Stands for a tensor of some of these images, but reads them only when asked.
 
     Args:
         images: (M, C, H, W), uint8, memory-mapped.
         rows: which of them (N,), int64.
-        device: where to put what is asked for.
     """
 
-    def __init__(self, images: Tensor, rows: Tensor, device: torch.device | str = "cpu") -> None:
-        self.images, self.rows, self.device = images, rows, device
+    def __init__(self, images: Tensor, rows: Tensor) -> None:
+        self.images, self.rows, self.device = images, rows, images.device
         self.shape = torch.Size((len(rows), *images.shape[1:]))
 
-    def __getitem__(self, index: Tensor | np.ndarray | slice) -> Tensor:
-        """Returns the images at an index."""
-        rows = self.rows[index.cpu() if isinstance(index, Tensor) else index]
-        return self.images.index_select(0, rows).to(self.device)  # twice as fast as brackets
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        return self.images.index_select(0, self.rows[index])  # twice as fast as brackets
 
     def split(self, count: int) -> Iterator[Tensor]:
         """Returns all images in their order, `count` at a time."""
-        return (self[rows] for rows in torch.arange(len(self.rows)).split(count))
-
-    def numpy(self) -> np.ndarray:
-        """Reads all images."""
-        return self[:].numpy()
-
-    def to(self, device: torch.device) -> "Tensor | Rows":
-        """Copies the images to a GPU if they fill less than half of its free memory."""
-        size = self.shape.numel()
-        if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
-            return torch.cat([part.to(device) for part in self.split(4096)])
-        return Rows(self.images, self.rows, device)
+        return (self.images.index_select(0, rows) for rows in self.rows.split(count))
 
 
 @dataclass(frozen=True)
 class Images:
     """Images (N, C, H, W), uint8, and their labels (N,), int64."""
 
-    images: Tensor  # or `Rows`, of a folder
-    labels: Tensor
+    images: Tensor  # or `Rows`
+    labels: Tensor  # on the device on which images are asked for
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: Tensor | np.ndarray) -> "Images":
         """Returns the images at an index of numbers."""
-        return Images(self.images[index], self.labels[index])
+        index = torch.as_tensor(index)
+        images = self.images[index.to(self.images.device)]
+        return Images(images.to(self.labels.device), self.labels[index])
 
-    def part(self, index: Tensor | np.ndarray) -> "Images":
-        """Returns the same, but `Rows` stay unread."""
-        if not isinstance(self.images, Rows):
+    def part(self, index: np.ndarray) -> "Images":
+        """Returns the same as the brackets do, but leaves large images where they are."""
+        if self.images.numel() < LARGE:
             return self[index]
-        rows = Rows(self.images.images, self.images.rows[index])
+        rows = Rows(self.images, torch.from_numpy(index))
         return Images(cast(Tensor, rows), self.labels[index])
 
     def to(self, device: torch.device) -> "Images":
-        """Returns the same on a device; `Rows` that do not fit there are sent when asked for."""
-        return Images(self.images.to(device), self.labels.to(device))
+        """Returns the same on a device.
+
+        Images that fill half of a GPU's free memory or more are sent there when asked for.
+        """
+        images = self.images
+        if device.type == "cuda" and images.shape.numel() < torch.cuda.mem_get_info(device)[0] / 2:
+            images = torch.cat([some.to(device) for some in images.split(4096)])
+        return Images(images, self.labels.to(device))
 
 
 def stratified(
@@ -80,17 +76,14 @@ def stratified(
     So many are in the `first` part, or all others if it is None, and so many in the `second`.
     Messages call the images `what`. Raises UserError as `Dataset.split`.
     """
-    rare = [repr(classes[k]) for k, count in enumerate(labels.bincount().tolist()) if count == 1]
-    if rare:
-        named = ", ".join(rare[:3]) + f" and {len(rare) - 3} more" * (len(rare) > 3)
-        wrong = f"there is a single image of class {named}, which cannot be divided"
-        raise UserError(f"{what}: {wrong}: add some, or remove it")
     how = {"train_size": first, "test_size": second, "stratify": labels, "random_state": seed}
     try:
         chosen, others = train_test_split(np.arange(len(labels)), **how)
     except ValueError:
         sought = f"{first or 'the rest'} and {second} with all classes in both"
-        raise UserError(f"{what}: {len(labels)} images do not split into {sought}") from None
+        wrong = f"{len(labels)} images do not split into {sought}"
+        rarest = classes[int(labels.bincount().argmin())]
+        raise UserError(f"{what}: {wrong}; class {rarest!r} has the fewest") from None
     return chosen, others
 
 

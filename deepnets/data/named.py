@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +86,7 @@ def _mnist(root: Path, download: bool) -> Parts:
 
     raw = root / "MNIST" / "raw"
     if not all((raw / name).is_file() for name in MNIST_SHA256):
-        _fetch("MNIST", MNIST, root, download, "MNIST/raw/*-ubyte")
+        _torchvision(MNIST, root, download, "MNIST/raw/*-ubyte")
     files = [_checked(raw / name, sha256, "MNIST") for name, sha256 in MNIST_SHA256.items()]
     images = [
         np.frombuffer(file, np.uint8, offset=16).reshape(-1, 1, 28, 28) for file in files[::2]
@@ -100,7 +101,7 @@ def _cifar10(root: Path, download: bool) -> Parts:
 
     Torchvision verifies the checksums of the Python version before it opens the pickles.
     """
-    from torchvision import datasets
+    from torchvision.datasets import CIFAR10
 
     folder = root / "cifar-10-batches-bin"
     if folder.is_dir():
@@ -112,15 +113,11 @@ def _cifar10(root: Path, download: bool) -> Parts:
             for part in np.split(records, [len(records) // len(files) * 5])
         )
         return train, test
-    if not (root / "cifar-10-batches-py").is_dir():
-        layout = "cifar-10-batches-py or cifar-10-batches-bin"
-        _fetch("CIFAR-10", datasets.CIFAR10, root, download, layout)
-    try:
-        pickled = [datasets.CIFAR10(str(root), train=part) for part in (True, False)]
-    except RuntimeError:
-        wrong = "cifar-10-batches-py is incomplete or damaged"
-        raise UserError(f"{root}/{wrong}: delete it and train with --download") from None
-    train, test = (_images(part.data.transpose(0, 3, 1, 2), part.targets) for part in pickled)
+    layout = "cifar-10-batches-py or cifar-10-batches-bin"
+    train, test = (
+        _images(part.data.transpose(0, 3, 1, 2), part.targets)
+        for part in _torchvision(CIFAR10, root, download, layout)
+    )
     return train, test
 
 
@@ -138,18 +135,16 @@ def _images(pixels: np.ndarray, labels: npt.ArrayLike) -> Images:
     return Images(torch.tensor(pixels), torch.tensor(labels, dtype=torch.int64))
 
 
-def _fetch(
-    title: str, source: Callable[..., object], root: Path, download: bool, layout: str
-) -> None:
-    """Downloads a dataset with torchvision's `source`, or says what to do."""
-    if not download:
-        advice = f"train with --download, or set DEEPNETS_DATA to a folder with {layout}"
-        raise UserError(f"{title} is not in {root}: {advice}")
+def _torchvision(source: type, root: Path, download: bool, layout: str) -> list[Any]:
+    """Returns torchvision's training and test set; downloads them if told to."""
     try:
-        source(str(root), download=True)
+        return [source(str(root), train=part, download=download) for part in (True, False)]
     except (OSError, RuntimeError) as error:
-        why = str(error).splitlines()[0]
-        raise UserError(f"{title} could not be downloaded to {root}: {why}") from None
+        why = str(error).partition("\n")[0]
+        if download:
+            raise UserError(f"{source.__name__} could not be downloaded to {root}: {why}") from None
+        advice = f"train with --download, or set DEEPNETS_DATA to a folder with {layout}"
+        raise UserError(f"{source.__name__} is not in {root}, or damaged: {advice}") from None
 
 
 # The published comparison resizes first (Skoularikis 2021).

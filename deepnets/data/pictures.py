@@ -37,23 +37,20 @@ with suppress(AttributeError, OSError):
 _one_at_a_time = threading.Lock()
 
 
-def read_image(file: str | Path, side: int | None = None, most: int | None = None) -> np.ndarray:
+def read_image(file: str | Path, side: int | None = None) -> np.ndarray:
     """Reads a picture as (H, W, 3), uint8, upright, on white where it is transparent.
 
     Args:
         file: a picture in one of `FORMATS`; of several in a file the first.
         side: crop the middle square and scale it to this many pixels.
-        most: scale a larger picture down, so that its longer side has so many pixels.
 
     Raises:
         UserError: the file is no picture, or too large, or its brightness has no known range.
     """
     with _opened(file) as opened:
         picture = _rgb(opened, file)
-        if side is not None and picture.size != (side, side):
+        if side is not None:
             picture = ImageOps.fit(picture, (side, side), Image.Resampling.LANCZOS)
-        if most is not None and max(picture.size) > most:
-            picture = ImageOps.contain(picture, (most, most), Image.Resampling.BOX)
         return np.asarray(picture)
 
 

@@ -78,8 +78,8 @@ class Trainer:
         # The network to evaluate: a running average, if the recipe has one.
         self.evaluated = copy.deepcopy(self.network) if self.recipe.average else self.network
         self.optimizer: Any = _optimizer(self.network, self.recipe)
-        resident = isinstance(self.train_set.images, Tensor)
-        self.cuda_graph = CudaGraph(self.network) if device.type == "cuda" and resident else None
+        resident = self.train_set.images.device.type == "cuda"  # not sent batch by batch
+        self.cuda_graph = CudaGraph(self.network) if resident else None
 
         self.epoch, self.step = 0, 0
         self.history: list[dict[str, float]] = []
