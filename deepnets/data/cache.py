@@ -19,7 +19,7 @@ from .. import disk
 from ..errors import UserError
 from . import pictures
 
-CHUNK = 256  # pictures that are decoded, then written
+CHUNK = 64  # pictures that are decoded, then written
 
 
 def decoded(files: Sequence[Path], path: Path, root: Path, size: int) -> Tensor:
