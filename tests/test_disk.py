@@ -98,7 +98,7 @@ def test_weights_with_a_right_hash_and_other_content_are_refused(folder, kind):
 def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_path):
     path = stopped(job(), tmp_path)
     good = path.read_bytes()
-    tensors, values = checkpoint.load(path)
+    state = checkpoint.load(path)
 
     def refused():
         changed = path.read_bytes()
@@ -109,7 +109,7 @@ def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_
     for content in (b"", good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]):
         path.write_bytes(content)
         refused()
-    checkpoint.save(path, tensors, values | {"identity": values["identity"] | {"seed": 1}})
+    checkpoint.save(path, state | {"identity": state["identity"] | {"seed": 1}})
     refused()
     path.write_bytes(good)
     assert fit(job(), tmp_path, **QUIET).info.epochs == 2

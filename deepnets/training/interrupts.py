@@ -46,18 +46,3 @@ def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
             signal.signal(changed, handler)
     if caught:
         raise caught[0]
-
-
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Keeps SIGINT, SIGTERM and SIGHUP from threads and processes that are started within."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    )
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
