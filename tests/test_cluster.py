@@ -19,7 +19,6 @@ from fuzz import same
 
 from deepnets import study
 from deepnets.errors import UserError
-from deepnets.study import cluster
 from deepnets.training import checkpoint
 from deepnets.training.folder import working_folder
 from deepnets.training.hardware import cores
@@ -183,11 +182,6 @@ def test_ctrl_c_while_processes_start_is_quiet(started):
     os.killpg(started.pid, signal.SIGINT)
     _, error = started.communicate()
     assert (started.returncode, error) == (130, "\ninterrupted; the same command continues\n")
-
-
-def test_as_many_processes_as_asked_are_started_whatever_the_number_of_cores():
-    with cluster.connect(cores() + 1, None) as client:
-        assert len(client.nthreads()) == cores() + 1
 
 
 def test_where_nobody_answers_is_one_line(jobs, tmp_path):

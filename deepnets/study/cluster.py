@@ -11,14 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import distributed
 import torch
-from distributed import Client, Future, KilledWorker, get_worker
+from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
 from distributed.comm import CommClosedError
 
 from .. import data
@@ -26,7 +26,7 @@ from ..errors import UserError, explain_out_of_memory
 from ..runs import Run
 from ..training import Job
 from ..training.hardware import cores
-from ..training.interrupts import interruptions
+from ..training.interrupts import STOPS, interruptions
 from . import Progress, train
 
 STOPPED: set[str] = set()  # in a worker: the studies, by client, that are to stop
@@ -40,26 +40,28 @@ def connect(parallel: int, scheduler: str | None) -> Iterator[Client]:
     """
     for handler in logging.getLogger("distributed").handlers:
         handler.setLevel(logging.CRITICAL)  # we report what matters, in one line
-    how: dict[str, Any] = {"timeout": 7}  # every mistake is told within ten seconds
-    if not scheduler:
-        how = {"n_workers": parallel, "threads_per_worker": 1, "memory_limit": 0}
-        how |= {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
+    settings: dict[str, Any] = {
+        "threads_per_worker": 1,
+        "memory_limit": 0,
+        "silence_logs": logging.CRITICAL,
+    }
+    settings |= {"n_workers": parallel, "dashboard_address": "127.0.0.1:0"}
     # A terminal sends Ctrl-C, and a batch system SIGTERM, to all processes of a group; only this
     # one shall hear it, and stop the workers: what is started here has these signals blocked.
     # Python 3.11 unblocks them when it starts the resource tracker, so that goes first.
     resource_tracker.ensure_running()
     with ExitStack() as started:
         if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            stops = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
             started.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+        local = None if scheduler else LocalCluster(**settings)
         try:
-            client = Client(scheduler, **how)
+            client = Client(scheduler or local, timeout=7)  # mistakes are told within ten seconds
         except (OSError, ValueError):
             advice = "start one with dask scheduler"
             raise UserError(f"no Dask scheduler answers at {scheduler}; {advice}") from None
     try:
-        with client:
+        with local or nullcontext(), client:
             yield client
     except CommClosedError:
         raise UserError("the Dask scheduler is gone; start it and repeat the command") from None
