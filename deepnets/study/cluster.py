@@ -40,12 +40,8 @@ def connect(parallel: int, scheduler: str | None) -> Iterator[Client]:
     """
     for handler in logging.getLogger("distributed").handlers:
         handler.setLevel(logging.CRITICAL)  # we report what matters, in one line
-    settings: dict[str, Any] = {
-        "threads_per_worker": 1,
-        "memory_limit": 0,
-        "silence_logs": logging.CRITICAL,
-    }
-    settings |= {"n_workers": parallel, "dashboard_address": "127.0.0.1:0"}
+    settings: dict[str, Any] = {"n_workers": parallel, "threads_per_worker": 1, "memory_limit": 0}
+    settings |= {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
     # A terminal sends Ctrl-C, and a batch system SIGTERM, to all processes of a group; only this
     # one shall hear it, and stop the workers: what is started here has these signals blocked.
     # Python 3.11 unblocks them when it starts the resource tracker, so that goes first.

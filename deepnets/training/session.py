@@ -49,7 +49,7 @@ def fit(
             hardware multiplies it faster.
         stop: asked between any two steps whether to stop at a checkpoint.
         patience: seconds to wait for another process that trains the same run.
-        checkpoint_seconds: time between two checkpoints.
+        checkpoint_seconds: time between two checkpoints; another one is the end of the training.
         verbose: print a line an epoch, and a bar within it on a terminal.
 
     Raises:
@@ -87,6 +87,7 @@ def fit(
         except Diverged:
             trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
             raise
+        trainer.save()  # what follows may find the disk full
         finish(trainer, work)
         work.rename(folder)
         tidy(folder)
