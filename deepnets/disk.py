@@ -74,10 +74,3 @@ def packed(arrays: dict[str, np.ndarray], compression: int) -> bytes:
             with archive.open(f"{name}.npy", "w") as entry:
                 np.lib.format.write_array(entry, np.asarray(values), allow_pickle=False)
     return file.getvalue()
-
-
-def remove_empty(folders: list[Path]) -> None:
-    """Removes those of these folders that are there and hold nothing."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()

@@ -164,20 +164,18 @@ def test_losses_are_means_over_images(job, tmp_path):
 # --- what stops a training
 
 
-@pytest.mark.parametrize(("at", "says"), [(0, "loss or its gradient"), (3, "validation loss")])
-def test_a_divergence_is_no_run_and_does_not_block_a_lower_rate(
-    job, tmp_path, around_step, at, says
-):
-    """In the second epoch: there is a checkpoint. After its last step no other loss tells."""
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_divergence_is_no_run_and_does_not_block_a_lower_rate(job, tmp_path, around_step, step):
+    """There is a checkpoint. After the last step of an epoch only the validation loss tells."""
 
     def spoil(trainer):
-        if (trainer.epoch, trainer.step) == (1, at) and trainer.recipe.learning_rate > 0.01:
+        if (trainer.epoch, trainer.step) == (1, step) and trainer.recipe.learning_rate > 0.01:
             trainer.network.classifier[1].weight.data.fill_(float("inf"))
 
     around_step(after=spoil)
-    with pytest.raises(Diverged, match=f"the {says} is not finite at epoch 2"):
-        fit(job(), tmp_path, **QUIET)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(Diverged, match="not finite in epoch 2"):
+        fit(job(), tmp_path, checkpoint_seconds=0, **QUIET)
+    assert not list(tmp_path.rglob("*.partial"))
     assert fit(job(learning_rate=0.01), tmp_path, **QUIET).info.epochs == 2
 
 
@@ -190,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(job, tmp_path, around
 
     around_step(before=watch)
     fast = {"limit": 40, "input_size": 64, "learning_rate": 1e6, "epochs": 9}
-    with pytest.raises(Diverged, match=r"not finite at epoch \d+, step \d+, rate 1e\+06"):
+    with pytest.raises(Diverged, match="not finite in epoch"):
         fit(job("alexnet", "vanilla", **fast), tmp_path, **QUIET)
     now = [*seen["network"].parameters()]
     torch.testing.assert_close(now, seen["before"], rtol=0, atol=0, equal_nan=True)
@@ -229,17 +227,6 @@ def test_a_training_is_continued_in_the_precision_and_by_the_threads_that_began_
     same(whole, run)
 
 
-@pytest.mark.parametrize(("parameters", "expected"), [(10**12, []), (0, [1, 2])])
-def test_a_checkpoint_that_would_take_long_waits_for_longer_epochs(
-    job, tmp_path, monkeypatch, clock, parameters, expected
-):
-    saved = []
-    monkeypatch.setattr(Trainer, "save", lambda trainer: saved.append(trainer.epoch))
-    monkeypatch.setattr(models, "count_parameters", lambda network: parameters)
-    fit(job(), tmp_path, **QUIET)
-    assert saved == expected
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_training_at_a_checkpoint(job, tmp_path, around_step, number):
     asked, handler = [], signal.getsignal(number)
@@ -254,8 +241,8 @@ def test_a_signal_ends_a_training_at_a_checkpoint(job, tmp_path, around_step, nu
     assert getattr(error.value, "code", 130) == 128 + number
     assert signal.getsignal(number) is handler
     work = runs.partial_folder(tmp_path / "a" / job().folder)
-    _, values = checkpoint.load(work / "checkpoint.pt")
-    assert (values["epoch"], values["step"]) == (0, 1)
+    state = checkpoint.load(work / "checkpoint.pt")
+    assert (state["epoch"], state["step"]) == (0, 1)
     same(fit(job(), tmp_path / "b", **QUIET), fit(job(), tmp_path / "a", **QUIET))
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,15 @@ def execute(
     return progress.finished, progress.missing
 
 
+@dataclass
 class Progress:
-    """Keeps the finished runs of a study, and why others are missing.
+    """Keeps the finished runs of a study, and why others are missing."""
 
-    The deadline is on the clock of `time.monotonic`.
-    """
-
-    def __init__(self, jobs: list[Job], out: Path, deadline: float) -> None:
-        self.jobs, self.out, self.deadline = jobs, out, deadline
-        self.finished: list[Run] = []
-        self.missing: list[str] = []
+    jobs: list[Job]
+    out: Path
+    deadline: float  # on the clock of `time.monotonic`
+    finished: list[Run] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     def startable(self) -> Iterator[Job]:
         """Yields the unfinished jobs as long as there is time; the others become `missing`."""

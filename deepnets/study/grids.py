@@ -11,13 +11,15 @@ from typing import Any
 
 from .. import data, disk, models, recipes
 from ..errors import UserError
+from ..info import fits
 from ..training import Job
 
-# What a grid crosses, and what each list holds
+# What a grid crosses; the first varies slowest
 AXES = {
-    "seeds": (int, "number"), "datasets": (str, "name"), "recipes": (str, "name"),
-    "networks": (str, "name"), "variants": (dict, "table"),
+    "seeds": list[int], "datasets": list[str], "recipes": list[str], "networks": list[str],
+    "variants": list[dict[str, Any]],
 }  # fmt: skip
+PARTS = {"defaults": dict[str, Any], "grid": list[dict[str, Any]]}
 SETTINGS = ("input_size", "limit", "options")  # of a job; other keys are fields of the recipe
 
 
@@ -36,7 +38,11 @@ def plan(path: str | Path) -> list[Job]:
     """
     content = disk.read(Path(path))
     try:
-        jobs = list(_jobs(**tomllib.loads(content.decode())))
+        study = {"defaults": {}, "grid": []} | tomllib.loads(content.decode())
+        parts = [fits(study[part], kind) for part, kind in PARTS.items()]
+        if len(study) > len(PARTS) or not study["grid"] or not all(parts):
+            raise UserError("a study has at least one [[grid]], may have [defaults], and no more")
+        jobs = [job for grid in study["grid"] for job in _cross(study["defaults"] | grid)]
         for folder, times in Counter(str(job.folder) for job in jobs).items():
             if times > 1:
                 raise UserError(f"{folder} is asked for twice")
@@ -49,26 +55,12 @@ def plan(path: str | Path) -> list[Job]:
     return sorted(jobs, key=lambda job: (job.seed, order[job.dataset]))
 
 
-def _jobs(defaults: Any = None, grid: Any = None, **others: Any) -> Iterator[Job]:
-    """Yields the jobs of the parts of a study file."""
-    if others:
-        known = "it has [defaults] and [[grid]]"
-        raise UserError(f"{next(iter(others))!r} is not a part of a study; {known}")
-    if not isinstance(grid, list) or not grid or not all(isinstance(one, dict) for one in grid):
-        raise UserError("a study has at least one [[grid]]")
-    if not isinstance(defaults, dict | None):
-        raise UserError("a study has defaults only as [defaults]")
-    for one in grid:
-        yield from _cross({"variants": [{}]} | (defaults or {}) | one)
-
-
 def _cross(grid: dict[str, Any]) -> Iterator[Job]:
-    """Yields the jobs of one grid; seeds vary slowest."""
-    axes = {axis: grid.pop(axis, None) for axis in AXES}
-    for axis, (kind, word) in AXES.items():
-        values = axes[axis]
-        if not isinstance(values, list) or not values or any(type(v) is not kind for v in values):
-            raise UserError(f"a grid needs {axis} = [...] with at least one {word}")
+    """Yields the jobs of one grid."""
+    axes = {axis: grid.pop(axis, [{}] if axis == "variants" else []) for axis in AXES}
+    for axis, kind in AXES.items():
+        if not axes[axis] or not fits(axes[axis], kind):
+            raise UserError(f"a grid needs {axis} = [...], as in studies/demo.toml")
     for name in axes["datasets"]:
         data.check_name(name)
     tables = {k: v for k, v in grid.items() if isinstance(v, dict) and k != "options"}

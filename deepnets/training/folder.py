@@ -7,7 +7,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .. import disk
 from ..errors import UserError
 from ..runs import partial_folder
 
@@ -27,7 +26,6 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
         UserError: the folder cannot be written.
     """
     work = partial_folder(folder)
-    made = [path for path in (work, *work.parents) if not path.exists()]
     finished = f"{folder} was finished by another process just now; repeat the command"
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -37,7 +35,6 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
     except OSError as error:
         if folder.exists():
             raise Busy(finished) from None
-        disk.remove_empty(made)
         why = f"{error.strerror}; choose another --out"
         raise UserError(f"{work} cannot be written: {why}") from None
     with lock:
@@ -48,7 +45,6 @@ def working_folder(folder: Path, patience: float = 0) -> Iterator[Path]:
         finally:
             if work.exists() and not (work / "checkpoint.pt").exists():
                 shutil.rmtree(work)
-                disk.remove_empty(made[1:])
 
 
 def tidy(folder: Path) -> None:

@@ -35,11 +35,11 @@ def device_and_precision(device: str = "auto", precision: str = "auto") -> tuple
     if precision not in ("auto", "fp32", "bf16"):
         raise UserError(f"no precision is called {precision!r}; choose from auto, fp32, bf16")
     if precision == "auto":
-        precision = "fp32"
-        if target.type == "cpu" and bf16_speedup() >= WORTH_IT:
-            precision = "bf16"
-        if target.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-            precision = "bf16"
+        if target.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            fast = bf16_speedup() >= WORTH_IT
+        precision = "bf16" if fast else "fp32"
     return target, precision
 
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+# Ctrl-C, `kill`, and, but on Windows, that the terminal was closed
+STOPS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
+
 
 class OutOfTime(Exception):
     """Says that the caller stopped the training; a checkpoint is there."""
@@ -15,8 +18,8 @@ class OutOfTime(Exception):
 def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseException | None]]:
     """Holds back SIGINT, SIGTERM and SIGHUP until the end, so that none interrupts a step.
 
-    A second signal of a kind acts as usual. Off the main thread all do, since Python allows no
-    handlers there.
+    A second signal of a kind acts as usual, and what is ignored stays so. Off the main thread all
+    act as usual, since Python allows no handlers there.
 
     Yields:
         A function to call between two steps. It returns what to raise there: KeyboardInterrupt,
@@ -33,12 +36,9 @@ def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
         signal.signal(number, previous[number])
 
     if threading.current_thread() is threading.main_thread():
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        # SIGHUP: the terminal was closed. Windows has none, and under nohup it stays ignored.
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            numbers.append(signal.SIGHUP)
-        for number in numbers:
-            previous[number] = signal.signal(number, note)
+        for number in STOPS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as SIGHUP under nohup
+                previous[number] = signal.signal(number, note)
     try:
         yield lambda: caught[0] if caught else OutOfTime() if stop() else None
     finally:
@@ -46,18 +46,3 @@ def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
             signal.signal(changed, handler)
     if caught:
         raise caught[0]
-
-
-@contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Keeps SIGINT, SIGTERM and SIGHUP from threads and processes that are started within."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    )
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -38,9 +38,9 @@ class Diverged(UserError):
 class Trainer:
     """Trains one network. What changes during a training is in `tensors` and `values`.
 
-    By default it neither prints, nor stops, nor saves within an epoch; `verbose`, `interruption`
-    and `checkpoint_seconds` change that. The precision is `fp32` or `bf16`; the checkpoint is in
-    the folder `work`, which need not exist yet.
+    By default it neither prints, nor stops, nor saves; `verbose`, `interruption` and
+    `checkpoint_seconds` change that. The precision is `fp32` or `bf16`; the checkpoint is in the
+    folder `work`, which need not exist yet.
 
     Raises:
         UserError: the images cannot be split, have a constant channel, or are too small for the
@@ -83,28 +83,23 @@ class Trainer:
 
         self.epoch, self.step = 0, 0
         self.history: list[dict[str, float]] = []
-        # Of this epoch: sums over its images, and the steps before the first that is not finite
-        self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}
-        self.good_steps = torch.tensor(0, device=device)
+        self.sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "seconds": 0.0}  # of this epoch
+        self.finite = torch.tensor(True, device=device)  # all losses and gradients so far
         # Which program trains; `resume` adds those that trained earlier parts.
         program: dict[str, Any] = {"commit": hardware.commit(), "versions": hardware.versions()}
         self.made_by = [program]
-        # How long saving takes, until measured: weights and momentum, at 1 GB/s.
-        self.saved_at, self.save_seconds = time.monotonic(), 8 * self.parameters / 1e9
+        self.saved_at = time.monotonic()
 
     def train(self) -> None:
         """Trains for the epochs that are left."""
         while self.epoch < self.recipe.epochs:
             self.train_epoch()
             self.history.append(self.epoch_row())
-            if not math.isfinite(self.history[-1]["val_loss"]):
-                raise self.diverged("validation loss")
+            self.finite &= math.isfinite(self.history[-1]["val_loss"])
+            self.check_finite()
             if self.verbose:
                 self.report_epoch()
             self.epoch, self.step, self.sums = self.epoch + 1, 0, dict.fromkeys(self.sums, 0.0)
-            # Saving a gigabyte may take as long as an epoch: at most a twentieth of the time.
-            if time.monotonic() - self.saved_at > 20 * self.save_seconds:
-                self.save()
 
     def train_epoch(self) -> None:
         """Trains for the steps that are left of this epoch, over the images in a new order."""
@@ -112,7 +107,6 @@ class Trainer:
         order = torch.randperm(len(self.train_set), generator=generator).to(self.device)
         # Sizes differ by one at most, so that no batch is a single image.
         batches = order.tensor_split(self.batches)
-        self.good_steps = torch.tensor(self.step, device=self.device)
         shown = "ipykernel" in sys.modules or (sys.stdout and sys.stdout.isatty())
         how: dict[str, Any] = {"leave": False, "file": sys.stdout, "mininterval": 0.5}
         how |= {"desc": f"epoch {self.epoch + 1}", "disable": not (self.verbose and shown)}
@@ -142,14 +136,13 @@ class Trainer:
         # raises. The fused SGD divides gradients by `grad_scale` and skips the update where
         # `found_inf` is 1 (both made for torch.amp.GradScaler), so that neither this nor clipping
         # makes the CPU wait for a GPU.
-        finite = loss.isfinite() & (self.good_steps == self.step)
+        self.finite &= loss.isfinite()
         if self.recipe.clip:
             grads = [p.grad for p in self.network.parameters() if p.grad is not None]
             norm = nn.utils.get_total_norm(grads)
             self.optimizer.grad_scale = (norm / self.recipe.clip).clamp(min=1)
-            finite &= norm.isfinite()
-        self.optimizer.found_inf = (~finite).to(torch.float32)
-        self.good_steps += finite
+            self.finite &= norm.isfinite()
+        self.optimizer.found_inf = (~self.finite).to(torch.float32)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
         self.optimizer.step()
@@ -185,11 +178,10 @@ class Trainer:
         return loss.detach(), outputs[0][1].detach().float(), batch.labels
 
     def check_finite(self) -> None:
-        """Raises Diverged if the loss or its gradient was not finite in a step of this epoch."""
-        good_steps = int(self.good_steps)
-        if good_steps < self.step:
-            self.step = good_steps  # the place that the message names
-            raise self.diverged("loss or its gradient")
+        """Raises Diverged if a loss or its gradient was not finite."""
+        if not self.finite:
+            where = f"{self.job.folder}: the loss or its gradient is not finite"
+            raise Diverged(f"{where} in epoch {self.epoch + 1}; lower the learning rate")
 
     def rate(self, step: int) -> float:
         """Returns the learning rate of a step of this epoch, which is that in its middle."""
@@ -241,13 +233,6 @@ class Trainer:
         with suppress(OSError):  # a closed terminal or a full disk is no reason to stop
             print(line, flush=True)
 
-    def diverged(self, what: str) -> Diverged:
-        """Returns the error, which says where it happened."""
-        step = min(self.step, self.batches - 1)
-        where = f"epoch {self.epoch + 1}, step {step + 1}, rate {self.rate(step):.3g}"
-        problem = f"{self.job.folder}: the {what} is not finite at {where}"
-        return Diverged(f"{problem}; lower the learning rate")
-
     def pause_point(self) -> None:
         """Saves if it is time, and stops if asked to; called between two steps or batches."""
         interruption = self.interruption()
@@ -265,21 +250,14 @@ class Trainer:
             "precision": self.precision,
         }
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Returns, by name, the tensors that change during a training."""
-        parts = {"network": self.network.state_dict()}
-        if self.recipe.average:
-            parts["average"] = self.evaluated.state_dict()
-        parts["momentum"] = {
-            name: self.optimizer.state[parameter]["momentum_buffer"]
-            for name, parameter in self.network.named_parameters()
-        }
-        return {f"{part}.{name}": t for part, named in parts.items() for name, t in named.items()}
-
-    def values(self) -> dict[str, Any]:
-        """Returns what else changes, and what was trained by what, as plain values of JSON."""
-        return {
+    def save(self) -> None:
+        """Writes the checkpoint; raises Diverged instead if a loss was not finite."""
+        self.check_finite()
+        state = {
             "identity": self.identity(),
+            "network": self.network.state_dict(),
+            "evaluated": self.evaluated.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "sums": {name: float(value) for name, value in self.sums.items()},
@@ -287,14 +265,8 @@ class Trainer:
             "made_by": self.made_by,
             "threads": torch.get_num_threads(),
         }
-
-    def save(self) -> None:
-        """Writes the checkpoint; raises Diverged instead if a step was not finite."""
-        self.check_finite()
-        start = time.monotonic()
-        checkpoint.save(self.checkpoint, self.tensors(), self.values())
+        checkpoint.save(self.checkpoint, state)
         self.saved_at = time.monotonic()
-        self.save_seconds = self.saved_at - start
 
     def resume(self, any_precision: bool = False) -> None:
         """Continues from the checkpoint if there is one; in its precision if `any_precision`.
@@ -303,16 +275,16 @@ class Trainer:
         """
         if not self.checkpoint.exists():
             return
-        tensors, values = checkpoint.load(self.checkpoint)
+        state = checkpoint.load(self.checkpoint)
         if any_precision:
-            self.precision = values["identity"]["precision"]
-        check_same(self.checkpoint, values["identity"], self.identity())
-        for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name])
-        torch.set_num_threads(values["threads"])  # another number of threads rounds otherwise
-        self.made_by = [by for by in values["made_by"] if by not in self.made_by] + self.made_by
+            self.precision = state["identity"]["precision"]
+        check_same(self.checkpoint, state["identity"], self.identity())
+        for name in ("network", "evaluated", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
         for name in ("epoch", "step", "sums", "history"):
-            setattr(self, name, values[name])
+            setattr(self, name, state[name])
+        self.made_by = [by for by in state["made_by"] if by not in self.made_by] + self.made_by
+        torch.set_num_threads(state["threads"])  # another number of threads rounds otherwise
         if self.verbose:
             print(f"  continuing from epoch {self.epoch + 1}, step {self.step + 1}", flush=True)
 
@@ -339,9 +311,6 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": weights, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": recipe.weight_decay * recipe.decay_all},
     ]
-    optimizer = torch.optim.SGD(
+    return torch.optim.SGD(
         groups, recipe.learning_rate, recipe.momentum, nesterov=recipe.nesterov, fused=True
     )
-    for parameter in network.parameters():
-        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer

@@ -49,8 +49,7 @@ def fit(
             hardware multiplies it faster.
         stop: asked between any two steps whether to stop at a checkpoint.
         patience: seconds to wait for another process that trains the same run.
-        checkpoint_seconds: longest time between two checkpoints within an epoch. There is one
-            after each epoch, too, unless saving takes over a twentieth of the time since the last.
+        checkpoint_seconds: time between two checkpoints; another one is the end of the training.
         verbose: print a line an epoch, and a bar within it on a terminal.
 
     Raises:
@@ -71,14 +70,15 @@ def fit(
         print(f"  {dataset.left_out}", flush=True)
     hardware.set_up(target)
     with (
-        working_folder(folder, patience) as work,
         interruptions(stop) as interruption,
         fork_rng([target] if target.type == "cuda" else []),
         ExitStack() as end,
     ):
         # `resume` may set another number of threads
         end.callback(torch.set_num_threads, torch.get_num_threads())
-        trainer = Trainer(job, dataset, target, kind, work)
+        # Most mistakes are told here, before there is a folder
+        trainer = Trainer(job, dataset, target, kind, runs.partial_folder(folder))
+        work = end.enter_context(working_folder(folder, patience))
         trainer.interruption, trainer.verbose = interruption, verbose
         trainer.checkpoint_seconds = checkpoint_seconds
         trainer.resume(any_precision=precision == "auto")
@@ -87,6 +87,7 @@ def fit(
         except Diverged:
             trainer.checkpoint.unlink(missing_ok=True)  # it would diverge again
             raise
+        trainer.save()  # what follows may find the disk full
         finish(trainer, work)
         work.rename(folder)
         tidy(folder)
