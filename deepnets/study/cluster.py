@@ -92,7 +92,9 @@ def run(progress: Progress, parallel: int, scheduler: str | None, how: dict[str,
             room = len(progress.jobs) if over else max(1, hosts.total())  # if over, all are missing
             while not early and len(running) < room and (job := next(startable, None)):
                 running[client.submit(_work, job, *task, pure=False)] = job
-            if not running or ((early or over) and not hosts):
+            # What no worker has begun is not waited for in the end
+            begun = {key for keys in client.processing().values() for key in keys}
+            if not running or ((early or over) and not begun & {one.key for one in running}):
                 break
             with suppress(TimeoutError, CancelledError):
                 distributed.wait(list(running), timeout=1, return_when="FIRST_COMPLETED")
@@ -101,7 +103,7 @@ def run(progress: Progress, parallel: int, scheduler: str | None, how: dict[str,
             for future in [future for future in running if future.done()]:
                 failure = _note(progress, running.pop(future), future) or failure
         for job in running.values():
-            progress.note(job, None, f"{job.folder}: no worker was there to train it")
+            progress.note(job, None, f"{job.folder}: no worker was free to train it")
     if failure:
         raise failure
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import data, disk, models, recipes
 from ..errors import UserError
-from ..info import fits
+from ..recipes import misfit
 from ..training import Job
 
 # What a grid crosses; the first varies slowest
@@ -39,8 +39,8 @@ def plan(path: str | Path) -> list[Job]:
     content = disk.read(Path(path))
     try:
         study = {"defaults": {}, "grid": []} | tomllib.loads(content.decode())
-        parts = [fits(study[part], kind) for part, kind in PARTS.items()]
-        if len(study) > len(PARTS) or not study["grid"] or not all(parts):
+        odd = len(study) > len(PARTS) or not study["grid"]
+        if odd or any(misfit(study[part], kind) for part, kind in PARTS.items()):
             raise UserError("a study has at least one [[grid]], may have [defaults], and no more")
         jobs = [job for grid in study["grid"] for job in _cross(study["defaults"] | grid)]
         for folder, times in Counter(str(job.folder) for job in jobs).items():
@@ -59,7 +59,7 @@ def _cross(grid: dict[str, Any]) -> Iterator[Job]:
     """Yields the jobs of one grid."""
     axes = {axis: grid.pop(axis, [{}] if axis == "variants" else []) for axis in AXES}
     for axis, kind in AXES.items():
-        if not axes[axis] or not fits(axes[axis], kind):
+        if not axes[axis] or misfit(axes[axis], kind):
             raise UserError(f"a grid needs {axis} = [...], as in studies/demo.toml")
     for name in axes["datasets"]:
         data.check_name(name)
