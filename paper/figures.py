@@ -18,16 +18,12 @@ MISTAKES = 3, 4  # rows and columns of images
 
 
 def drawn(tables: Mapping[str, pd.DataFrame], run: Run) -> dict[str, bytes]:
-    """Returns the figures (PDF) by their names; one whose runs are missing says ??."""
+    """Returns the figures (PDF) by their names."""
     ours = {name: table[table["dataset"] == "CIFAR-10"] for name, table in tables.items()}
     rows = ours["accuracies"]
     rows = rows[(rows["recipe"] == "tuned") & rows["options"].isna()]
-    missing = Figure()
-    missing.text(0.5, 0.5, "?? runs are missing", ha="center", fontsize=charts.POINTS)
-    changed = ours["changes"].query("network == 'resnet18_improved'")
     made = {
         "corners": printed(charts.corners(ours["corners"]), 4.3, 3.1),
-        "changes": printed(charts.changes(changed) if len(changed) else missing, 3.35, 1.6),
         "calibration": printed(charts.calibration(rows), 3.3, 2.1),
         "robustness": printed(charts.robustness(rows), 3.6, 2.1),
     }
