@@ -1,11 +1,9 @@
 """Tests are offline, keep to one thread each, and pass however slow or fast the machine is."""
 
-import itertools
 import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -32,12 +30,6 @@ def offline(monkeypatch, tmp_path):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setenv("MPLBACKEND", "agg")
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Replaces the clock of deadlines by one that goes on by a second each time it is read."""
-    monkeypatch.setattr(time, "monotonic", map(float, itertools.count()).__next__)
 
 
 @pytest.fixture
@@ -83,7 +75,9 @@ def python():
 
     def run(*arguments, **how):
         path = str(Path(__file__).parent.parent)
-        how |= {"env": os.environ | {"PYTHONPATH": path}, "text": True}
-        return subprocess.run([sys.executable, *arguments], capture_output=True, **how)
+        environment = os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": ""}
+        pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        how = pipes | {"env": environment, "text": True} | how
+        return subprocess.run([sys.executable, *arguments], **how)
 
     return run

@@ -2,17 +2,21 @@
 MNIST, drawn on made-up paper with one kind of trouble each, as a phone sees them.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 
-from deepnets import digit, notebook, predict, runs
+from deepnets import digit, evaluation, notebook, predict
+from deepnets.errors import UserError
+from deepnets.runs import Run
 
-RUN = runs.Run.load(Path(__file__).parent.parent / "results/main/mnist/resnet20/tuned/seed0")
+RUN = Run.load(Path(__file__).parent.parent / "results/main/mnist/resnet20/tuned/seed0")
 SIDE = 360
 KINDS = (
     "even", "slope", "shadow", "texture", "specks", "frame", "ruled", "squared", "pencil", "board",
@@ -93,10 +97,20 @@ def seven():
 SLOPE = 60 * np.mgrid[:400, :400][0] / 400
 
 
-def test_the_middle_of_the_ink_is_the_middle_of_the_square(tmp_path):
+@pytest.fixture
+def draw(tmp_path):
+    """Gives a file of gray values."""
+
+    def drawn(values):
+        Image.fromarray(values.astype(np.uint8)).save(tmp_path / "drawn.png")
+        return tmp_path / "drawn.png"
+
+    return drawn
+
+
+def test_the_middle_of_the_ink_is_the_middle_of_the_square(draw):
     """As in MNIST; the middle of a seven's box is further down."""
-    Image.fromarray(seven().astype(np.uint8)).save(tmp_path / "seven.png")
-    pixels = predict.prepare(tmp_path / "seven.png", RUN)[0][0, 0].numpy()
+    pixels = predict.prepare(draw(seven()), RUN)[0][0, 0].numpy()
     assert ndimage.center_of_mass(pixels) == pytest.approx((13.5, 13.5), abs=0.6)
 
 
@@ -109,10 +123,39 @@ def test_what_is_doubtful_is_said():
     assert any("edge" in said for said in digit.find(cut).doubts)
 
 
+def test_nothing_is_found_where_nothing_is(draw):
+    """On blank paper, on a pixel, and where there is light alone."""
+    for values in (np.full((50, 70), 200.0), np.full((1, 1), 3.0), 200 - 1.5 * SLOPE):
+        with pytest.raises(UserError, match=r"drawn\.png: no digit"):
+            predict.prepare(draw(values), RUN)
+
+
+def test_dark_ink_on_light_paper_is_said_and_equals_the_inverse(draw):
+    (light, said), (dark, unsaid) = (
+        predict.prepare(draw(values), RUN) for values in (seven(), 255 - seven())
+    )
+    assert torch.equal(light, dark)
+    assert said == ["light background: inverted", *unsaid]
+
+
+def test_probabilities_are_those_of_the_runs_temperature(draw):
+    def told(temperature):
+        run = Run(RUN.path, replace(RUN.info, temperature=temperature))
+        return dict(predict.classifier(run, top=10)(draw(seven()))[0])
+
+    roots = {name: share**0.5 for name, share in told(1.0).items()}
+    wanted = {name: root / sum(roots.values()) for name, root in roots.items()}
+    assert told(2.0) == pytest.approx(wanted, abs=1e-5)
+
+
 @pytest.mark.parametrize(
-    "values",
-    [np.full((50, 70), 200.0), np.full((1, 1), 3.0), 200 - 1.5 * SLOPE],
-    ids=["blank", "a pixel", "light alone"],
+    ("dataset", "augment", "flip"),
+    [("folder:x", "standard", True), ("folder:x", "none", False), ("digits", "standard", False)],
 )
-def test_nothing_is_found_where_nothing_is(values):
-    assert digit.find(values) is None
+def test_pictures_are_mirrored_as_in_the_runs_test(spy, draw, dataset, augment, flip):
+    looks = spy(evaluation.Predictor, "__call__")
+    recipe = replace(RUN.info.recipe, flip_test=True, augment=augment)
+    predict.classifier(Run(RUN.path, replace(RUN.info, dataset=dataset, recipe=recipe)))(
+        draw(seven())
+    )
+    assert [predictor.flip for predictor, _ in looks] == [flip]

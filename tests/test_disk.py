@@ -138,15 +138,6 @@ def test_a_full_disk_ends_in_one_line_and_what_was_there_stays(job, tmp_path, mo
     assert fit(job(), tmp_path, **QUIET).info.epochs == 2
 
 
-def test_files_of_a_run_are_readable_as_the_umask_says(job, tmp_path):
-    before = os.umask(0o022)
-    try:
-        run = fit(job(), tmp_path, **QUIET)
-    finally:
-        os.umask(before)
-    assert {path.stat().st_mode & 0o777 for path in run.path.iterdir()} == {0o644}
-
-
 def test_a_finished_run_is_reported_though_nothing_can_be_removed(job, finished, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")

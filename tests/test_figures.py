@@ -1,21 +1,58 @@
-"""Pictures show the run's own numbers, and the same bytes each time."""
+"""Pictures of runs draw the runs' own numbers, pictures of tables the tables' values, with letters
+that one can read, and the same bytes each time.
+"""
 
+import math
 from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from layout import check
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from assets.make import PICTURES, figure
 from deepnets import metrics
-from deepnets.compare import figures, style
+from deepnets.compare import charts, figures, style
 from deepnets.models import ORIGINALS
 from deepnets.runs import Run
 
 ROOT = Path(__file__).parent.parent
+ON_A_TELEPHONE = 8 * charts.WIDTH * 96 / 390  # points that are 8 when 390 pixels wide
+
+
+def check(figure, least=8.0):
+    """Fails where letters are under `least` points, cover each other or leave the picture, or a legend
+    covers data.
+    """
+    figure.draw_without_rendering()
+    hidden = set()
+    for ax in figure.axes:
+        for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+            ticks = axis.get_major_ticks() + axis.get_minor_ticks()
+            outside = [t for t in ticks if not min(low, high) <= t.get_loc() <= max(low, high)]
+            hidden |= {label for tick in outside for label in (tick.label1, tick.label2)}
+            hidden |= set() if ax.axison else {t.label1 for t in ticks} | {axis.label}
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text not in hidden]
+    found = [(text, Text.get_window_extent(text)) for text in texts if text.get_text().strip()]
+    assert found
+    page = Bbox(figure.bbox.padded(1).get_points())
+    for text, box in found:
+        assert text.get_fontsize() >= least, text.get_text()
+        assert page.contains(*box.p0), text.get_text()
+        assert page.contains(*box.p1), text.get_text()
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert not any(ax.get_window_extent().padded(-1).overlaps(box) for ax in figure.axes)
+    for (first, one), (second, other) in combinations(found, 2):
+        apart = not one.padded(-1).overlaps(other.padded(-1))
+        assert apart, f"{first.get_text()!r} covers {second.get_text()!r}"
+
+
+# --- of runs
 
 
 @pytest.fixture
@@ -95,12 +132,9 @@ def test_curves_and_matrices_are_the_runs(pair):
 
 
 def test_filters_are_the_first_layer(pair):
-    shown = [
-        np.asarray(ax.images[0].get_array()) for ax in figures.filters(pair[0]).axes if ax.images
-    ]
-    windows = pair[0].view("filters")
-    assert len(shown) == len(windows)
-    for image, window in zip(shown, windows, strict=True):
+    axes = [ax for ax in figures.filters(pair[0]).axes if ax.images]
+    for ax, window in zip(axes, pair[0].view("filters"), strict=True):
+        image = np.asarray(ax.images[0].get_array())
         assert (image.min(), image.max()) == pytest.approx((0, 1))
         assert np.corrcoef(image.ravel(), window.transpose(1, 2, 0).ravel())[0, 1] > 0.999
 
@@ -121,3 +155,108 @@ def test_a_class_is_named_in_the_middle_of_its_images(pair):
     alike = replace(pair[0])  # all classes have one middle
     alike.__dict__["views"] = alike.views | {"pca_range": np.zeros_like(alike.views["pca_range"])}
     check(figures.representation(alike))
+
+
+# --- of tables
+
+
+def committed(name):
+    table = pd.read_csv(ROOT / "results" / f"{name}.csv")
+    return table[table["dataset"] == "CIFAR-10"]
+
+
+@pytest.fixture
+def corners():
+    """In the order of the panels; of the last one a run is missing."""
+    table = committed("corners").sort_values("published_gain", ascending=False, ignore_index=True)
+    table.loc[table.index[-1], "improved_vanilla"] = math.nan
+    return table
+
+
+@pytest.fixture
+def accuracies():
+    """Some of one training, some of several."""
+    table = committed("accuracies").query("recipe == 'tuned' and options.isna()")
+    return table.assign(seeds=[1, *range(1, len(table))])
+
+
+@pytest.fixture
+def changes():
+    effect = np.array([0.001, -0.046, -0.03, -0.008, 0.0025, -0.004, -0.006])
+    table = pd.DataFrame({"change": [*charts.CHANGES], "effect": effect, "seeds": 1})
+    return table.assign(network="resnet18_improved", low=effect - 0.006, high=effect + 0.004)
+
+
+def words(labels):
+    return [label.get_text() for label in labels]
+
+
+def test_the_corners_stand_where_the_table_has_them(corners):
+    figure = charts.corners(corners)
+    for ax, row in zip(figure.axes, corners.to_dict("records"), strict=True):
+        assert ax.get_title() == style.NAMES[row["original"]]
+        *ours, published = ax.lines
+        names = words(ax.get_xticklabels())
+        assert names == ["vanilla", "altered"]
+        for line, kind, network in zip(ours, ("original", "improved"), ("original", "network"),
+                                       strict=True):  # fmt: skip
+            assert line.get_xdata().tolist() == [0, 1]
+            wanted = [100 * row[f"{kind}_{name}"] for name in names]
+            assert line.get_ydata() == pytest.approx(wanted, nan_ok=True)
+            assert line.get_color() == style.COLOURS[row[network]]
+        wanted = [100 * row["published_original"], 100 * row["published_improved"]]
+        assert published.get_ydata() == pytest.approx(wanted)
+        assert len({line.get_marker() for line in ax.lines}) == 3
+    first, *_, last = [ax.get_xlabel().splitlines() for ax in figure.axes]
+    parts = corners.loc[0, ["gain", "training", "architecture", "published_gain"]]
+    assert [float(line.split()[1]) for line in first] == pytest.approx(100 * parts, abs=0.05)
+    assert "improved, vanilla" in last
+
+
+def test_changes_are_sorted_and_in_points(changes):
+    (ax,) = charts.changes(changes).axes
+    order = changes.sort_values("effect")
+    drawn = [container.lines for container in ax.containers]
+    assert [point.get_xdata().item() for point, *_ in drawn] == pytest.approx(100 * order["effect"])
+    ends = [segment[:, 0] for *_, (bar,) in drawn for segment in bar.get_segments()]
+    assert np.array(ends) == pytest.approx(100 * order[["low", "high"]].to_numpy())
+    assert words(ax.get_yticklabels()) == [charts.CHANGES[name] for name in order["change"]]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first is on top"
+    unknown = changes[:1].assign(change="epochs=1")
+    assert words(charts.changes(unknown).axes[0].get_yticklabels()) == ["epochs=1"]
+
+
+def test_cost_has_a_named_point_a_network(accuracies):
+    (ax,) = charts.cost(accuracies).axes
+    points = [container.lines[0] for container in ax.containers]
+    assert [p.get_xdata().item() for p in points] == pytest.approx(accuracies["macs"] / 1e6)
+    assert [p.get_ydata().item() for p in points] == pytest.approx(100 * accuracies["accuracy"])
+    hollow = [to_rgba(p.get_markerfacecolor()) == to_rgba("white") for p in points]
+    assert hollow == (accuracies["seeds"] == 1).tolist()
+    assert {text.get_text(): text.xy for text in ax.texts} == {
+        style.NAMES[row.network]: pytest.approx((row.macs / 1e6, 100 * row.accuracy))
+        for row in accuracies.itertuples()
+    }
+
+
+def test_robustness_and_calibration_are_pairs_of_points_a_network(accuracies):
+    """The most accurate is on top."""
+    panels = charts.robustness(accuracies).axes
+    assert [ax.get_title() for ax in panels] == ["noise", "blur", "contrast"]
+    error, temperature = charts.calibration(accuracies).axes
+    table = accuracies.sort_values("accuracy")
+    pairs = [(ax, ax.get_title(), "accuracy") for ax in panels]
+    for ax, first, second in (*pairs, (error, "ece", "calibrated_ece")):
+        hollow, filled = ([line.get_xdata()[0] for line in ax.lines[k::3]] for k in (1, 2))
+        assert filled == pytest.approx(100 * table[first])
+        assert hollow == pytest.approx(100 * table[second])
+        names = words(ax.figure.axes[0].get_yticklabels())
+        assert names == [style.NAMES[name] for name in table["network"]]
+    points = [line.get_xdata()[0] for line in temperature.lines if line.get_marker() == "o"]
+    assert points == pytest.approx(table["temperature"])
+
+
+@pytest.mark.parametrize("name", ["corners", "changes", "cost", "robustness", "calibration"])
+def test_letters_can_be_read_on_a_telephone(name, request):
+    table = request.getfixturevalue(name if name in ("corners", "changes") else "accuracies")
+    check(getattr(charts, name)(table), ON_A_TELEPHONE)

@@ -8,16 +8,10 @@ from sklearn import metrics as reference
 from deepnets import metrics
 
 
-@pytest.fixture
-def predictions():
+def test_likelihood_brier_and_summary_agree_with_the_references():
     random = np.random.default_rng(0)
     labels = random.integers(0, 5, 400)
     logits = random.normal(size=(400, 5)) + 1.5 * np.eye(5)[labels]
-    return logits, labels
-
-
-def test_likelihood_brier_and_summary_agree_with_the_references(predictions):
-    logits, labels = predictions
     p = softmax(logits, axis=1)
     halved, found = metrics.summary(logits / 2, labels, 1.0), metrics.summary(logits, labels, 2.0)
     assert found == {

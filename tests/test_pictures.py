@@ -15,7 +15,6 @@ from deepnets.data import pictures, read_image
 from deepnets.errors import UserError
 
 RANDOM = np.random.default_rng(0)
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def encoded(image, kind, **how):
@@ -137,5 +136,7 @@ def test_brightness_of_no_known_range_is_refused(tmp_path):
 @pytest.mark.parametrize("side", [9_500, 40_000])  # below and above what Pillow itself refuses
 def test_too_large_a_picture_is_called_so_and_costs_nothing(tmp_path, side):
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    (tmp_path / "p.png").write_bytes(SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
+    (tmp_path / "p.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
+    )
     refused(tmp_path / "p.png", r"p\.png is too large: it has more than 89 megapixels")

@@ -1,9 +1,10 @@
-"""The project as a whole: its dependencies agree, its arrows point one way, its functions say what
-they do.
+"""The project as a whole: its dependencies agree, its arrows point one way, what its pages print can
+be typed.
 """
 
 import ast
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -11,8 +12,14 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from PIL import Image
+from test_folders import make
+
+from deepnets import notebook
+from deepnets.data.named import OBJECTS
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text().split("## Use it")[1].split("\n## ")[0]
 SOURCES = sorted((ROOT / "deepnets").rglob("*.py"))
 
 # The library from top to bottom: a module imports only what stands in a line below its own.
@@ -38,6 +45,7 @@ def test_imports_go_down(path):
     text, places = path.read_text(), path.relative_to(ROOT / "deepnets").with_suffix("").parts
     absolute = re.search(r"^\s*(?:import|from) deepnets\b", text, re.M)
     assert not absolute, "imports of ours are relative"
+    assert len(text.splitlines()) <= 400, "a file can be read in a sitting"
     name, found = places[0], set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.level == len(places):
@@ -47,16 +55,31 @@ def test_imports_go_down(path):
     assert name not in READERS or not others & MAKERS
 
 
-def test_a_file_can_be_read_in_a_sitting():
-    lengths = {path.name: len(path.read_text().splitlines()) for path in SOURCES}
-    assert max(lengths.values()) <= 400, lengths
+def block(language, text):
+    return re.search(rf"(?s)```{language}\n(.*?)```", text)[1]
+
+
+def test_what_readme_prints_can_be_typed(tmp_path, python):
+    """All but what downloads a dataset, in a folder that has what is named."""
+    make(tmp_path / "photos", count=12)
+    images, _ = notebook.samples("mnist")
+    Image.fromarray(255 - images[7, 0]).resize((140, 140)).save(tmp_path / "digit.jpg")
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    lines = [shlex.split(line, comments=True) for line in block("sh", README).splitlines()]
+    commands = [line for line in lines if line[0] == "deepnets" and "--download" not in line]
+    assert [command[1] for command in commands] == ["train", "predict", "compare", "report"]
+    said = [python("-m", *command, cwd=tmp_path).stdout for command in commands]
+    assert "test images" in said[0]
+    assert re.search(r"digit\.jpg.*\b7\b", said[1])
+    assert "resnet18" in said[2]
+    assert "confusion.png" in (tmp_path / "report" / "report.md").read_text()
+    shown = python("-c", block("python", README), cwd=tmp_path).stdout
+    assert shown.strip() in OBJECTS
 
 
 def test_the_network_of_contributing_can_be_added():
-    page = (ROOT / "CONTRIBUTING.md").read_text()
-    code = re.search(r"(?s)```python\n(# deepnets/models/lenet.py\n.*?)```", page)[1]
     names = {"__package__": "deepnets.models"}
-    exec(code, names)
+    exec(block("python", (ROOT / "CONTRIBUTING.md").read_text()), names)
     assert names["lenet"]()(torch.randn(2, 3, 64, 64)).shape == (2, 10)
 
 

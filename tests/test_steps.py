@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from deepnets import data, evaluation, models
+import deepnets
+from deepnets import data, evaluation
 from deepnets.data import Dataset
-from deepnets.training import session
 from deepnets.training.loop import Trainer
 from deepnets.transforms import Transform
 
@@ -165,28 +164,11 @@ def test_the_precision_is_what_is_computed_in(job, name, kind):
     assert seen == [kind] * 2
 
 
-def test_mirror_images_count_for_a_half():
-    torch.manual_seed(0)
-    transform = Transform(16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
-    network, images = models.create("resnet8").eval(), torch.randint(0, 256, (5, 3, 16, 16))
+def test_mirror_images_count_for_a_half(finished):
+    (network, _, transform), images = deepnets.load(finished.path), data.load("digits").test.images
 
     def logits(images, flip):
-        predictor = evaluation.Predictor(network, transform, "fp32", flip)
-        return predictor(images.to(torch.uint8))[1]
+        return evaluation.Predictor(network, transform, "fp32", flip)(images)[1]
 
     mean = (logits(images, False) + logits(images.flip(-1), False)) / 2
     torch.testing.assert_close(logits(images, True), mean)
-
-
-def test_the_average_is_kept_and_mirror_images_count_in_every_look_after_the_training(
-    job, tmp_path, spy
-):
-    looks = spy(evaluation.Predictor, "__call__")
-    trainer = trainer_of(job, folder=tmp_path, recipe="best", dataset="folder:x")
-    trainer.train()
-    session.finish(trainer, tmp_path)
-    # Two epochs; test, validation for the temperature, three corruptions
-    assert [predictor.flip for predictor, _ in looks] == [False] * 2 + [True] * 5
-    kept, wanted = load_file(tmp_path / "model.safetensors"), trainer.evaluated.state_dict()
-    assert all(torch.equal(kept[name], value) for name, value in wanted.items())
-    assert not all(map(torch.equal, trainer.network.parameters(), trainer.evaluated.parameters()))

@@ -5,6 +5,7 @@ earlier failures. Kills: test_fuzz.py.
 import json
 import random
 import signal
+from collections import deque
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 from fuzz import same
+from safetensors.torch import load_file
+from test_steps import trainer_of
 from torch.nn import functional as F
 
 from deepnets import data, evaluation, metrics, models, predict, recipes, runs
 from deepnets.data import Dataset, Images
 from deepnets.errors import UserError
 from deepnets.info import Info
-from deepnets.training import Diverged, Job, OutOfTime, checkpoint, fit, hardware
+from deepnets.training import Diverged, Job, OutOfTime, checkpoint, fit, hardware, session
 from deepnets.training.interrupts import interruptions
 from deepnets.training.loop import Trainer
 from deepnets.transforms import Transform
@@ -36,17 +39,12 @@ def stopped(settings, out, **how):
 
 
 @pytest.fixture
-def around_step(monkeypatch):
-    """Has functions of the trainer be called before and after every step."""
+def after_step(monkeypatch):
+    """Has a function of the trainer be called after every step."""
     step = Trainer.train_step
 
-    def install(before=lambda trainer: None, after=lambda trainer: None):
-        def acting(trainer, index):
-            before(trainer)
-            step(trainer, index)
-            after(trainer)
-
-        monkeypatch.setattr(Trainer, "train_step", acting)
+    def install(act):
+        monkeypatch.setattr(Trainer, "train_step", lambda *given: (step(*given), act(given[0])))
 
     return install
 
@@ -59,6 +57,9 @@ def test_a_run_holds_what_the_contract_says_and_agrees_with_itself(job, tmp_path
     assert run.path == tmp_path / "digits" / "resnet8" / "tuned" / "seed0"
     files = {"run.json", "history.csv", "test.npz", "views.npz", "logits.npy", "model.safetensors"}
     assert {path.name for path in run.path.iterdir()} == files
+    (plain := tmp_path / "plain").touch()
+    readable = plain.stat().st_mode  # as the umask says
+    assert {path.stat().st_mode for path in run.path.iterdir()} == {readable}
     assert not list(tmp_path.rglob("*.partial"))
     assert (run.path / "views.npz").stat().st_size < 60_000
     text, odd = (run.path / "run.json").read_text(), pytest.fail  # NaN is not JSON
@@ -72,26 +73,27 @@ def test_a_run_holds_what_the_contract_says_and_agrees_with_itself(job, tmp_path
     assert run.info.data_sha256 == dataset.sha256
     assert run.info.split_sha256 == dataset.split(0, 60)[2]
     assert np.array_equal(run.test["labels"], dataset.test.labels.numpy())
-    assert run.info.test_total == len(dataset.test)
-    assert run.correct.sum() == run.info.test_correct
 
 
-def test_the_test_images_are_looked_at_once_and_the_temperature_is_not_fitted_on_them(
-    job, tmp_path, spy
-):
+def test_the_test_images_are_looked_at_once_by_the_average_and_in_a_mirror(job, tmp_path, spy):
+    """As all looks after the training are; the temperature is fitted on validation images."""
     looks, fits = spy(evaluation.Predictor, "__call__"), spy(metrics, "fit_temperature")
-    fit(job(epochs=3), tmp_path, **QUIET)
-    test, (_, validation, _) = data.load("digits").test, data.load("digits").split(0, 60)
-    parts = {"test": test, "validation": validation}
+    trainer = trainer_of(job, folder=tmp_path, recipe="best", dataset="folder:x")
+    trainer.train()
+    session.finish(trainer, tmp_path)
+    parts = {"test": trainer.dataset.test, "validation": trainer.validation_set}
     seen = [
-        [name for name, part in parts.items() if torch.equal(images, part.images)]
-        for _, images in looks
+        (predictor.flip, [name for name, part in parts.items() if torch.equal(images, part.images)])
+        for predictor, images in looks
     ]
-    assert seen[:3] == [["validation"]] * 3, "one look an epoch"
     # Blur changes nothing of 8 pixels
     noise, blur, contrast = [], ["test"], []
-    assert seen[3:] == [["test"], ["validation"], noise, blur, contrast]
-    assert [labels.tolist() for _, labels in fits] == [validation.labels.tolist()]
+    after = ["test"], ["validation"], noise, blur, contrast
+    assert seen == [(False, ["validation"])] * 2 + [(True, found) for found in after]
+    assert [labels.tolist() for _, labels in fits] == [trainer.validation_set.labels.tolist()]
+    kept, wanted = load_file(tmp_path / "model.safetensors"), trainer.evaluated.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in wanted.items())
+    assert not all(map(torch.equal, trainer.network.parameters(), trainer.evaluated.parameters()))
 
 
 def test_a_channel_that_tells_nothing_is_refused(job, tmp_path):
@@ -118,7 +120,7 @@ def test_a_finished_run_is_reported_and_another_one_refused(job, tmp_path):
         fit(job(), tmp_path, **QUIET | {"precision": "bf16"})
 
 
-def test_equal_jobs_give_equal_runs_whatever_else_draws_random_numbers(job, tmp_path, around_step):
+def test_equal_jobs_give_equal_runs_whatever_else_draws_random_numbers(job, tmp_path, after_step):
     """And the caller's random numbers are left alone."""
     settings = job(model="resnet18_improved")
     torch.manual_seed(1)
@@ -133,11 +135,9 @@ def test_equal_jobs_give_equal_runs_whatever_else_draws_random_numbers(job, tmp_
         if trainer.step == 1:
             trainer.logits(trainer.validation_set.images)
 
-    around_step(before=meddle)
+    after_step(meddle)
     torch.manual_seed(2)
     same(first, fit(settings, tmp_path / "b", **QUIET))
-    other = fit(job(model="resnet18_improved", seed=1), tmp_path / "b", **QUIET)
-    assert (first.path / "logits.npy").read_bytes() != (other.path / "logits.npy").read_bytes()
 
 
 def test_losses_are_means_over_images(job, tmp_path):
@@ -165,33 +165,27 @@ def test_losses_are_means_over_images(job, tmp_path):
 
 
 @pytest.mark.parametrize("step", [0, 3])
-def test_a_divergence_is_no_run_and_does_not_block_a_lower_rate(job, tmp_path, around_step, step):
+def test_a_divergence_is_no_run_and_does_not_block_a_lower_rate(job, tmp_path, after_step, step):
     """There is a checkpoint. After the last step of an epoch only the validation loss tells."""
 
     def spoil(trainer):
         if (trainer.epoch, trainer.step) == (1, step) and trainer.recipe.learning_rate > 0.01:
             trainer.network.classifier[1].weight.data.fill_(float("inf"))
 
-    around_step(after=spoil)
+    after_step(spoil)
     with pytest.raises(Diverged, match="not finite in epoch 2"):
         fit(job(), tmp_path, checkpoint_seconds=0, **QUIET)
     assert not list(tmp_path.rglob("*.partial"))
     assert fit(job(learning_rate=0.01), tmp_path, **QUIET).info.epochs == 2
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update(job, tmp_path, around_step):
-    seen = {}
-
-    def watch(trainer):
-        seen["network"] = trainer.network
-        seen["before"] = [p.detach().clone() for p in trainer.network.parameters()]
-
-    around_step(before=watch)
+def test_a_loss_that_is_not_finite_stops_before_the_update(job, tmp_path, after_step):
+    seen = deque(maxlen=2)
+    after_step(lambda trainer: seen.append([p.clone() for p in trainer.network.parameters()]))
     fast = {"limit": 40, "input_size": 64, "learning_rate": 1e6, "epochs": 9}
     with pytest.raises(Diverged, match="not finite in epoch"):
         fit(job("alexnet", "vanilla", **fast), tmp_path, **QUIET)
-    now = [*seen["network"].parameters()]
-    torch.testing.assert_close(now, seen["before"], rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(*seen, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_run_names_every_program_that_trained_a_part_of_it(job, tmp_path, monkeypatch):
@@ -228,14 +222,14 @@ def test_a_training_is_continued_in_the_precision_and_by_the_threads_that_began_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_training_at_a_checkpoint(job, tmp_path, around_step, number):
+def test_a_signal_ends_a_training_at_a_checkpoint(job, tmp_path, after_step, number):
     asked, handler = [], signal.getsignal(number)
 
     def ask(trainer):
         if not asked:
             asked.append(signal.raise_signal(number))
 
-    around_step(before=ask)
+    after_step(ask)
     with pytest.raises((KeyboardInterrupt, SystemExit)) as error:
         fit(job(), tmp_path / "a", **QUIET)
     assert getattr(error.value, "code", 130) == 128 + number
