@@ -136,9 +136,7 @@ def test_a_picture_that_cannot_be_read_does_not_silence_the_others(run, tmp_path
     assert [line.split()[1] for line in err.splitlines()] == ["bad.png", "none.png"]
 
 
-def test_a_name_that_the_terminal_cannot_show_is_no_reason_to_fail(
-    run, finished, python, monkeypatch
-):
+def test_a_name_that_the_terminal_cannot_show_is_escaped(run, finished, python, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
     file = draw(os.fsdecode(b"caf\xe9 \xe2\x82\xac.png"))
     done = python("-m", "deepnets", "predict", finished.path, file)

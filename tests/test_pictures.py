@@ -136,7 +136,6 @@ def test_brightness_of_no_known_range_is_refused(tmp_path):
 @pytest.mark.parametrize("side", [9_500, 40_000])  # below and above what Pillow itself refuses
 def test_too_large_a_picture_is_called_so_and_costs_nothing(tmp_path, side):
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    (tmp_path / "p.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
-    )
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
+    (tmp_path / "p.png").write_bytes(content)
     refused(tmp_path / "p.png", r"p\.png is too large: it has more than 89 megapixels")

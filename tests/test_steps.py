@@ -12,10 +12,9 @@ import torch
 from torch.nn import functional as F
 
 import deepnets
-from deepnets import data, evaluation
+from deepnets import data, evaluation, transforms
 from deepnets.data import Dataset
 from deepnets.training.loop import Trainer
-from deepnets.transforms import Transform
 
 CPU = torch.device("cpu")
 
@@ -131,15 +130,8 @@ def test_mean_and_deviation_are_of_the_training_images_alone(job):
     assert found == data.statistics(trainer.train_set.images)
 
 
-def test_a_seed_decides_everything_and_every_epoch_and_step_draws_anew(job, monkeypatch):
-    drawn, draw = [], Transform.draw
-
-    def note(*given):
-        found = draw(*given)
-        drawn.append(found[0])
-        return found
-
-    monkeypatch.setattr(Transform, "draw", note)
+def test_a_seed_decides_everything_and_every_epoch_and_step_draws_anew(job, spy):
+    turns = spy(transforms, "affine")
     first, other = trainers = [trainer_of(job, seed=seed) for seed in (0, 1)]
     assert first.split_sha256 != other.split_sha256
     weights = [[p for p in trainer.network.parameters() if p.ndim > 1] for trainer in trainers]
@@ -150,7 +142,7 @@ def test_a_seed_decides_everything_and_every_epoch_and_step_draws_anew(job, monk
         orders += [torch.cat(indices[:4]), torch.cat(indices[4:])]
         masks += left
     assert all(order.sort().values.tolist() == list(range(60)) for order in orders)
-    for values in (orders, masks, drawn):
+    for values in (orders, masks, [angles for angles, *_ in turns]):
         assert not [pair for pair in itertools.combinations(values, 2) if torch.equal(*pair)]
 
 
