@@ -1,5 +1,6 @@
 """A digit on paper is found whatever the light, the paper and what else lies there: real digits of
-MNIST, drawn on made-up paper with one kind of trouble each, as a phone sees them.
+MNIST, drawn on made-up paper with one kind of trouble each, as a phone sees them. And what is
+said of a picture.
 """
 
 from dataclasses import replace
@@ -102,7 +103,7 @@ def draw(tmp_path):
     """Gives a file of gray values."""
 
     def drawn(values):
-        Image.fromarray(values.astype(np.uint8)).save(tmp_path / "drawn.png")
+        Image.fromarray(values.round().astype(np.uint8)).save(tmp_path / "drawn.png")
         return tmp_path / "drawn.png"
 
     return drawn

@@ -1,4 +1,4 @@
-"""Runs on disk, what their figures stand for, corruptions, and predictions by runs."""
+"""Runs on disk, what their figures stand for, corruptions, and weights that are tested again."""
 
 import shutil
 
@@ -112,7 +112,7 @@ def test_a_run_keeps_what_its_network_gets_right_under_each(finished, monkeypatc
         assert again[name] == finished.test[name].sum()
 
 
-# --- predictions
+# --- weights
 
 
 def test_stored_weights_give_the_stored_predictions_again(finished, tmp_path, capsys):
