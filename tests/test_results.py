@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
@@ -10,7 +11,7 @@ from sklearn.metrics import accuracy_score, log_loss
 import deepnets
 from deepnets import models, notebook, runs, study
 from deepnets.runs import Run
-from results import images
+from results import images, make
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
@@ -27,6 +28,11 @@ def test_every_run_is_of_its_study_and_of_one_training(name):
         assert len(run.history) == info.epochs
         network = models.blueprint(info.model, len(info.classes), info.in_channels, **info.options)
         assert info.parameters == models.count_parameters(network)
+
+
+def test_every_run_is_a_row_of_the_tables():
+    count = sum(len(runs.find(RESULTS / name)) for name in make.STUDIES if name in STUDIES)
+    assert len(pd.read_csv(RESULTS / "seeds.csv")) == count
 
 
 def calibration_error(p, labels):
