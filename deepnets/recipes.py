@@ -48,6 +48,7 @@ class Recipe:
                 raise UserError(f"recipe field {name} = {value!r}: {why}")
             if name in FIELDS:  # a list of TOML or JSON becomes a tuple, 1 becomes 1.0
                 object.__setattr__(self, name, type(getattr(Recipe, name))(value))
+        object.__setattr__(self, "milestones", tuple(map(float, self.milestones)))
         if list(self.milestones) != sorted(self.milestones):
             raise UserError(f"recipe field milestones = {self.milestones}: must rise")
         if self.nesterov and not self.momentum:

@@ -113,7 +113,7 @@ def test_one_training_that_fails_does_not_stop_the_others(plan, tmp_path):
     ("text", "says"),
     [
         ("[[grid", "not TOML"),
-        ("x = 1\n" + GRID, "and no more"),
+        ("x = 1\n" + GRID, "'x' is not a part"),
         (GRID.replace("seeds = [0, 1]", 'seeds = ["0"]'), "seeds"),
         (GRID.replace("epochs = 1\n", "epoch = 1\n"), "no field 'epoch'"),
         (GRID.replace("resnet14 =", "resnet26 ="), "resnet26"),

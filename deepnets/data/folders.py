@@ -74,7 +74,8 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     """
     classes: dict[str, list[Path]] = {}
     for entry in _folders(folder):
-        files = [file for file in _visible(entry) if file.suffix.lower() in SUFFIXES]
+        visible = [path for path in _visible(entry) if not path.is_dir()]
+        files = [file for file in visible if file.suffix.lower() in SUFFIXES]
         if files:
             classes.setdefault(readable(entry.name), []).extend(files)
         elif not _folders(entry):

@@ -139,7 +139,7 @@ def _torchvision(source: type, root: Path, download: bool, layout: str) -> list[
     """Returns torchvision's training and test set; downloads them if told to."""
     try:
         return [source(str(root), train=part, download=download) for part in (True, False)]
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # of the network, a full disk, a damaged file of whatever kind
         why = str(error).partition("\n")[0]
         if download:
             raise UserError(f"{source.__name__} could not be downloaded to {root}: {why}") from None

@@ -18,7 +18,7 @@ from typing import Any
 
 import distributed
 import torch
-from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
+from distributed import Client, Future, KilledWorker, LocalCluster, Worker, get_worker
 from distributed.comm import CommClosedError
 
 from .. import data
@@ -52,7 +52,8 @@ def connect(parallel: int, scheduler: str | None) -> Iterator[Client]:
             started.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
         local = None if scheduler else LocalCluster(**settings)
         try:
-            client = Client(scheduler or local, timeout=7)  # mistakes are told within ten seconds
+            # Every mistake is told within ten seconds
+            client = Client(scheduler, timeout=7) if scheduler else Client(local)
         except (OSError, ValueError):
             advice = "start one with dask scheduler"
             raise UserError(f"no Dask scheduler answers at {scheduler}; {advice}") from None
@@ -86,15 +87,14 @@ def run(progress: Progress, parallel: int, scheduler: str | None, how: dict[str,
             hosts = Counter(address.rpartition(":")[0] for address in client.nthreads())
             early = failure or interruption()
             over = time.monotonic() >= progress.deadline
-            if early or over:
-                client.run(_stop, client.id, on_error="ignore")  # each time: some may be new
+            begun: set[str] = set()
+            if early or over:  # each time: some workers may be new
+                begun.update(*client.run(_stop, client.id, on_error="ignore").values())
             task = out, how, client.id, max([parallel, *hosts.values()])
             room = len(progress.jobs) if over else max(1, hosts.total())  # if over, all are missing
             while not early and len(running) < room and (job := next(startable, None)):
                 running[client.submit(_work, job, *task, pure=False)] = job
-            # What no worker has begun is not waited for in the end
-            begun = {key for keys in client.processing().values() for key in keys}
-            if not running or ((early or over) and not begun & {one.key for one in running}):
+            if not running:
                 break
             with suppress(TimeoutError, CancelledError):
                 distributed.wait(list(running), timeout=1, return_when="FIRST_COMPLETED")
@@ -102,6 +102,8 @@ def run(progress: Progress, parallel: int, scheduler: str | None, how: dict[str,
                 raise CommClosedError
             for future in [future for future in running if future.done()]:
                 failure = _note(progress, running.pop(future), future) or failure
+            if (early or over) and not begun & {future.key for future in running}:
+                break  # what no worker has begun is not waited for
         for job in running.values():
             progress.note(job, None, f"{job.folder}: no worker was free to train it")
     if failure:
@@ -121,9 +123,10 @@ def _note(progress: Progress, job: Job, future: Future) -> UserError | None:
     return None
 
 
-def _stop(study: str) -> None:
-    """Tells a worker to stop what it trains for a study."""
+def _stop(study: str, dask_worker: Worker) -> list[str]:
+    """Tells a worker to stop what it trains for a study; returns the keys of what it has begun."""
     STOPPED.add(study)
+    return [str(task.key) for task in dask_worker.state.executing]
 
 
 def _work(

@@ -39,9 +39,10 @@ def plan(path: str | Path) -> list[Job]:
     content = disk.read(Path(path))
     try:
         study = {"defaults": {}, "grid": []} | tomllib.loads(content.decode())
-        odd = len(study) > len(PARTS) or not study["grid"]
-        if odd or any(misfit(study[part], kind) for part, kind in PARTS.items()):
-            raise UserError("a study has at least one [[grid]], may have [defaults], and no more")
+        if others := study.keys() - PARTS:
+            raise UserError(f"{min(others)!r} is not a part of a study: [defaults] or [[grid]]")
+        if not study["grid"] or any(misfit(study[part], kind) for part, kind in PARTS.items()):
+            raise UserError("a study has at least one [[grid]], and perhaps [defaults]")
         jobs = [job for grid in study["grid"] for job in _cross(study["defaults"] | grid)]
         for folder, times in Counter(str(job.folder) for job in jobs).items():
             if times > 1:
@@ -60,7 +61,8 @@ def _cross(grid: dict[str, Any]) -> Iterator[Job]:
     axes = {axis: grid.pop(axis, [{}] if axis == "variants" else []) for axis in AXES}
     for axis, kind in AXES.items():
         if not axes[axis] or misfit(axes[axis], kind):
-            raise UserError(f"a grid needs {axis} = [...], as in studies/demo.toml")
+            why = misfit(axes[axis], kind) or "there is none"
+            raise UserError(f"a grid needs {axis} = [...], as in studies/demo.toml: {why}")
     for name in axes["datasets"]:
         data.check_name(name)
     tables = {k: v for k, v in grid.items() if isinstance(v, dict) and k != "options"}

@@ -36,7 +36,7 @@ class Diverged(UserError):
 
 
 class Trainer:
-    """Trains one network. What changes during a training is in `tensors` and `values`.
+    """Trains one network. `save` writes what changes during a training.
 
     By default it neither prints, nor stops, nor saves; `verbose`, `interruption` and
     `checkpoint_seconds` change that. The precision is `fp32` or `bf16`; the checkpoint is in the

@@ -49,7 +49,7 @@ def fit(
             hardware multiplies it faster.
         stop: asked between any two steps whether to stop at a checkpoint.
         patience: seconds to wait for another process that trains the same run.
-        checkpoint_seconds: time between two checkpoints; another one is the end of the training.
+        checkpoint_seconds: time between two checkpoints; another one is at the end.
         verbose: print a line an epoch, and a bar within it on a terminal.
 
     Raises:
@@ -69,18 +69,14 @@ def fit(
     if dataset.left_out and verbose:
         print(f"  {dataset.left_out}", flush=True)
     hardware.set_up(target)
-    with (
-        interruptions(stop) as interruption,
-        fork_rng([target] if target.type == "cuda" else []),
-        ExitStack() as end,
-    ):
+    with fork_rng([target] if target.type == "cuda" else []), ExitStack() as end:
         # `resume` may set another number of threads
         end.callback(torch.set_num_threads, torch.get_num_threads())
         # Most mistakes are told here, before there is a folder
         trainer = Trainer(job, dataset, target, kind, runs.partial_folder(folder))
         work = end.enter_context(working_folder(folder, patience))
-        trainer.interruption, trainer.verbose = interruption, verbose
-        trainer.checkpoint_seconds = checkpoint_seconds
+        trainer.interruption = end.enter_context(interruptions(stop))
+        trainer.checkpoint_seconds, trainer.verbose = checkpoint_seconds, verbose
         trainer.resume(any_precision=precision == "auto")
         try:
             trainer.train()
