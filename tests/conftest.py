@@ -1,6 +1,7 @@
 """Tests are offline, keep to one thread each, and pass however slow or fast the machine is."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from deepnets.training import Job, fit
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread():
+def one_thread_that_hears_signals():
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGHUP):  # a shell's `&` and nohup have them ignored
+        signal.signal(number, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

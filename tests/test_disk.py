@@ -117,16 +117,14 @@ def test_a_checkpoint_that_is_damaged_or_anothers_is_refused_and_stays(job, tmp_
 # --- what goes to a disk
 
 
-FILES = ["history.csv", "logits.npy", "model.safetensors", "run.json", "test.npz", "views.npz"]
-
-
 def test_a_full_disk_ends_in_one_line_and_what_was_there_stays(job, tmp_path, monkeypatch):
     def sync(handle):
         if name in os.readlink(f"/proc/self/fd/{handle}"):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     good = (path := stopped(job(), tmp_path)).read_bytes()
-    for name in ("checkpoint.pt", *FILES):
+    files = ["history.csv", "logits.npy", "model.safetensors", "run.json", "test.npz", "views.npz"]
+    for name in ("checkpoint.pt", *files):
         monkeypatch.setattr(os, "fsync", sync)
         line = told(lambda: fit(job(), tmp_path, **QUIET))
         assert name in line

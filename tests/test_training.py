@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from fuzz import same
 from safetensors.torch import load_file
 from test_steps import trainer_of
@@ -242,7 +241,7 @@ def test_a_signal_ends_a_training_at_a_checkpoint(job, tmp_path, after_step, num
 
 
 def test_a_signal_acts_at_once_while_another_process_has_the_run(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(FileLock, "acquire", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("filelock.FileLock.acquire", lambda *_: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         fit(job(), tmp_path, **QUIET)
 

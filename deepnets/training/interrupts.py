@@ -18,8 +18,8 @@ class OutOfTime(Exception):
 def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseException | None]]:
     """Holds back SIGINT, SIGTERM and SIGHUP until the end, so that none interrupts a step.
 
-    A second signal of a kind acts as usual, and what is ignored stays so. Off the main thread all
-    act as usual, since Python allows no handlers there.
+    A second signal of a kind acts as usual, and under nohup SIGHUP stays ignored. Off the main
+    thread all act as usual, since Python allows no handlers there.
 
     Yields:
         A function to call between two steps. It returns what to raise there: KeyboardInterrupt,
@@ -37,7 +37,8 @@ def interruptions(stop: Callable[[], bool]) -> Iterator[Callable[[], BaseExcepti
 
     if threading.current_thread() is threading.main_thread():
         for number in STOPS:
-            if signal.getsignal(number) != signal.SIG_IGN:  # as SIGHUP under nohup
+            nohup = signal.getsignal(number) == signal.SIG_IGN  # a script's `&` ignores SIGINT, too
+            if number in (signal.SIGINT, signal.SIGTERM) or not nohup:
                 previous[number] = signal.signal(number, note)
     try:
         yield lambda: caught[0] if caught else OutOfTime() if stop() else None
