@@ -189,6 +189,13 @@ def smoothing_turns_confidence(accuracies: pd.DataFrame) -> None:
     assert (found[found.index.isin(["altered", "tuned"])] < 1).all()
 
 
+def smoothing_is_why(accuracies: pd.DataFrame) -> None:
+    """Trained by tuned, but without label smoothing, ResNet18+ is too sure."""
+    recipe = "tuned-label_smoothing=0.0"
+    found = row(accuracies, "temperature", network="resnet18_improved", recipe=recipe)
+    assert found["temperature"] > 1.2
+
+
 def temperature_mends_it(accuracies: pd.DataFrame) -> None:
     """Temperature scaling lowers the calibration error of every network, that of AlexNet under
     tuned by less than a point.
