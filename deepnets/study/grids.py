@@ -60,8 +60,7 @@ def _cross(grid: dict[str, Any]) -> Iterator[Job]:
     """Yields the jobs of one grid."""
     axes = {axis: grid.pop(axis, [{}] if axis == "variants" else []) for axis in AXES}
     for axis, kind in AXES.items():
-        if not axes[axis] or misfit(axes[axis], kind):
-            why = misfit(axes[axis], kind) or "there is none"
+        if why := misfit(axes[axis], kind) if axes[axis] else "there is none":
             raise UserError(f"a grid needs {axis} = [...], as in studies/demo.toml: {why}")
     for name in axes["datasets"]:
         data.check_name(name)
